@@ -1,0 +1,315 @@
+/**
+ * The client: references to actors, and what can be asked of them.
+ *
+ * Owns nothing but its session. Talks to the request channels (session.ts). It is the same in the process of a node and
+ * outside of it; types come from the actor's definition.
+ */
+import type { ActorDefinition, ActorState, AnswerTo, AnyActorDefinition } from "../engine/definition.ts";
+import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
+import type { EventOf, Machine } from "../engine/machine.ts";
+import { checkEvent } from "../engine/step.ts";
+import { WATCH_TTL_MS } from "../engine/watches.ts";
+import type { Clock, Store, World } from "../ports/index.ts";
+import { parseAddress, placeOf } from "../words/address.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { Ask, Delete, Get, History, type RequestKind, Send, Unwatch, Watch } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
+import { seal, ValueFault } from "../words/values.ts";
+import { decodeSnapshot } from "../engine/state.ts";
+import { Requests, type Sender } from "./session.ts";
+
+export interface CallOptions {
+  /** How long to wait for the outcome, in milliseconds; 10,000 by default, at most `limits.deadline_ms`. */
+  readonly timeout_ms?: number;
+  /**
+   * An id of the caller's own for this request. A repetition with the same id, from any client and also after a
+   * crash, is answered from the first one's stored reply; each actor remembers its last `limits.requestsPerActor` ids.
+   */
+  readonly requestId?: string;
+  /** W3C `traceparent`, carried into the record and to the actors that are told. */
+  readonly trace?: string;
+}
+
+export interface GetOptions extends CallOptions {
+  /** Reads the last snapshot from the store, past the actor: it may be behind by the length of the tail. */
+  readonly stale?: boolean;
+}
+
+export interface HistoryOptions {
+  /** Newest turn first by default. */
+  readonly order?: "newest" | "oldest";
+  /** Stop after so many turns. */
+  readonly limit?: number;
+  readonly timeout_ms?: number;
+}
+
+export interface WatchOptions {
+  /** Ends the watch. */
+  readonly signal?: AbortSignal;
+}
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+const HISTORY_PAGE = 64;
+
+/** Makes a client of the app whose nodes use this store. */
+export async function createClient(store: Store, world: World, shards: number): Promise<Client> {
+  return new Client(store, world, shards);
+}
+
+export class Client {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #requests: Requests;
+  readonly #shards: number;
+  readonly #watches = new Map<string, (state: unknown) => void>();
+  #watchCount = 0;
+
+  constructor(store: Store, world: World, shards: number) {
+    this.#store = store;
+    this.#clock = world.clock;
+    this.#shards = shards;
+    this.#requests = new Requests(world.random.id(), store.transport, world.clock, (watch, state) =>
+      this.#watches.get(watch)?.(state),
+    );
+  }
+
+  /** Requests that wait for their outcome. */
+  get inFlight(): number {
+    return this.#requests.inFlight;
+  }
+
+  /**
+   * A reference to an actor. It need not exist: it begins with its first message.
+   * @throws KeyturnError `invalid_address`
+   */
+  actor<T extends string, M extends Machine, R extends object>(
+    definition: ActorDefinition<T, M, R>,
+    key: string,
+  ): ActorRef<M, R>;
+  actor(address: string): ActorRef;
+  actor(target: string | AnyActorDefinition, key?: string): ActorRef {
+    if (typeof target !== "string") return this.#ref(target.type, key as string);
+    const address = parseAddress(target);
+    return this.#ref(address.type, address.key);
+  }
+
+  /** Settles everything that is open as unknown, and ends. */
+  close(): void {
+    this.#requests.close();
+  }
+
+  #ref(type: string, key: string): ActorRef {
+    const { id, shard } = placeOf(type, key, this.#shards);
+    return new ActorRef(this, type, key, id, shard);
+  }
+
+  /** @internal */
+  request(ref: ActorRef, kind: RequestKind, event: unknown, options: CallOptions): Promise<unknown> {
+    const { timeout_ms = DEFAULT_TIMEOUT_MS, requestId } = options;
+    return new Promise((resolve, reject) => {
+      if (!(timeout_ms > 0 && timeout_ms <= limits.deadline_ms)) {
+        throw new KeyturnError(
+          "invalid_options",
+          `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
+        );
+      }
+      const waiter = { resolve, reject };
+      if (requestId !== undefined) {
+        checkRequestId(requestId);
+        if (this.#requests.again(requestId, timeout_ms, waiter)) return;
+      }
+      const { type, key, id, shard } = ref;
+      const request = { kind, type, key, id, event, requestId, trace: options.trace };
+      this.#requests.send(shard, ref, request, timeout_ms, waiter);
+    });
+  }
+
+  /** @internal */
+  async stale(ref: ActorRef): Promise<ActorState | undefined> {
+    const [entry] = await this.#store.snapshots.read([ref.id]);
+    if (entry === undefined) return undefined;
+    const { machine, turn, last } = decodeSnapshot(ref.id, entry.value);
+    const { value, context, status, output } = machine;
+    return Object.freeze({ value, context, status, output, turn, position: last[0] }) as ActorState;
+  }
+
+  /** @internal */
+  async *watch(ref: ActorRef, options: WatchOptions): AsyncGenerator<ActorState> {
+    const name = `${this.#requests.name}:${++this.#watchCount}`;
+    let newest: ActorState | undefined;
+    let shown = -1;
+    let fault: unknown;
+    let ended = false;
+    let wake: () => void = () => undefined;
+    const offer = (state: ActorState): void => {
+      if (newest === undefined || state.position > newest.position || state.turn > newest.turn)
+        newest = state;
+      wake();
+    };
+    const renew = (): void => {
+      this.request(ref, Watch, name, {}).then(
+        (state) => offer(state as ActorState),
+        (error: unknown) => {
+          if (error instanceof KeyturnError && error.retryable) return;
+          fault = error;
+          wake();
+        },
+      );
+    };
+    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState)));
+    let cancel = (): void => undefined;
+    const arrange = (): void => {
+      cancel = this.#clock.after(WATCH_TTL_MS / 3, () => {
+        renew();
+        arrange();
+      });
+    };
+    const stop = (): void => {
+      ended = true;
+      wake();
+    };
+    options.signal?.addEventListener("abort", stop);
+    renew();
+    arrange();
+    try {
+      while (!ended && options.signal?.aborted !== true) {
+        if (fault !== undefined) throw fault;
+        const state: ActorState | undefined = newest;
+        if (state !== undefined && serial(state) !== shown) {
+          shown = serial(state);
+          yield state;
+        } else {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
+    } finally {
+      cancel();
+      options.signal?.removeEventListener("abort", stop);
+      this.#watches.delete(name);
+      this.request(ref, Unwatch, name, {}).catch(() => undefined);
+    }
+  }
+}
+
+/** Tells two states of one actor apart: its turns count up, and begin anew behind a later position. */
+function serial(state: ActorState): number {
+  return state.position * 0x10000 + (state.turn % 0x10000);
+}
+
+/** A reference to one actor. */
+// biome-ignore lint/complexity/noBannedTypes: no replies declared is the empty object type
+export class ActorRef<M extends Machine = Machine, R extends object = {}> implements Sender {
+  readonly type: string;
+  readonly key: string;
+  /** @internal */
+  readonly id: string;
+  readonly shard: number;
+  /** @internal */
+  last: Sender["last"] = undefined;
+  readonly #client: Client;
+
+  /** @internal */
+  constructor(client: Client, type: string, key: string, id: string, shard: number) {
+    this.#client = client;
+    this.type = type;
+    this.key = key;
+    this.id = id;
+    this.shard = shard;
+  }
+
+  /** `type/key`. */
+  get address(): string {
+    return `${this.type}/${this.key}`;
+  }
+
+  /**
+   * Sends an event; resolves once its turn is committed. The event is frozen.
+   * @throws KeyturnError; its `outcome` says what became of the event
+   */
+  async send(event: EventOf<M>, options: CallOptions = {}): Promise<void> {
+    checkOutgoing(event);
+    await this.#client.request(this as unknown as ActorRef, Send, event, options);
+  }
+
+  /**
+   * Sends an event; resolves with the machine's reply, or else the new state, once its turn is committed.
+   * @throws KeyturnError; its `outcome` says what became of the event
+   */
+  ask<E extends EventOf<M>>(event: E, options: CallOptions = {}): Promise<AnswerTo<M, R, E>> {
+    try {
+      checkOutgoing(event);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    return this.#client.request(this as unknown as ActorRef, Ask, event, options) as Promise<
+      AnswerTo<M, R, E>
+    >;
+  }
+
+  /** The current state, linearizable. With `stale`, the last snapshot, or undefined if none was written yet. */
+  get(options?: GetOptions & { stale?: false }): Promise<ActorState<M>>;
+  get(options: GetOptions & { stale: true }): Promise<ActorState<M> | undefined>;
+  get(options: GetOptions = {}): Promise<ActorState<M> | undefined> {
+    const self = this as unknown as ActorRef;
+    const state = options.stale
+      ? this.#client.stale(self)
+      : this.#client.request(self, Get, undefined, options);
+    return state as Promise<ActorState<M> | undefined>;
+  }
+
+  /** Removes the actor: state, timers, remembered requests, history. A later message begins anew. */
+  async delete(options: CallOptions = {}): Promise<void> {
+    await this.#client.request(this as unknown as ActorRef, Delete, undefined, options);
+  }
+
+  /** The state now and after every commit; a slow reader may miss some in between, never the last. */
+  watch(options: WatchOptions = {}): AsyncGenerator<ActorState<M>> {
+    return this.#client.watch(this as unknown as ActorRef, options) as AsyncGenerator<ActorState<M>>;
+  }
+
+  /** The actor's turns: event, time, resulting state, position. */
+  async *history(options: HistoryOptions = {}): AsyncGenerator<HistoryTurn> {
+    const { order = "newest", limit = Number.POSITIVE_INFINITY } = options;
+    let left = limit;
+    let cursor: HistoryPage["next"];
+    do {
+      const query = { order, limit: Math.min(left, HISTORY_PAGE), cursor };
+      const page = (await this.#client.request(
+        this as unknown as ActorRef,
+        History,
+        query,
+        options,
+      )) as HistoryPage;
+      for (const turn of page.turns) {
+        if (left-- <= 0) return;
+        yield turn;
+      }
+      cursor = page.next;
+    } while (cursor !== undefined && left > 0);
+  }
+}
+
+function checkOutgoing(event: unknown): void {
+  checkEvent(event);
+  let bytes: number;
+  try {
+    bytes = seal(event, "event");
+  } catch (fault) {
+    if (fault instanceof ValueFault) throw new KeyturnError("invalid_event", fault.message, { cause: fault });
+    throw fault;
+  }
+  if (bytes > limits.eventBytes) {
+    throw new KeyturnError(
+      "event_too_large",
+      `The event takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
+    );
+  }
+}
+
+function checkRequestId(requestId: string): void {
+  if (requestId.length === 0 || requestId.length > limits.requestIdBytes) {
+    throw new KeyturnError("invalid_options", `A request id has 1 to ${limits.requestIdBytes} characters.`);
+  }
+}

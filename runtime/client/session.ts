@@ -1,0 +1,366 @@
+/**
+ * A client's side of the numbered channels: requests out, results in, each settled once.
+ *
+ * Owns the numbers of this client's requests in every shard, those that are not settled, their deadlines and their
+ * repetition. Talks to the transport.
+ *
+ * Invariants:
+ * 1. Requests to one shard are numbered in the order of the calls, and leave in that order.
+ * 2. A request stays until its result is there; every frame says below which number nothing is open any more.
+ * 3. A request whose deadline passed is settled as unknown for its caller and still belongs to the channel, so that
+ *    its outcome can be asked for (`again`), until `ABANDONED_MS` later.
+ * 4. No request is settled twice, none is forgotten: closing settles all.
+ */
+import type { Clock, Transport } from "../ports/index.ts";
+import { isErrorCode, KeyturnError } from "../words/errors.ts";
+import type { Frame, RefusalFrame, Reply, ReplyFrame, Request } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
+
+/** Whatever became of a request. */
+export interface Waiter {
+  resolve(value: unknown): void;
+  reject(error: KeyturnError): void;
+}
+
+/** Who sends: remembers its newest request, so that a repetition never overtakes one. */
+export interface Sender {
+  last: Request | undefined;
+}
+
+interface Open {
+  readonly sender: Sender;
+  readonly request: Request;
+  readonly number: number;
+  /** Undefined once its deadline has passed. */
+  waiter: Waiter | undefined;
+  deadline_ms: number;
+  settled: boolean;
+}
+
+/** Requests in one frame. */
+const FRAME_REQUESTS = 1_024;
+/** How often deadlines and repetitions are looked at. */
+const LOOK_MS = 20;
+const REPEAT_FIRST_MS = 200;
+const REPEAT_LAST_MS = 2_000;
+/** Without an owner the next try comes soon: hand-overs take milliseconds. */
+const RETRY_FIRST_MS = 2;
+const ABANDONED_MS = 60_000;
+
+/** The requests of this client to one shard. */
+class Channel {
+  readonly shard: number;
+  /** Requests from `base` on, in order; settled ones at the head are taken away. */
+  readonly open: Open[] = [];
+  head = 0;
+  /** Number of the first request in `open`. */
+  first = 1;
+  next = 1;
+  /** Requests from this number on have not been sent, or are to be sent again. */
+  unsent = 1;
+  /** The oldest open number at the last look, since when it is the oldest, and how long that may last. */
+  oldest = 0;
+  oldest_ms = 0;
+  pause_ms = REPEAT_FIRST_MS;
+  retry_ms = RETRY_FIRST_MS;
+  retryAt_ms = 0;
+  dirty = false;
+
+  constructor(shard: number) {
+    this.shard = shard;
+  }
+
+  get base(): number {
+    return this.first + this.head;
+  }
+
+  get size(): number {
+    return this.open.length - this.head;
+  }
+
+  at(number: number): Open | undefined {
+    return number < this.base ? undefined : this.open[number - this.first];
+  }
+
+  /** Takes settled requests away from the head. */
+  trim(): void {
+    while (this.head < this.open.length && (this.open[this.head] as Open).settled) this.head++;
+    if (this.head === this.open.length) {
+      this.first += this.head;
+      this.open.length = 0;
+      this.head = 0;
+    } else if (this.head > 1_024) {
+      this.first += this.head;
+      this.open.splice(0, this.head);
+      this.head = 0;
+    }
+    if (this.unsent < this.base) this.unsent = this.base;
+  }
+}
+
+export class Requests {
+  readonly name: string;
+  readonly #transport: Transport;
+  readonly #clock: Clock;
+  readonly #channels = new Map<number, Channel>();
+  /** Abandoned requests that were settled after all, by id. */
+  readonly #late = new Map<string, Reply>();
+  readonly #unsubscribe: () => void;
+  readonly #onWatch: (watch: string, state: unknown) => void;
+  #dirty: Channel[] = [];
+  #flushing = false;
+  #looking = false;
+  #cancelLook: (() => void) | undefined;
+  #open = 0;
+  #closed = false;
+
+  constructor(
+    name: string,
+    transport: Transport,
+    clock: Clock,
+    onWatch: (watch: string, state: unknown) => void,
+  ) {
+    this.name = name;
+    this.#transport = transport;
+    this.#clock = clock;
+    this.#onWatch = onWatch;
+    this.#unsubscribe = transport.subscribe(`client.${name}`, (frame) => this.#receive(frame));
+  }
+
+  /** Requests that wait for their result. */
+  get inFlight(): number {
+    return this.#open;
+  }
+
+  /** Sends a request. Throws `overloaded` or `client_closed`; everything else comes through the waiter. */
+  send(shard: number, sender: Sender, request: Request, timeout_ms: number, waiter: Waiter): void {
+    this.#send(shard, sender, request, this.#clock.monotonic() + timeout_ms, waiter);
+  }
+
+  #send(shard: number, sender: Sender, request: Request, deadline_ms: number, waiter: Waiter): void {
+    if (this.#closed) throw closed();
+    const channel = this.#channel(shard);
+    if (channel.size >= limits.sessionInFlight) {
+      throw new KeyturnError(
+        "overloaded",
+        `${limits.sessionInFlight} requests of this client to shard ${shard} wait for their results. Wait for some of them.`,
+      );
+    }
+    sender.last = request;
+    channel.open.push({ sender, request, number: channel.next++, waiter, deadline_ms, settled: false });
+    this.#open++;
+    this.#mark(channel);
+    this.#look();
+  }
+
+  /** Waits once more for a request that timed out. False if it is not known here any more. */
+  again(requestId: string, timeout_ms: number, waiter: Waiter): boolean {
+    const late = this.#late.get(requestId);
+    if (late !== undefined) {
+      this.#late.delete(requestId);
+      settle(waiter, late);
+      return true;
+    }
+    const [name, shard, number] = requestId.split(":");
+    if (name !== this.name) return false;
+    const open = this.#channels.get(Number(shard))?.at(Number(number));
+    if (open === undefined || open.settled || open.waiter !== undefined) return false;
+    open.waiter = waiter;
+    open.deadline_ms = this.#clock.monotonic() + timeout_ms;
+    this.#look();
+    return true;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#unsubscribe();
+    this.#cancelLook?.();
+    for (const channel of this.#channels.values()) {
+      for (const open of channel.open) if (!open.settled) open.waiter?.reject(closed());
+    }
+    this.#channels.clear();
+  }
+
+  #channel(shard: number): Channel {
+    let channel = this.#channels.get(shard);
+    if (channel === undefined) this.#channels.set(shard, (channel = new Channel(shard)));
+    return channel;
+  }
+
+  #mark(channel: Channel): void {
+    if (!channel.dirty) {
+      channel.dirty = true;
+      this.#dirty.push(channel);
+    }
+    if (!this.#flushing) {
+      this.#flushing = true;
+      // Everything that one tick asks leaves in one frame a shard.
+      this.#clock.defer(() => this.#flush());
+    }
+  }
+
+  #flush(): void {
+    this.#flushing = false;
+    if (this.#closed) return;
+    const dirty = this.#dirty;
+    this.#dirty = [];
+    const now = this.#clock.monotonic();
+    for (const channel of dirty) {
+      channel.dirty = false;
+      if (now >= channel.retryAt_ms) this.#transmit(channel, now);
+    }
+  }
+
+  #transmit(channel: Channel, now: number): void {
+    const { shard } = channel;
+    while (channel.unsent < channel.next) {
+      const requests: Request[] = [];
+      const first = channel.unsent;
+      // Settled ones stay in: the numbers of a frame have no gaps, and the receiver knows the repetition.
+      for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
+        requests.push((channel.at(n) as Open).request);
+      }
+      const sent = this.#transport.publish(`shard.${shard}`, {
+        kind: "request",
+        shard,
+        session: this.name,
+        base: channel.base,
+        first,
+        requests,
+      });
+      if (!sent) {
+        this.#retry(channel, now);
+        return;
+      }
+      channel.unsent = first + requests.length;
+    }
+  }
+
+  /** Nobody owns the shard at the moment: try again soon, then less often. */
+  #retry(channel: Channel, now: number): void {
+    channel.unsent = channel.base;
+    channel.retryAt_ms = now + channel.retry_ms;
+    const wait = channel.retry_ms;
+    channel.retry_ms = Math.min(channel.retry_ms * 2, REPEAT_FIRST_MS);
+    this.#clock.after(wait, () => {
+      if (!this.#closed) this.#mark(channel);
+    });
+  }
+
+  #receive(frame: Frame): void {
+    if (frame.kind === "reply") this.#receiveReplies(frame);
+    else if (frame.kind === "refusal") this.#receiveRefusal(frame);
+    else if (frame.kind === "watch") this.#onWatch(frame.watch, frame.state);
+  }
+
+  #receiveReplies({ replies }: ReplyFrame): void {
+    for (const reply of replies) {
+      const channel = this.#channels.get(reply[0]);
+      const open = channel?.at(reply[1]);
+      if (channel === undefined || open === undefined || open.settled) continue;
+      open.settled = true;
+      this.#open--;
+      channel.pause_ms = REPEAT_FIRST_MS;
+      channel.retry_ms = RETRY_FIRST_MS;
+      if (open.waiter !== undefined) this.#settle(channel, open, open.waiter, reply);
+      else this.#late.set(this.#idOf(channel.shard, open.number), reply);
+      if (channel.open[channel.head] === open) channel.trim();
+    }
+  }
+
+  #settle(channel: Channel, open: Open, waiter: Waiter, reply: Reply): void {
+    // Lost with a node, and certainly not applied: sent again under a new number, if no later request of the same
+    // sender could be overtaken by it.
+    if (reply[2]?.[0] === "superseded" && open.sender.last === open.request) {
+      this.#send(channel.shard, open.sender, open.request, open.deadline_ms, waiter);
+    } else settle(waiter, reply);
+  }
+
+  #receiveRefusal(frame: RefusalFrame): void {
+    const channel = this.#channels.get(frame.shard);
+    if (channel === undefined || channel.size === 0) return;
+    if (frame.reason === "moved") this.#retry(channel, this.#clock.monotonic());
+    else {
+      channel.unsent = Math.max(channel.base, Math.min(frame.expected, channel.next));
+      this.#mark(channel);
+    }
+  }
+
+  #look(): void {
+    if (this.#looking || this.#closed) return;
+    this.#looking = true;
+    this.#cancelLook = this.#clock.after(LOOK_MS, () => {
+      this.#looking = false;
+      this.#lookNow();
+    });
+  }
+
+  /** Deadlines, repetitions and what was abandoned too long ago. */
+  #lookNow(): void {
+    const now = this.#clock.monotonic();
+    let open = 0;
+    for (const channel of this.#channels.values()) {
+      if (channel.size === 0) continue;
+      open += channel.size;
+      for (let at = channel.head; at < channel.open.length; at++)
+        this.#expire(channel, channel.open[at] as Open, now);
+      channel.trim();
+      if (channel.base !== channel.oldest) {
+        channel.oldest = channel.base;
+        channel.oldest_ms = now;
+      } else if (
+        channel.size > 0 &&
+        now - channel.oldest_ms >= channel.pause_ms &&
+        now >= channel.retryAt_ms
+      ) {
+        channel.oldest_ms = now;
+        channel.pause_ms = Math.min(channel.pause_ms * 2, REPEAT_LAST_MS);
+        channel.unsent = channel.base;
+        this.#mark(channel);
+      }
+    }
+    if (open > 0) this.#look();
+  }
+
+  #expire(channel: Channel, open: Open, now: number): void {
+    if (open.settled || now < open.deadline_ms) return;
+    const { waiter } = open;
+    if (waiter !== undefined) {
+      open.waiter = undefined;
+      open.deadline_ms = now + ABANDONED_MS;
+      const requestId = open.request.requestId ?? this.#idOf(channel.shard, open.number);
+      waiter.reject(
+        new KeyturnError(
+          "timeout",
+          `No answer from ${open.request.type}/${open.request.key} in time. It may have been applied or not; ask again with the request id ${requestId} to learn it.`,
+          { requestId },
+        ),
+      );
+    } else {
+      // Nobody asked for it in time. The channel must go on.
+      open.settled = true;
+      this.#open--;
+    }
+  }
+
+  #idOf(shard: number, number: number): string {
+    return `${this.name}:${shard}:${number}`;
+  }
+}
+
+function settle(waiter: Waiter, [, , error, value]: Reply): void {
+  if (error === undefined) {
+    waiter.resolve(value);
+    return;
+  }
+  const [code, text] = error;
+  waiter.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
+}
+
+function closed(): KeyturnError {
+  return new KeyturnError(
+    "client_closed",
+    "This client is closed. What was not answered may have been applied or not.",
+  );
+}

@@ -1,0 +1,159 @@
+/**
+ * One life of a node: from joining to leaving, or to being fenced.
+ *
+ * Owns the incarnation's name, its engine, membership and ownership, and the beats of its heart. The node starts a new
+ * one when this one was fenced.
+ *
+ * Life: joining → active → leaving → over; `over` from any.
+ */
+import { Engine, type EngineParts } from "../engine/engine.ts";
+import type { Registry } from "../engine/definition.ts";
+import type { Observer } from "../engine/observer.ts";
+import type { Store, World } from "../ports/index.ts";
+import type { NodeSettings } from "../words/limits.ts";
+import { Membership } from "./membership.ts";
+import { Ownership } from "./ownership.ts";
+
+export interface NodeParts {
+  readonly node: string;
+  readonly weight: number;
+  readonly world: World;
+  readonly store: Store;
+  readonly settings: NodeSettings;
+  readonly registry: Registry;
+  readonly shards: number;
+  readonly observer: Observer;
+}
+
+export type Phase = "joining" | "active" | "leaving" | "over";
+
+export class Incarnation {
+  readonly name: string;
+  readonly engine: Engine;
+  readonly membership: Membership;
+  readonly ownership: Ownership;
+  readonly #parts: NodeParts;
+  readonly #onOver: () => void;
+  readonly #unwatch: () => void;
+  #phase: Phase = "joining";
+  #cancelBeat: (() => void) | undefined;
+  #checkpointed_ms: number;
+  #checkpointing = false;
+
+  /** @param onOver called once if this incarnation ends without having been told to */
+  constructor(parts: NodeParts, onOver: () => void) {
+    this.#parts = parts;
+    this.#onOver = onOver;
+    const { store, world, settings, registry, shards, observer, node, weight } = parts;
+    this.name = `${node}-${world.random.id()}`;
+    const types = [...registry.keys()];
+    const self = { node, incarnation: this.name, weight, beat: 0, leaving: false, types };
+    this.membership = new Membership(store.directory, world.clock, settings.lease_ms, self);
+    const engineParts: EngineParts = {
+      incarnation: this.name,
+      world,
+      store,
+      settings,
+      registry,
+      shards,
+      lease: this.membership,
+      observer,
+      onFenced: () => this.#fenced(),
+    };
+    this.engine = new Engine(engineParts);
+    this.ownership = new Ownership(this.engine, this.membership);
+    this.#checkpointed_ms = world.clock.monotonic();
+    this.#unwatch = store.directory.watch(() => this.#reconcile());
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** Joins the others. Resolves when the first look at the shards is done and what was free is served. */
+  async join(): Promise<void> {
+    await this.membership.beat();
+    this.#phase = "active";
+    this.#arrangeBeat();
+    await this.ownership.reconcile();
+  }
+
+  /** Hands all shards over and leaves. */
+  async leave(): Promise<void> {
+    if (this.#phase === "over") return;
+    this.#phase = "leaving";
+    this.membership.leave();
+    await this.#quietly("heartbeat", () => this.membership.beat());
+    for (let tries = 0; tries < LEAVE_TRIES && !this.ownership.isEmpty && !this.engine.stopped; tries++) {
+      await this.#quietly("release shards", () => this.ownership.reconcile());
+    }
+    this.#end();
+    await this.#quietly("leave", () => this.#parts.store.directory.leave(this.name));
+  }
+
+  /** Ends at once, as a killed process does: nothing is flushed or released. */
+  kill(): void {
+    this.#end();
+  }
+
+  #fenced(): void {
+    if (this.#phase === "over") return;
+    const leaving = this.#phase === "leaving";
+    this.#end();
+    // Its shards may be taken at once: this life is certainly over.
+    void this.#quietly("leave", () => this.#parts.store.directory.leave(this.name));
+    if (!leaving) this.#onOver();
+  }
+
+  #end(): void {
+    this.#phase = "over";
+    this.#unwatch();
+    this.#cancelBeat?.();
+    this.membership.end();
+    this.ownership.stop();
+    this.engine.stop();
+  }
+
+  #arrangeBeat(): void {
+    if (this.#phase === "over") return;
+    this.#cancelBeat = this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => {
+      this.#arrangeBeat();
+      void this.#quietly("heartbeat", () => this.membership.beat());
+      this.#reconcile();
+      this.#maintain();
+    });
+  }
+
+  #reconcile(): void {
+    if (this.#phase === "over") return;
+    void this.#quietly("reconcile", () => this.ownership.reconcile());
+  }
+
+  /** What is due now and then: checkpoints and the look for timers that come near. */
+  #maintain(): void {
+    const { settings, world } = this.#parts;
+    const now = world.clock.monotonic();
+    void this.#quietly("timers", () => this.ownership.extendTimers(world.clock.now()));
+    const { tailRecords, tailBytes } = this.engine;
+    const due =
+      tailRecords >= settings.checkpointRecords ||
+      tailBytes >= settings.checkpointBytes ||
+      (tailRecords > 0 && now - this.#checkpointed_ms >= settings.checkpoint_ms);
+    if (!due || this.#checkpointing) return;
+    this.#checkpointing = true;
+    this.#checkpointed_ms = now;
+    void this.#quietly("checkpoint", () => this.ownership.checkpoint()).then(() => {
+      this.#checkpointing = false;
+    });
+  }
+
+  async #quietly(task: string, run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.#parts.observer.troubled(task, error);
+    }
+  }
+}
+
+const LEAVE_TRIES = 5;

@@ -1,0 +1,89 @@
+/**
+ * Membership: this node's heartbeat and lease, and which others are alive.
+ *
+ * Owns the lease. Talks to the Directory and the clock.
+ *
+ * Invariants:
+ * 1. Nobody compares clocks: a member is alive as long as its beat was seen to change within one lease of this node's
+ *    own monotonic time; a member that is no longer listed is dead.
+ * 2. `holds` is true only within one lease, less a margin, of the moment before the last successful heartbeat was
+ *    sent. Others wait a whole lease after they saw it, so while it is true no other node has taken this one's shards.
+ *    It makes reads cheap; it never makes a write safe (that is the lane's fence).
+ */
+import type { Clock, Directory, Member } from "../ports/index.ts";
+
+/** Share of the lease that is given away for clocks that run at different speeds. */
+const MARGIN = 0.1;
+
+export class Membership {
+  readonly #directory: Directory;
+  readonly #clock: Clock;
+  readonly #lease_ms: number;
+  readonly #seen = new Map<string, { beat: number; at_ms: number }>();
+  #self: Member;
+  #until_ms = Number.NEGATIVE_INFINITY;
+  #members: readonly Member[] = [];
+
+  constructor(directory: Directory, clock: Clock, lease_ms: number, self: Member) {
+    this.#directory = directory;
+    this.#clock = clock;
+    this.#lease_ms = lease_ms;
+    this.#self = self;
+  }
+
+  get self(): Member {
+    return this.#self;
+  }
+
+  /** Whether this node is sure that its lease has not run out for anybody. */
+  holds(): boolean {
+    return this.#clock.monotonic() < this.#until_ms;
+  }
+
+  /** Sends a heartbeat. Throws what the directory throws; the lease then runs on. */
+  async beat(): Promise<void> {
+    const sent_ms = this.#clock.monotonic();
+    this.#self = { ...this.#self, beat: this.#self.beat + 1 };
+    await this.#directory.beat(this.#self);
+    this.#until_ms = Math.max(this.#until_ms, sent_ms + this.#lease_ms * (1 - MARGIN));
+  }
+
+  /** From now on this node asks for no shards; its next beat says so. */
+  leave(): void {
+    this.#self = { ...this.#self, leaving: true };
+  }
+
+  /** This incarnation is over: it must not answer anything from memory. */
+  end(): void {
+    this.#until_ms = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Looks who is there. */
+  async look(): Promise<void> {
+    const members = await this.#directory.members();
+    const now = this.#clock.monotonic();
+    const listed = new Set<string>();
+    for (const { incarnation, beat } of members) {
+      listed.add(incarnation);
+      const seen = this.#seen.get(incarnation);
+      if (seen === undefined || seen.beat !== beat) this.#seen.set(incarnation, { beat, at_ms: now });
+    }
+    for (const incarnation of this.#seen.keys()) if (!listed.has(incarnation)) this.#seen.delete(incarnation);
+    this.#members = members;
+  }
+
+  /** Whether another incarnation may still be serving. */
+  alive(incarnation: string): boolean {
+    if (incarnation === this.#self.incarnation) return true;
+    const seen = this.#seen.get(incarnation);
+    return seen !== undefined && this.#clock.monotonic() - seen.at_ms < this.#lease_ms;
+  }
+
+  /** Those among whom shards are placed: alive and not leaving, this node by its own word. */
+  candidates(): Member[] {
+    const others = this.#members.filter(
+      (m) => m.incarnation !== this.#self.incarnation && !m.leaving && this.alive(m.incarnation),
+    );
+    return this.#self.leaving ? others : [...others, this.#self];
+  }
+}

@@ -1,0 +1,358 @@
+/**
+ * Ownership: which shards this incarnation has, how it gets them and how it gives them away.
+ *
+ * Owns the life of every shard on this node and the subscriptions to the shards' subjects. Talks to the Directory,
+ * the journal (seals), recovery, the checkpointer and the engine.
+ *
+ * Life of a shard here:
+ *
+ *   | from      | to        | when
+ *   | absent    | acquiring | it should be here, and nobody alive owns it
+ *   | acquiring | serving   | former lane sealed, tail read, shard table won
+ *   | acquiring | absent    | somebody else won, or storage failed
+ *   | serving   | draining  | it should be elsewhere, or this node leaves
+ *   | draining  | absent    | everything flushed, shard table released
+ *   | any       | absent    | this incarnation was fenced
+ *
+ * Invariants:
+ * 1. A shard is served only after the compare-and-set that made this incarnation its owner.
+ * 2. Before a shard is taken from an owner that did not release it, that owner's lane is sealed.
+ * 3. One reconciliation runs at a time; whatever changes meanwhile starts another.
+ */
+import type { Segment, ShardEntry, Store, StoredShard } from "../ports/index.ts";
+import { Checkpointer } from "../engine/checkpoint.ts";
+import type { Engine } from "../engine/engine.ts";
+import { sealLane } from "../engine/lane.ts";
+import { extendTimers, HORIZON_MS, recover } from "../engine/recovery.ts";
+import { ShardState } from "../engine/shard.ts";
+import { isKeyturnError, type KeyturnError } from "../words/errors.ts";
+import type { Frame } from "../words/frames.ts";
+import type { Membership } from "./membership.ts";
+import { place } from "./placement.ts";
+
+/** Frames kept for a shard that is being acquired; senders repeat what does not fit. */
+const PENDING_FRAMES = 4_096;
+/** How long a draining shard waits between looks whether it is idle. */
+const DRAIN_LOOK_MS = 1;
+
+interface Held {
+  readonly number: number;
+  phase: "acquiring" | "serving" | "draining";
+  state: ShardState | undefined;
+  /** Revision of the shard table's entry that says that it is ours. */
+  revision: number;
+  epoch: number;
+  readonly pending: Frame[];
+  readonly unsubscribe: () => void;
+}
+
+export class Ownership {
+  readonly #store: Store;
+  readonly #engine: Engine;
+  readonly #membership: Membership;
+  readonly #held = new Map<number, Held>();
+  readonly #checkpointer: Checkpointer;
+  /** Shards whose storage is damaged: they are answered with the error, and left alone. */
+  readonly #damaged = new Map<number, KeyturnError>();
+  #stopped = false;
+  #running: Promise<void> | undefined;
+  #again = false;
+
+  constructor(engine: Engine, membership: Membership) {
+    this.#engine = engine;
+    this.#store = engine.parts.store;
+    this.#membership = membership;
+    this.#checkpointer = new Checkpointer(engine, (shard, segments) => this.#setSegments(shard, segments));
+  }
+
+  /** Shards that are served here now. */
+  get serving(): number[] {
+    return [...this.#held.values()].filter((h) => h.phase === "serving").map((h) => h.number);
+  }
+
+  get isEmpty(): boolean {
+    return this.#held.size === 0;
+  }
+
+  /** Brings what is held closer to what should be. Resolves when it has been looked at after this call. */
+  reconcile(): Promise<void> {
+    if (this.#running !== undefined) {
+      this.#again = true;
+      return this.#running;
+    }
+    const run = async (): Promise<void> => {
+      do {
+        this.#again = false;
+        if (!this.#stopped) await this.#reconcile();
+      } while (this.#again && !this.#stopped);
+    };
+    this.#running = run().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  /** Writes snapshots and cuts the tails of everything served here. */
+  checkpoint(): Promise<void> {
+    return this.#checkpointer.run([...this.#engine.shards.values()]);
+  }
+
+  /** Looks up the timers that come near. */
+  async extendTimers(now: number): Promise<void> {
+    for (const shard of [...this.#engine.shards.values()]) {
+      if (shard.horizon_ms - now < HORIZON_MS / 2) await extendTimers(this.#store, shard, now + HORIZON_MS);
+    }
+    this.#engine.wakeForTimers();
+  }
+
+  /** This incarnation is over. Nothing is released: others seal its lane. */
+  stop(): void {
+    this.#stopped = true;
+    for (const held of this.#held.values()) held.unsubscribe();
+    this.#held.clear();
+  }
+
+  async #reconcile(): Promise<void> {
+    await this.#membership.look();
+    const table = await this.#store.directory.readShards();
+    const candidates = this.#membership.candidates();
+    const self = this.#membership.self;
+    const wanted: number[] = [];
+    const unwanted: Held[] = [];
+    for (let shard = 0; shard < this.#engine.parts.shards; shard++) {
+      const mine = place(shard, candidates)?.incarnation === self.incarnation;
+      const held = this.#held.get(shard);
+      if (held !== undefined) {
+        if (!mine && held.phase === "serving") unwanted.push(held);
+        continue;
+      }
+      const owner = table.get(shard)?.entry.owner;
+      const free = owner === undefined || owner === self.incarnation || !this.#membership.alive(owner);
+      if (mine && free && !this.#damaged.has(shard)) wanted.push(shard);
+    }
+    if (unwanted.length > 0) await this.#release(unwanted);
+    if (wanted.length > 0 && !this.#stopped) await this.#acquire(wanted);
+  }
+
+  // ---- Taking over ------------------------------------------------------------------------------------------------
+
+  async #acquire(numbers: readonly number[]): Promise<void> {
+    for (const number of numbers) this.#hold(number);
+    try {
+      await this.#takeOver(numbers);
+    } catch (error) {
+      if (isDamage(error) && numbers.length > 1) {
+        // One of them is damaged; the others must not suffer.
+        for (const number of numbers)
+          if (this.#held.get(number)?.phase === "acquiring") await this.#acquireOne(number);
+      } else if (isDamage(error)) this.#setDamaged(numbers[0] as number, error);
+      else this.#engine.parts.observer.troubled("acquire shards", error);
+    }
+    for (const number of numbers) if (this.#held.get(number)?.phase === "acquiring") this.#letGo(number);
+  }
+
+  async #acquireOne(number: number): Promise<void> {
+    try {
+      await this.#takeOver([number]);
+    } catch (error) {
+      if (isDamage(error)) this.#setDamaged(number, error);
+      else this.#engine.parts.observer.troubled("acquire shards", error);
+    }
+  }
+
+  async #takeOver(numbers: readonly number[]): Promise<void> {
+    const { clock } = this.#engine.parts.world;
+    const before = new Map<number, StoredShard | undefined>();
+    for (const number of numbers) before.set(number, await this.#store.directory.readShard(number));
+    const closed = new Map<number, readonly Segment[]>();
+    const seals = new Map<string, number>();
+    for (const [number, stored] of before) {
+      const owner = stored?.entry.owner;
+      if (owner !== undefined && owner !== this.#membership.self.incarnation && this.#membership.alive(owner))
+        continue;
+      closed.set(number, await this.#closeSegments(stored?.entry, seals));
+    }
+    const wanted = [...closed].map(([shard, segments]) => ({ shard, segments }));
+    const states = await recover(this.#store, wanted, clock.now(), clock.monotonic());
+    if (this.#stopped) return;
+    await Promise.all(
+      states.map((state) =>
+        this.#claim(state, before.get(state.shard), closed.get(state.shard) as readonly Segment[]),
+      ),
+    );
+  }
+
+  /** The segments of a shard with the open one closed: by sealing its lane, or where this node's own lane stands. */
+  async #closeSegments(
+    entry: ShardEntry | undefined,
+    seals: Map<string, number>,
+  ): Promise<readonly Segment[]> {
+    if (entry === undefined) return [];
+    const closed: Segment[] = [];
+    for (const segment of entry.segments) {
+      if (segment.to !== undefined) {
+        closed.push(segment);
+        continue;
+      }
+      if (segment.lane === this.#engine.lane.name) {
+        closed.push({ ...segment, to: this.#engine.committedSeq });
+        continue;
+      }
+      let seal = seals.get(segment.lane);
+      if (seal === undefined) {
+        seal = await sealLane(
+          this.#store.journal,
+          segment.lane,
+          this.#membership.self.incarnation,
+          this.#engine.parts.world.clock,
+        );
+        seals.set(segment.lane, seal);
+      }
+      closed.push({ ...segment, to: seal });
+    }
+    return closed;
+  }
+
+  async #claim(
+    state: ShardState,
+    before: StoredShard | undefined,
+    closed: readonly Segment[],
+  ): Promise<void> {
+    const { journal, directory } = this.#store;
+    const incarnation = this.#membership.self.incarnation;
+    const open: Segment = {
+      journal: journal.number,
+      lane: this.#engine.lane.name,
+      from: this.#engine.committedSeq + 1,
+      to: undefined,
+    };
+    const segments = [...closed.filter((s) => s.to !== undefined && s.to >= s.from), open];
+    const epoch = (before?.entry.epoch ?? 0) + 1;
+    const revision = await directory.writeShard(
+      state.shard,
+      { owner: incarnation, epoch, segments },
+      before?.revision ?? 0,
+    );
+    const held = this.#held.get(state.shard);
+    if (revision === undefined || held === undefined || this.#stopped) return;
+    held.state = state;
+    held.revision = revision;
+    held.epoch = epoch;
+    held.phase = "serving";
+    this.#engine.addShard(state);
+    this.#engine.parts.observer.shardServing(state.shard, incarnation, epoch);
+    for (const frame of held.pending.splice(0)) this.#engine.receive(state, frame);
+  }
+
+  // ---- Giving away ------------------------------------------------------------------------------------------------
+
+  async #release(unwanted: readonly Held[]): Promise<void> {
+    const states = unwanted.map((held) => held.state as ShardState);
+    try {
+      // In the background first, so that little is left to write while nobody is served.
+      await this.#checkpointer.run(states);
+      for (const held of unwanted) {
+        held.phase = "draining";
+        (held.state as ShardState).phase = "draining";
+      }
+      for (const state of states) await this.#drained(state);
+      await this.#checkpointer.run(states);
+      if (!this.#stopped) await Promise.all(unwanted.map((held) => this.#giveUp(held)));
+    } catch (error) {
+      this.#engine.parts.observer.troubled("release shards", error);
+      for (const held of unwanted) {
+        if (this.#held.get(held.number) !== held || held.state === undefined) continue;
+        held.phase = "serving";
+        if (held.state.phase === "draining") held.state.phase = "serving";
+      }
+      this.#again = false;
+    }
+  }
+
+  async #giveUp(held: Held): Promise<void> {
+    const state = held.state as ShardState;
+    const stored = await this.#store.directory.readShard(held.number);
+    if (stored === undefined || stored.revision !== held.revision) {
+      this.#letGo(held.number);
+      return;
+    }
+    // Nothing of the shard was appended since the checkpoint that has just cut its tail.
+    const entry: ShardEntry = { owner: undefined, epoch: held.epoch, segments: [] };
+    await this.#store.directory.writeShard(held.number, entry, held.revision);
+    this.#engine.parts.observer.shardReleased(state.shard, this.#membership.self.incarnation);
+    this.#letGo(held.number);
+  }
+
+  async #drained(state: ShardState): Promise<void> {
+    const { clock } = this.#engine.parts.world;
+    while (!this.#engine.isIdle(state) && state.phase === "draining") {
+      await new Promise<void>((resolve) => clock.after(DRAIN_LOOK_MS, resolve));
+    }
+  }
+
+  // ---- Holding ----------------------------------------------------------------------------------------------------
+
+  #hold(number: number): void {
+    const pending: Frame[] = [];
+    const unsubscribe = this.#store.transport.subscribe(`shard.${number}`, (frame) =>
+      this.#receive(number, frame),
+    );
+    this.#held.set(number, {
+      number,
+      phase: "acquiring",
+      state: undefined,
+      revision: 0,
+      epoch: 0,
+      pending,
+      unsubscribe,
+    });
+  }
+
+  #letGo(number: number): void {
+    const held = this.#held.get(number);
+    if (held === undefined) return;
+    held.unsubscribe();
+    this.#held.delete(number);
+    this.#engine.removeShard(number);
+  }
+
+  #receive(number: number, frame: Frame): void {
+    const held = this.#held.get(number);
+    if (held === undefined) return;
+    if (held.state !== undefined) this.#engine.receive(held.state, frame);
+    else if (held.pending.length < PENDING_FRAMES) held.pending.push(frame);
+  }
+
+  #setDamaged(number: number, error: KeyturnError): void {
+    this.#damaged.set(number, error);
+    this.#engine.parts.observer.shardFailed(number, error);
+    const held = this.#held.get(number);
+    if (held === undefined) return;
+    const state = new ShardState(number);
+    state.failed = error;
+    held.state = state;
+    // It answers with the error; it is not in the shard table as ours and nothing of it is ever written.
+    held.phase = "draining";
+    for (const frame of held.pending.splice(0)) this.#engine.receive(state, frame);
+  }
+
+  /** For the checkpointer: moves the tail's start. */
+  async #setSegments(state: ShardState, segments: readonly Segment[]): Promise<boolean> {
+    const held = this.#held.get(state.shard);
+    if (held === undefined || held.state !== state) return false;
+    const entry: ShardEntry = { owner: this.#membership.self.incarnation, epoch: held.epoch, segments };
+    const revision = await this.#store.directory.writeShard(state.shard, entry, held.revision);
+    if (revision === undefined) return false;
+    held.revision = revision;
+    return true;
+  }
+}
+
+/** Storage that does not hold together, or that this runtime must not touch. */
+function isDamage(error: unknown): error is KeyturnError {
+  return (
+    isKeyturnError(error, "corrupt_record") ||
+    isKeyturnError(error, "corrupt_snapshot") ||
+    isKeyturnError(error, "newer_format")
+  );
+}

@@ -1,0 +1,207 @@
+/**
+ * An actor in memory, and the turns it takes.
+ *
+ * Owns both states that an active actor has at once: the one its last turn made (`latest`), on which the next turn is
+ * stepped, and the last one that is in the journal (`committed`), which snapshots are written from and a refused
+ * append falls back to. The engine changes them; everybody else reads.
+ *
+ * Invariants:
+ * 1. `committed.turn <= latest.turn`; they are the same object when nothing of the actor is in flight.
+ * 2. Everything a turn holds is immutable but its reply and its batch's sequence.
+ */
+import type { HostedType } from "./definition.ts";
+import type { KeyturnError } from "../words/errors.ts";
+import type { Reply } from "../words/frames.ts";
+import type { MachineSnapshot, Timer } from "./machine.ts";
+import { persist } from "./machine.ts";
+import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
+import type { Session, Settled, ShardState } from "./shard.ts";
+import type { ActorData, Patch, RequestMark } from "./state.ts";
+
+/** A batch as those see it who only need to know where it came to lie. */
+export class BatchRef {
+  /** Journal sequence; 0 until the batch is committed. */
+  seq = 0;
+}
+
+/** A record's place: its batch and its index there. */
+export interface Place {
+  readonly batch: BatchRef;
+  readonly index: number;
+}
+
+const nowhere = new BatchRef();
+export const NoPlace: Place = { batch: nowhere, index: 0 };
+
+export function placeAt([seq, index]: Link): Place {
+  if (seq === 0) return NoPlace;
+  const batch = new BatchRef();
+  batch.seq = seq;
+  return { batch, index };
+}
+
+/** How a record in batch `own` links to a place: absolute, or relative while the place's sequence is not known. */
+export function linkTo(place: Place, own: BatchRef): Link {
+  if (place.batch.seq > 0) return [place.batch.seq, place.index];
+  if (place === NoPlace || place.batch === nowhere) return NoLink;
+  return [place.batch === own ? InThisBatch : InPreviousBatch, place.index];
+}
+
+/** A place in the journal. Only of what is committed. */
+export function linkOf(place: Place): Link {
+  return place.batch.seq > 0 ? [place.batch.seq, place.index] : NoLink;
+}
+
+export interface RequestPlace {
+  readonly requestId: string;
+  readonly place: Place;
+}
+
+/** One turn: the state it made, where its record lies, and who is to be answered. Turn 0 is "no state yet". */
+export class Turn implements Settled, Place {
+  readonly id: string;
+  readonly turn: number;
+  /** Undefined before the first turn and after a deletion. */
+  readonly snapshot: MachineSnapshot | undefined;
+  readonly timers: readonly Timer[];
+  readonly requests: readonly RequestPlace[];
+  readonly version: number;
+  readonly batch: BatchRef;
+  readonly index: number;
+  readonly keyframe: Place;
+  /** Upper estimate of the encoded state. */
+  readonly bytes: number;
+  /** The asker's result; set when the gate opens. */
+  reply: Reply | undefined = undefined;
+
+  constructor(
+    id: string,
+    turn: number,
+    snapshot: MachineSnapshot | undefined,
+    timers: readonly Timer[],
+    requests: readonly RequestPlace[],
+    version: number,
+    batch: BatchRef,
+    index: number,
+    keyframe: Place | undefined,
+    bytes: number,
+  ) {
+    this.id = id;
+    this.turn = turn;
+    this.snapshot = snapshot;
+    this.timers = timers;
+    this.requests = requests;
+    this.version = version;
+    this.batch = batch;
+    this.index = index;
+    this.keyframe = keyframe ?? this;
+    this.bytes = bytes;
+  }
+
+  get at(): Link | undefined {
+    return this.batch.seq > 0 ? [this.batch.seq, this.index] : undefined;
+  }
+}
+
+const nothing: readonly never[] = [];
+
+/** The turn of an actor that no message has reached, or that was deleted. */
+export function noTurn(id: string): Turn {
+  return new Turn(id, 0, undefined, nothing, nothing, 0, nowhere, 0, NoPlace, 0);
+}
+
+/** A message on its way to a step. */
+export interface Job {
+  readonly kind: number;
+  readonly shard: ShardState;
+  readonly id: string;
+  readonly key: string;
+  readonly event: unknown;
+  readonly requestId: string | undefined;
+  readonly trace: string | undefined;
+  /** The asking session, for a request. */
+  readonly session: Session | undefined;
+  /** The told message's origin, if it came from a shard; -1 otherwise. */
+  readonly fromShard: number;
+  /** Number in its channel. */
+  readonly number: number;
+}
+
+/** See above. */
+export class Activation {
+  readonly id: string;
+  readonly key: string;
+  readonly shard: ShardState;
+  readonly hosted: HostedType;
+  latest: Turn;
+  committed: Turn;
+  /** Turn that the stored snapshot stands at, 0 if there is none; -1 after a deletion that is not stored yet. */
+  saved = 0;
+  /** Counts deletions, so that a snapshot being written meanwhile is not taken for one of the new life. */
+  life = 0;
+  /** Revision of the stored snapshot, 0 if there is none. */
+  revision = 0;
+  /** Set on every use, cleared by the passivation sweep. */
+  used = true;
+  /** Messages that wait for the actor to be loaded; undefined once it is. */
+  mailbox: Job[] | undefined = undefined;
+  /** While it is loaded: what the tail said of it. */
+  patch: Patch | undefined = undefined;
+  /** Why it could not be loaded. Everything sent to it is refused so, until it is passivated and tried again. */
+  failed: KeyturnError | undefined = undefined;
+
+  constructor(id: string, key: string, shard: ShardState, hosted: HostedType) {
+    this.id = id;
+    this.key = key;
+    this.shard = shard;
+    this.hosted = hosted;
+    this.latest = noTurn(id);
+    this.committed = this.latest;
+  }
+
+  get loading(): boolean {
+    return this.mailbox !== undefined;
+  }
+
+  /** True if the stored snapshot is behind what is committed. */
+  get dirty(): boolean {
+    return this.committed.turn !== this.saved;
+  }
+
+  /** True while turns of it wait for their commit. */
+  get inFlight(): boolean {
+    return this.latest !== this.committed;
+  }
+
+  /** Takes the state that storage holds. Throws `incompatible_snapshot`. */
+  fill(data: ActorData, bytes: number): void {
+    const turn = new Turn(
+      this.id,
+      data.turn,
+      this.hosted.host.restore(data.machine),
+      data.timers,
+      data.requests.map(({ requestId, at }) => ({ requestId, place: placeAt(at) })),
+      data.version,
+      placeAt(data.last).batch,
+      data.last[1],
+      placeAt(data.keyframe),
+      bytes,
+    );
+    this.latest = turn;
+    this.committed = turn;
+  }
+}
+
+/** A committed turn as data for the store. Undefined after a deletion. */
+export function dataOf(turn: Turn): ActorData | undefined {
+  if (turn.snapshot === undefined) return undefined;
+  return {
+    machine: persist(turn.snapshot),
+    timers: turn.timers,
+    requests: turn.requests.map(({ requestId, place }): RequestMark => ({ requestId, at: linkOf(place) })),
+    turn: turn.turn,
+    version: turn.version,
+    last: linkOf(turn),
+    keyframe: linkOf(turn.keyframe),
+  };
+}

@@ -1,0 +1,121 @@
+/**
+ * Checkpoints: everything that only the tail knows goes into snapshots, then the tail is cut.
+ *
+ * Owns the order of the writes. Talks to the saver, Snapshots and, through `cut`, to the shard table.
+ *
+ * The order: note where the lane stands and what the shards' channels are (one synchronous moment), write the shard
+ * entries, write what recovery left as patches, write every actor that is behind, and only then move the start of the
+ * shards' segments to the noted place. A crash between any two of these leaves a longer tail, never a gap: replaying
+ * a record that a snapshot already has changes nothing.
+ *
+ * Invariant: the tail is never cut beyond a record that is not in a snapshot.
+ */
+import type { Segment } from "../ports/index.ts";
+import { limits } from "../words/limits.ts";
+import type { Engine } from "./engine.ts";
+import { shardEntryId } from "./recovery.ts";
+import type { ShardState } from "./shard.ts";
+import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
+
+/** Sets a shard's segments in the shard table. False if this node does not own the shard any more. */
+export type Cut = (shard: ShardState, segments: readonly Segment[]) => Promise<boolean>;
+
+export class Checkpointer {
+  readonly #engine: Engine;
+  readonly #cut: Cut;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(engine: Engine, cut: Cut) {
+    this.#engine = engine;
+    this.#cut = cut;
+  }
+
+  /** Checkpoints some shards. Resolves when their tails are cut; throws if a write fails, and may be repeated then. */
+  run(shards: readonly ShardState[]): Promise<void> {
+    const run = this.#tail.then(() => this.#run(shards));
+    this.#tail = run.catch(() => {});
+    return run;
+  }
+
+  async #run(wanted: readonly ShardState[]): Promise<void> {
+    const engine = this.#engine;
+    const shards = wanted.filter((shard) => shard.phase !== "gone" && shard.failed === undefined);
+    if (shards.length === 0 || engine.stopped) return;
+    if (shards.length === engine.shards.size) {
+      engine.tailRecords = 0;
+      engine.tailBytes = 0;
+    }
+    const from = this.cutAt();
+    const now = engine.parts.world.clock.monotonic();
+    const entries = shards.map((shard) => {
+      shard.forgetIdle(now);
+      return { shard, bytes: shard.encode() };
+    });
+    for (const { shard, bytes } of entries) await this.#writeEntry(shard, bytes);
+    for (const shard of shards) await this.#writePatches(shard);
+    const of = new Set(shards);
+    await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
+    const journal = engine.parts.store.journal.number;
+    for (const shard of shards) {
+      if (shard.phase === "gone") continue;
+      await this.#cut(shard, [{ journal, lane: engine.lane.name, from, to: undefined }]);
+    }
+  }
+
+  /** First sequence that the next recovery has to read: everything before it will be in snapshots. */
+  cutAt(): number {
+    return this.#engine.committedSeq + 1;
+  }
+
+  async #writeEntry(shard: ShardState, bytes: Uint8Array): Promise<void> {
+    const { snapshots } = this.#engine.parts.store;
+    const id = shardEntryId(shard.shard);
+    for (let tries = 0; tries < 3; tries++) {
+      const write = { id, shard: shard.shard, value: bytes, expected: shard.revision, due: undefined };
+      const [revision] = await snapshots.write([write]);
+      if (revision !== undefined) {
+        shard.revision = revision;
+        return;
+      }
+      // A former owner may have written once more after this node had read the entry. The shard table decides: if
+      // this node is not the owner any more, the cut at the end is refused, and a newer entry is only older news.
+      const [stored] = await snapshots.read([id]);
+      if (!(await this.#stillOwner(shard))) throw new Error(`Shard ${shard.shard} belongs to another node.`);
+      shard.revision = stored?.revision ?? 0;
+    }
+    throw new Error(`The entry of shard ${shard.shard} keeps changing under this node.`);
+  }
+
+  async #stillOwner(shard: ShardState): Promise<boolean> {
+    const { store, incarnation } = this.#engine.parts;
+    return (await store.directory.readShard(shard.shard))?.entry.owner === incarnation;
+  }
+
+  /** What recovery found in the tail of actors that nobody has used since: into their snapshots, without a machine. */
+  async #writePatches(shard: ShardState): Promise<void> {
+    const { snapshots } = this.#engine.parts.store;
+    const { snapshotBatch } = this.#engine.parts.settings;
+    while (shard.patches.size > 0) {
+      const batch = [...shard.patches].slice(0, snapshotBatch);
+      const stored = await snapshots.read(batch.map(([id]) => id));
+      const writes = batch.map(([id, patch], index) => {
+        const entry = stored[index];
+        const base = entry === undefined ? undefined : decodeSnapshot(id, entry.value);
+        const data = patch.applyTo(id, base, limits.requestsPerActor);
+        return {
+          id,
+          shard: shard.shard,
+          value: data === undefined ? undefined : encodeSnapshot(id, data),
+          expected: entry?.revision ?? 0,
+          due: data === undefined ? undefined : earliestDue(data.timers),
+        };
+      });
+      const needed = writes.filter((write) => write.value !== undefined || write.expected > 0);
+      // A conflict means that the actor was loaded and stored meanwhile, with all of this in it.
+      if (needed.length > 0) await snapshots.write(needed);
+      for (const [id, patch] of batch) if (shard.patches.get(id) === patch) shard.patches.delete(id);
+      if (this.#engine.stopped || shard.phase === "gone")
+        throw new Error(`Shard ${shard.shard} has left this node.`);
+    }
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * Definitions: what a user declares an actor type to be, and the types that flow from it to the client.
+ *
+ * Owns `defineActor` and the registry of a node. Talks to the machine.
+ */
+import { checkType } from "../words/address.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
+
+/** What replies a machine gives, by event type: `types: {} as { replies: { add: number } }`. */
+export type Replies = Record<string, unknown>;
+
+/** An actor type. */
+// biome-ignore lint/complexity/noBannedTypes: no replies declared is the empty object type, whose keyof is never
+export interface ActorDefinition<
+  T extends string = string,
+  M extends Machine = Machine,
+  R extends object = {},
+> {
+  readonly type: T;
+  readonly machine: M;
+  /** Version of the machine, from 1; written into every record and snapshot. */
+  readonly version: number;
+  /** Carries the reply types only; never there at run time. */
+  readonly replies?: R;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: a definition of whatever machine and replies, as XState's AnyStateMachine
+export type AnyActorDefinition = ActorDefinition<string, Machine, any>;
+
+/** What `ask(event)` resolves with: the declared reply for that event, or else the new state. */
+export type AnswerTo<M extends Machine, R extends object, E> = E extends { type: infer N }
+  ? N extends keyof R
+    ? R[N]
+    : ActorState<M>
+  : ActorState<M>;
+
+/** An actor's state as clients see it. Frozen. */
+export interface ActorState<M extends Machine = Machine> {
+  readonly value: ValueOf<M>;
+  readonly context: Readonly<ContextOf<M>>;
+  readonly status: "active" | "done" | "error" | "stopped";
+  readonly output: unknown;
+  /** Turns this actor has taken since it began; 0 for one that no message has reached. */
+  readonly turn: number;
+  /** Journal sequence of the last turn; 0 without one. */
+  readonly position: number;
+}
+
+/**
+ * Declares an actor type.
+ *
+ * @param options.type letters, digits, `_` and `-`, starting with a letter; part of every address
+ * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
+ * @param options.version of the machine, a whole number from 1
+ * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
+ * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
+ */
+// biome-ignore lint/complexity/noBannedTypes: see ActorDefinition
+export function defineActor<const T extends string, M extends Machine, R extends object = {}>(options: {
+  type: T;
+  machine: M;
+  version?: number;
+  types?: { replies: R };
+}): ActorDefinition<T, M, R> {
+  const { type, machine, version = 1 } = options;
+  checkType(type);
+  if (!Number.isSafeInteger(version) || version < 1) {
+    throw new KeyturnError("invalid_options", `The version of "${type}" is ${version}; it counts from 1.`);
+  }
+  if (typeof (machine as { getInitialSnapshot?: unknown } | undefined)?.getInitialSnapshot !== "function") {
+    throw new KeyturnError(
+      "invalid_options",
+      `"${type}" has no machine. Make one with setup().createMachine().`,
+    );
+  }
+  // Hosting it once here makes an unsupported machine fail where it is declared.
+  new MachineHost(type, machine);
+  return Object.freeze({ type, machine, version });
+}
+
+/** A type as a node hosts it. */
+export interface HostedType {
+  readonly definition: AnyActorDefinition;
+  readonly host: MachineHost;
+}
+
+/** The types of one node, by name. */
+export type Registry = ReadonlyMap<string, HostedType>;
+
+export function registryOf(definitions: readonly AnyActorDefinition[]): Registry {
+  const registry = new Map<string, HostedType>();
+  for (const definition of definitions) {
+    if (registry.has(definition.type)) {
+      throw new KeyturnError("invalid_options", `Two actors are defined with the type "${definition.type}".`);
+    }
+    registry.set(definition.type, { definition, host: new MachineHost(definition.type, definition.machine) });
+  }
+  return registry;
+}
+
+/** The events a definition's actors accept. */
+export type EventFor<D> = D extends ActorDefinition<string, infer M, object> ? EventOf<M> : never;

@@ -1,0 +1,92 @@
+/**
+ * Brings actors into memory: snapshot plus what the tail says of them.
+ *
+ * Owns the actors being loaded. Talks to Snapshots; hands loaded actors back to the engine. Reads of one tick are one
+ * store call.
+ *
+ * Invariants:
+ * 1. An actor is loaded at most once at a time.
+ * 2. A damaged snapshot stops its shard; one that this machine or runtime cannot read stops its actor only.
+ */
+import type { SnapshotEntry } from "../ports/index.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import type { Activation } from "./activation.ts";
+import type { Engine } from "./engine.ts";
+import { decodeSnapshot } from "./state.ts";
+import { asError } from "./step.ts";
+
+const READ_TRIES = 5;
+const READ_PAUSE_MS = 50;
+/** Snapshots asked for in one store call. */
+const READ_BATCH = 1_024;
+
+export class Loader {
+  readonly #engine: Engine;
+  #wanted: Activation[] = [];
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** Notes an actor to be loaded; `start` begins. */
+  add(a: Activation): void {
+    a.mailbox = [];
+    // Taken now: a checkpoint may write the patch into the snapshot and forget it while the snapshot is being read.
+    a.patch = a.shard.patches.get(a.id);
+    this.#wanted.push(a);
+  }
+
+  start(): void {
+    while (this.#wanted.length > 0) {
+      const batch = this.#wanted.splice(0, READ_BATCH);
+      void this.load(batch);
+    }
+  }
+
+  /** Loads actors; resolves when each is ready or has failed. */
+  async load(batch: readonly Activation[]): Promise<void> {
+    const entries = await this.#read(batch.map((a) => a.id));
+    if (this.#engine.stopped) return;
+    batch.forEach((a, index) => {
+      if (a.shard.phase === "gone") return;
+      if (entries instanceof KeyturnError) a.failed = entries;
+      else this.#fill(a, entries[index]);
+      this.#engine.ready(a);
+    });
+  }
+
+  async #read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[] | KeyturnError> {
+    const { store, world } = this.#engine.parts;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await store.snapshots.read(ids);
+      } catch (cause) {
+        if (tries === READ_TRIES) {
+          return new KeyturnError("store_failed", `Snapshots cannot be read: ${textOf(cause)}`, { cause });
+        }
+        await new Promise<void>((resolve) => world.clock.after(READ_PAUSE_MS * tries, resolve));
+      }
+    }
+  }
+
+  #fill(a: Activation, entry: SnapshotEntry | undefined): void {
+    const { patch } = a;
+    a.patch = undefined;
+    try {
+      const stored = entry === undefined ? undefined : decodeSnapshot(a.id, entry.value);
+      const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
+      a.revision = entry?.revision ?? 0;
+      if (data !== undefined) a.fill(data, entry?.value.length ?? 0);
+      // What came from the tail is not in the snapshot yet.
+      a.saved = patch === undefined ? a.committed.turn : entry === undefined && data === undefined ? 0 : -1;
+      a.shard.patches.delete(a.id);
+    } catch (cause) {
+      const error = asError(cause);
+      a.failed = error;
+      if (error.code === "corrupt_snapshot" || error.code === "corrupt_record") {
+        this.#engine.failShard(a.shard, error);
+      }
+    }
+  }
+}

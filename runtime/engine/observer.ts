@@ -1,0 +1,36 @@
+/**
+ * What the engine and the cluster tell whoever wants to know: metrics, logs, tests. Does nothing by default.
+ *
+ * Every call is made after the fact and must not throw. Source of the shape: workerd's `io/observer.h`.
+ */
+import type { KeyturnError } from "../words/errors.ts";
+
+export interface Observer {
+  /** A batch was committed. */
+  committed(records: number, bytes: number): void;
+  /** A custom action threw after its turn was committed. The turn stands. */
+  actionFailed(id: string, action: string, error: unknown): void;
+  /** A shard was stopped because storage does not hold together. */
+  shardFailed(shard: number, error: KeyturnError): void;
+  /** This incarnation was fenced and gives up what it has. */
+  fenced(incarnation: string): void;
+  shardServing(shard: number, incarnation: string, epoch: number): void;
+  shardReleased(shard: number, incarnation: string): void;
+  /** The store has no room. */
+  storeFull(cause: unknown): void;
+  /** A background task failed and will be tried again. */
+  troubled(task: string, error: unknown): void;
+}
+
+const nothing = (): void => {};
+
+export const silent: Observer = {
+  committed: nothing,
+  actionFailed: nothing,
+  shardFailed: nothing,
+  fenced: nothing,
+  shardServing: nothing,
+  shardReleased: nothing,
+  storeFull: nothing,
+  troubled: nothing,
+};

@@ -1,0 +1,136 @@
+/**
+ * Sends what actors told, from shard to shard, until the receiver has committed it.
+ *
+ * Owns the sending and repeating of the out channels, and the acknowledgements of the in channels. Talks to the
+ * transport.
+ *
+ * Invariants:
+ * 1. Only committed messages are sent, in the order of their numbers, at most `limits.outboxWindow` of a channel at
+ *    a time.
+ * 2. An unacknowledged message is sent again, less and less often, for ever: also after a take-over.
+ */
+import type { Clock, Transport } from "../ports/index.ts";
+import type { AckFrame } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
+import type { OutMessage } from "./record.ts";
+import type { OutChannel, ShardState } from "./shard.ts";
+
+const REPEAT_MS = 250;
+/** Messages in one frame; with their events they stay far below what a transport carries. */
+const FRAME_MESSAGES = 128;
+
+export class Outbox {
+  readonly #transport: Transport;
+  readonly #clock: Clock;
+  /** Channels with something to send. */
+  readonly #ready = new Map<OutChannel, { shard: ShardState; to: number }>();
+  /** Channels with something unacknowledged. */
+  readonly #waiting = new Map<OutChannel, { shard: ShardState; to: number }>();
+  readonly #acks = new Map<ShardState, Map<number, number>>();
+  #cancel: (() => void) | undefined;
+  #stopped = false;
+
+  constructor(transport: Transport, clock: Clock) {
+    this.#transport = transport;
+    this.#clock = clock;
+  }
+
+  /** Messages that a turn told, now committed. */
+  add(shard: ShardState, messages: readonly OutMessage[]): void {
+    for (const { toShard, type, key, id, event, trace } of messages) {
+      const channel = shard.out(toShard);
+      channel.push({ type, key, id, event, trace });
+      this.#ready.set(channel, { shard, to: toShard });
+    }
+  }
+
+  /** A shard has just come to this node: whatever is not acknowledged goes out again. */
+  resume(shard: ShardState): void {
+    for (const [to, channel] of shard.outs) {
+      if (channel.waiting.length === 0) continue;
+      channel.sent = channel.acknowledged;
+      this.#ready.set(channel, { shard, to });
+    }
+    this.flush();
+  }
+
+  /** Notes that messages from another shard up to a number are committed here. */
+  acknowledge(shard: ShardState, fromShard: number, upTo: number): void {
+    let acks = this.#acks.get(shard);
+    if (acks === undefined) this.#acks.set(shard, (acks = new Map()));
+    acks.set(fromShard, Math.max(upTo, acks.get(fromShard) ?? 0));
+  }
+
+  /** The other side has committed messages of ours. */
+  acknowledged(shard: ShardState, frame: AckFrame): void {
+    const channel = shard.outs.get(frame.fromShard);
+    if (channel === undefined || !channel.acknowledge(frame.upTo)) return;
+    channel.pause_ms = REPEAT_MS;
+    if (channel.waiting.length === 0) this.#waiting.delete(channel);
+    else if (channel.sent < channel.committed) {
+      this.#ready.set(channel, { shard, to: frame.fromShard });
+      this.#clock.defer(() => this.flush());
+    }
+  }
+
+  /** Sends what is ready. */
+  flush(): void {
+    if (this.#stopped) return;
+    for (const [shard, acks] of this.#acks) {
+      for (const [to, upTo] of acks) {
+        this.#transport.publish(`shard.${to}`, { kind: "ack", shard: to, fromShard: shard.shard, upTo });
+      }
+    }
+    this.#acks.clear();
+    for (const [channel, { shard, to }] of this.#ready) this.#send(channel, shard, to);
+    this.#ready.clear();
+    if (this.#waiting.size > 0) this.#arrange();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#cancel?.();
+  }
+
+  #send(channel: OutChannel, shard: ShardState, to: number): void {
+    if (shard.phase === "gone") return;
+    const end = Math.min(channel.committed, channel.acknowledged + limits.outboxWindow);
+    while (channel.sent < end) {
+      const from = channel.sent - channel.acknowledged;
+      const messages = channel.waiting.slice(from, from + Math.min(FRAME_MESSAGES, end - channel.sent));
+      const first = channel.sent + 1;
+      this.#transport.publish(`shard.${to}`, {
+        kind: "told",
+        shard: to,
+        fromShard: shard.shard,
+        first,
+        messages,
+      });
+      channel.sent += messages.length;
+    }
+    channel.sent_ms = this.#clock.monotonic();
+    this.#waiting.set(channel, { shard, to });
+  }
+
+  #arrange(): void {
+    this.#cancel ??= this.#clock.after(REPEAT_MS, () => {
+      this.#cancel = undefined;
+      this.#repeat();
+    });
+  }
+
+  #repeat(): void {
+    const now = this.#clock.monotonic();
+    for (const [channel, { shard, to }] of this.#waiting) {
+      if (shard.phase === "gone" || channel.waiting.length === 0) {
+        this.#waiting.delete(channel);
+      } else if (now - channel.sent_ms >= channel.pause_ms) {
+        channel.pause_ms = Math.min(channel.pause_ms * 2, 8 * REPEAT_MS);
+        channel.sent = channel.acknowledged;
+        this.#ready.set(channel, { shard, to });
+      }
+    }
+    this.flush();
+    if (this.#waiting.size > 0) this.#arrange();
+  }
+}

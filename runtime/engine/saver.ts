@@ -1,0 +1,148 @@
+/**
+ * Writes snapshots and passivates actors.
+ *
+ * Owns the order of snapshot writes (one call at a time) and the passivation sweep. Talks to Snapshots.
+ *
+ * Invariants:
+ * 1. Only committed state is written.
+ * 2. A write replaces the revision that this node knows. After a conflict it goes on only if what is stored is older
+ *    than what it writes; otherwise another node owns the shard, and the next append will say so.
+ * 3. An actor leaves memory only when its snapshot is what is committed and nothing of it is in flight.
+ */
+import type { SnapshotWrite } from "../ports/index.ts";
+import { type Activation, dataOf, type Turn } from "./activation.ts";
+import type { Engine } from "./engine.ts";
+import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
+
+/** How much of the actors in memory one sweep frees at least, so that sweeps are rare. */
+const SWEEP_SHARE = 0.02;
+
+export class Saver {
+  readonly #engine: Engine;
+  #tail: Promise<unknown> = Promise.resolve();
+  #sweep: Iterator<Activation> | undefined;
+  #sweeping = false;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * Writes the committed state of actors, those that are behind. Resolves when all of them are stored.
+   * @throws what the store throws, or an error if another node's newer state was found
+   */
+  save(actors: readonly Activation[]): Promise<void> {
+    const run = this.#tail.then(() => this.#saveInOrder(actors));
+    this.#tail = run.catch(() => {});
+    return run;
+  }
+
+  async #saveInOrder(actors: readonly Activation[]): Promise<void> {
+    const { snapshotBatch } = this.#engine.parts.settings;
+    for (let at = 0; at < actors.length; at += snapshotBatch) {
+      const batch = actors.slice(at, at + snapshotBatch).filter((a) => a.dirty && a.shard.phase !== "gone");
+      if (batch.length > 0) await this.#write(batch);
+      if (this.#engine.stopped) throw new Error("The node stopped before the snapshots were written.");
+    }
+  }
+
+  async #write(actors: readonly Activation[]): Promise<void> {
+    const { snapshots } = this.#engine.parts.store;
+    const written = actors.map((a) => ({ a, turn: a.committed, life: a.life }));
+    const revisions = await snapshots.write(written.map(({ a, turn }) => writeOf(a, turn)));
+    const refused: Activation[] = [];
+    written.forEach(({ a, turn, life }, index) => {
+      const revision = revisions[index];
+      if (revision === undefined) {
+        refused.push(a);
+        return;
+      }
+      a.revision = turn.snapshot === undefined ? 0 : revision;
+      if (a.life === life) a.saved = turn.turn;
+      this.#forgetFarTimers(a, turn);
+    });
+    if (refused.length > 0) await this.#settleConflicts(refused);
+  }
+
+  async #settleConflicts(actors: readonly Activation[]): Promise<void> {
+    const entries = await this.#engine.parts.store.snapshots.read(actors.map((a) => a.id));
+    actors.forEach((a, index) => {
+      const entry = entries[index];
+      const stored = entry === undefined ? undefined : decodeSnapshot(a.id, entry.value);
+      if (stored !== undefined && stored.last[0] > a.committed.batch.seq) {
+        throw new Error(`Another node has written a newer snapshot of ${a.id}.`);
+      }
+      a.revision = entry?.revision ?? 0;
+    });
+    await this.#write(actors);
+  }
+
+  /** A stored timer beyond the horizon is found in the store's index when its time comes. */
+  #forgetFarTimers(a: Activation, turn: Turn): void {
+    if (turn !== a.committed || turn.timers.length === 0) return;
+    const due = earliestDue(turn.timers);
+    if (due !== undefined && due >= a.shard.horizon_ms) a.shard.due.set(a.id, undefined);
+  }
+
+  /** Makes room if there are too many actors in memory: the least recently used go, after they are stored. */
+  passivate(): void {
+    const { actors, parts } = this.#engine;
+    if (actors.size <= parts.settings.activeActors || this.#sweeping) return;
+    const wanted =
+      actors.size - parts.settings.activeActors + Math.ceil(parts.settings.activeActors * SWEEP_SHARE);
+    const victims = this.#choose(wanted);
+    const dirty: Activation[] = [];
+    for (const a of victims) {
+      if (a.dirty) dirty.push(a);
+      else actors.delete(a.id);
+    }
+    if (dirty.length === 0) return;
+    this.#sweeping = true;
+    this.save(dirty)
+      .then(() => {
+        for (const a of dirty)
+          if (!a.used && !this.#isBusy(a) && !a.dirty && actors.get(a.id) === a) actors.delete(a.id);
+      })
+      .catch((error: unknown) => parts.observer.troubled("passivation", error))
+      .finally(() => {
+        this.#sweeping = false;
+        if (!this.#engine.stopped) this.passivate();
+      });
+  }
+
+  /** Second-chance sweep: who was used since the last pass is spared once. Source: the CLOCK algorithm (Corbató). */
+  #choose(wanted: number): Activation[] {
+    const { actors } = this.#engine;
+    const victims: Activation[] = [];
+    let looked = 0;
+    const lookMax = 2 * actors.size;
+    while (victims.length < wanted && looked++ < lookMax) {
+      this.#sweep ??= actors.values();
+      const next = this.#sweep.next();
+      if (next.done) {
+        this.#sweep = undefined;
+        continue;
+      }
+      const a = next.value;
+      if (this.#isBusy(a)) continue;
+      if (a.used) a.used = false;
+      else if (!victims.includes(a)) victims.push(a);
+    }
+    return victims;
+  }
+
+  #isBusy(a: Activation): boolean {
+    return a.loading || a.inFlight;
+  }
+}
+
+function writeOf(a: Activation, turn: Turn): SnapshotWrite {
+  const data = dataOf(turn);
+  return {
+    id: a.id,
+    shard: a.shard.shard,
+    value: data === undefined ? undefined : encodeSnapshot(a.id, data),
+    expected: a.revision,
+    due: data === undefined ? undefined : earliestDue(data.timers),
+  };
+}

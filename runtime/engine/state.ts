@@ -1,0 +1,245 @@
+/**
+ * An actor's state as data: how records change it, and its stored form.
+ *
+ * Owns the snapshot format and `Patch`, the sum of several records without the state that they start from. Talks to
+ * records and the codec. Recovery and history run on this file alone; no machine is involved.
+ *
+ * Invariants:
+ * 1. Adding records to a patch and applying the patch to a state equals applying the records one by one.
+ * 2. A patch knows the turns it spans. It is applied to a state from within its span (what the state has already, the
+ *    patch only repeats), or to none at all if it holds a keyframe or a deletion. Everything else is a gap, and refused.
+ */
+import { envelope, openEnvelope, decode, encode } from "../words/codec.ts";
+import { KeyturnError } from "../words/errors.ts";
+import type { MachineState, Timer } from "./machine.ts";
+import {
+  DeleteTurn,
+  KeyframeTurn,
+  type Link,
+  NoLink,
+  type PackedTimer,
+  packTimers,
+  type TurnRecord,
+  unpackTimer,
+} from "./record.ts";
+
+/** A request id that a caller gave, and where its turn's record lies. */
+export interface RequestMark {
+  readonly requestId: string;
+  readonly at: Link;
+}
+
+/** All there is to an actor, as of one turn. */
+export interface ActorData {
+  readonly machine: MachineState;
+  readonly timers: readonly Timer[];
+  readonly requests: readonly RequestMark[];
+  readonly turn: number;
+  readonly version: number;
+  /** Its last record and its last keyframe. */
+  readonly last: Link;
+  readonly keyframe: Link;
+}
+
+const SNAPSHOT_MAGIC = 0x53;
+const SNAPSHOT_VERSION = 1;
+
+export function encodeSnapshot(id: string, data: ActorData): Uint8Array {
+  const { machine: m } = data;
+  return envelope(
+    encode([
+      id,
+      data.version,
+      data.turn,
+      data.last,
+      data.keyframe,
+      [m.value, m.context, m.status, m.output, m.history ?? null],
+      data.timers.length === 0 ? null : packTimers(data.timers),
+      data.requests.length === 0 ? null : data.requests.map((r) => [r.requestId, r.at]),
+    ]),
+    SNAPSHOT_MAGIC,
+    SNAPSHOT_VERSION,
+  );
+}
+
+/** Throws `corrupt_snapshot` or `newer_format`, naming the actor. */
+export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
+  const body = openEnvelope(bytes, SNAPSHOT_MAGIC, SNAPSHOT_VERSION);
+  if (body === "newer") {
+    throw new KeyturnError(
+      "newer_format",
+      `The snapshot of ${id} was written in format ${bytes[1]}, this runtime reads up to ${SNAPSHOT_VERSION}. Upgrade this node.`,
+    );
+  }
+  if (typeof body === "string") throw damaged(id);
+  const [storedId, version, turn, last, keyframe, machine, timers, requests] = decode(body) as [
+    string,
+    number,
+    number,
+    Link,
+    Link,
+    [unknown, Record<string, unknown>, MachineState["status"], unknown, MachineState["history"] | null],
+    PackedTimer[] | null,
+    [string, Link][] | null,
+  ];
+  if (storedId !== id) throw damaged(id);
+  const [value, context, status, output, history] = machine;
+  return {
+    machine: {
+      value: value as MachineState["value"],
+      context,
+      status,
+      output,
+      history: history ?? undefined,
+    },
+    timers: timers === null ? [] : timers.map(unpackTimer),
+    requests: requests === null ? [] : requests.map(([requestId, at]) => ({ requestId, at })),
+    turn,
+    version,
+    last,
+    keyframe,
+  };
+}
+
+function damaged(id: string): KeyturnError {
+  return new KeyturnError(
+    "corrupt_snapshot",
+    `The snapshot of ${id} is damaged: its checksum or its name does not fit. It is not served. Restore the store from a copy.`,
+  );
+}
+
+/** The earliest due time of some timers, undefined without any. */
+export function earliestDue(timers: readonly Timer[]): number | undefined {
+  let due: number | undefined;
+  for (const timer of timers) if (due === undefined || timer.due < due) due = timer.due;
+  return due;
+}
+
+/** Several consecutive records of one actor, added up. */
+export class Patch {
+  /** Turn before the first record. */
+  readonly after: number;
+  turn: number;
+  /** True if the patch needs no state to start from. */
+  #whole = false;
+  #deleted = false;
+  #context: Record<string, unknown> = {};
+  #removed: Set<string> | undefined;
+  #value: unknown = null;
+  #rest: readonly [status: string, output: unknown, history: unknown] | null = null;
+  #timers: readonly Timer[] | null = null;
+  #requests: RequestMark[] = [];
+  #version = 1;
+  #last: Link = NoLink;
+  #keyframe: Link = NoLink;
+
+  constructor(after: number) {
+    this.after = after;
+    this.turn = after;
+  }
+
+  /** Due time of the earliest timer, as far as the patch knows; undefined if it says nothing about timers. */
+  get timers(): readonly Timer[] | null {
+    return this.#timers;
+  }
+
+  /** Adds the next record, which lies at `last`. */
+  add(record: TurnRecord, last: Link, requestsMax: number): void {
+    if (record.kind === DeleteTurn) {
+      this.#reset(true);
+      this.turn = 0;
+      this.#last = NoLink;
+      this.#keyframe = NoLink;
+      return;
+    }
+    if (record.turn !== this.turn + 1) {
+      throw new KeyturnError(
+        "corrupt_record",
+        `The journal misses turns ${this.turn + 1} to ${record.turn - 1} of ${record.id}. Its shard is stopped. Restore the store from a copy.`,
+      );
+    }
+    const { change } = record;
+    if (record.kind === KeyframeTurn) {
+      const requests = this.#requests;
+      this.#reset(this.#deleted);
+      this.#requests = requests;
+    }
+    if (change !== null) {
+      for (const name of change.removed ?? []) {
+        delete this.#context[name];
+        if (!this.#whole) {
+          this.#removed ??= new Set();
+          this.#removed.add(name);
+        }
+      }
+      if (change.context !== null) {
+        for (const name in change.context) {
+          this.#context[name] = change.context[name];
+          this.#removed?.delete(name);
+        }
+      }
+      if (change.value !== null) this.#value = change.value;
+      if (change.rest !== null) this.#rest = change.rest;
+      if (change.timers !== null) this.#timers = change.timers;
+    }
+    if (record.requestId !== undefined) {
+      this.#requests.push({ requestId: record.requestId, at: last });
+      if (this.#requests.length > requestsMax) this.#requests.shift();
+    }
+    this.turn = record.turn;
+    this.#version = record.version;
+    this.#last = last;
+    if (record.kind === KeyframeTurn) this.#keyframe = last;
+  }
+
+  /** The state after the patch; undefined if the actor was deleted and nothing came after. */
+  applyTo(id: string, base: ActorData | undefined, requestsMax: number): ActorData | undefined {
+    if (this.#deleted && this.turn === 0) return undefined;
+    const from = this.#whole ? undefined : base;
+    const stands = base?.turn ?? 0;
+    if (!this.#deleted && (stands > this.turn || (!this.#whole && stands < this.after))) {
+      throw new KeyturnError(
+        "corrupt_record",
+        `The journal holds turns ${this.after + 1} to ${this.turn} of ${id}, its snapshot stands at turn ${stands}. It is not served. Restore the store from a copy.`,
+      );
+    }
+    const context = { ...from?.machine.context, ...this.#context };
+    if (this.#removed !== undefined) for (const name of this.#removed) delete context[name];
+    // A keyframe forgets the state before it, but not the requests.
+    const known = this.#deleted
+      ? []
+      : (base?.requests ?? []).filter((r) => !this.#requests.some((q) => q.requestId === r.requestId));
+    const requests = [...known, ...this.#requests];
+    const [status, output, history] = this.#rest ?? [
+      from?.machine.status ?? "active",
+      from?.machine.output,
+      from?.machine.history ?? null,
+    ];
+    return {
+      machine: {
+        value: (this.#value ?? from?.machine.value) as MachineState["value"],
+        context,
+        status: status as MachineState["status"],
+        output,
+        history: (history as MachineState["history"] | null) ?? undefined,
+      },
+      timers: this.#timers ?? from?.timers ?? [],
+      requests: requests.length > requestsMax ? requests.slice(requests.length - requestsMax) : requests,
+      turn: this.turn,
+      version: this.#version,
+      last: this.#last,
+      keyframe: this.#keyframe[0] > 0 ? this.#keyframe : (base?.keyframe ?? NoLink),
+    };
+  }
+
+  #reset(deleted: boolean): void {
+    this.#whole = true;
+    this.#deleted = deleted;
+    this.#context = {};
+    this.#removed = undefined;
+    this.#value = null;
+    this.#rest = null;
+    this.#timers = null;
+    this.#requests = [];
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * A node: hosts actor types on a store, and comes back under a new incarnation when it was fenced.
+ *
+ * Owns the settings, the current incarnation and the client in this process. Talks to the cluster.
+ */
+import { Client } from "./client/client.ts";
+import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
+import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
+import { type Observer, silent } from "./engine/observer.ts";
+import type { Store, World } from "./ports/index.ts";
+import { KeyturnError } from "./words/errors.ts";
+import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
+import { realWorld } from "./world.ts";
+
+/** Version of everything that nodes of one app share: records, snapshots, frames, the shard table. */
+export const FORMAT = 1;
+const DEFAULT_SHARDS = 64;
+
+export interface NodeOptions {
+  /** What this node hosts. */
+  readonly actors: readonly AnyActorDefinition[];
+  /** `memory()`, `embedded({ path })`, or a promise of one. */
+  readonly store: Store | Promise<Store>;
+  /** Name of the node, kept over restarts; by default one that is drawn. */
+  readonly name?: string;
+  /** Share of the shards relative to the other nodes; 1 by default. */
+  readonly weight?: number;
+  /** Shards of the app; 64 by default; frozen when the app is created. */
+  readonly shards?: number;
+  /** Bounds that differ from `nodeDefaults`. */
+  readonly settings?: Partial<NodeSettings>;
+  readonly observer?: Partial<Observer>;
+  /** Clock and randomness; the real ones by default. */
+  readonly world?: World;
+}
+
+export interface StopOptions {
+  /** Close the store too; true by default. Say false when other nodes or clients still use it. */
+  readonly closeStore?: boolean;
+}
+
+/**
+ * Starts a node. Resolves when it has joined and serves the shards that were free.
+ * @throws KeyturnError `invalid_options`, `app_mismatch`, and what the store throws
+ */
+export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
+  const { actors, name, weight = 1, shards = DEFAULT_SHARDS, world = realWorld } = options;
+  const settings = settingsOf(options.settings);
+  checkOptions(options, weight, shards);
+  const registry = registryOf(actors);
+  const store = await options.store;
+  const app = await store.directory.app({ shards, format: FORMAT });
+  if (app.format !== FORMAT || (options.shards !== undefined && app.shards !== shards)) {
+    throw new KeyturnError(
+      "app_mismatch",
+      `The app was created with ${app.shards} shards in format ${app.format}; this node was started with ${shards} in format ${FORMAT}. Both are frozen: start it as the app is, or use another store.`,
+    );
+  }
+  const node = new KeyturnNode({
+    node: name ?? world.random.id(),
+    weight,
+    world,
+    store,
+    settings,
+    registry,
+    shards: app.shards,
+    observer: { ...silent, ...options.observer },
+  });
+  await node.join();
+  return node;
+}
+
+export class KeyturnNode {
+  readonly name: string;
+  /** A client in this process; reaches every actor of the app. */
+  readonly client: Client;
+  readonly store: Store;
+  readonly #parts: NodeParts;
+  #life: Incarnation;
+  #stopped = false;
+
+  /** @internal */
+  constructor(parts: NodeParts) {
+    this.#parts = parts;
+    this.name = parts.node;
+    this.store = parts.store;
+    this.#life = this.#newLife();
+    this.client = new Client(parts.store, parts.world, parts.shards);
+  }
+
+  /** This life's name; changes when the node was fenced and came back. */
+  get incarnation(): Incarnation {
+    return this.#life;
+  }
+
+  /** Shards served here. */
+  get shards(): readonly number[] {
+    return this.#life.ownership.serving;
+  }
+
+  /** @internal */
+  join(): Promise<void> {
+    return this.#life.join();
+  }
+
+  /** Writes snapshots of everything and cuts the tail, so that the next start has nothing to replay. */
+  checkpoint(): Promise<void> {
+    return this.#life.ownership.checkpoint();
+  }
+
+  /** Hands the shards over, or flushes them if there is nobody else, and ends. */
+  async stop({ closeStore = true }: StopOptions = {}): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    await this.#life.leave();
+    this.client.close();
+    if (closeStore) await this.store.close();
+  }
+
+  /** Ends as a killed process does: nothing is flushed, released or closed. For tests. */
+  kill(): void {
+    this.#stopped = true;
+    this.#life.kill();
+    this.client.close();
+  }
+
+  #newLife(): Incarnation {
+    return new Incarnation(this.#parts, () => {
+      if (this.#stopped) return;
+      this.#life = this.#newLife();
+      this.#rejoin(this.#life);
+    });
+  }
+
+  #rejoin(life: Incarnation): void {
+    life.join().catch((error: unknown) => {
+      this.#parts.observer.troubled("rejoin", error);
+      if (this.#stopped || life !== this.#life) return;
+      this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => this.#rejoin(life));
+    });
+  }
+}
+
+function settingsOf(given: Partial<NodeSettings> = {}): NodeSettings {
+  const settings = { ...nodeDefaults, ...given };
+  for (const [name, value] of Object.entries(settings)) {
+    if (!(name in nodeDefaults)) throw new KeyturnError("invalid_options", `There is no setting "${name}".`);
+    if (!(typeof value === "number" && value > 0)) {
+      throw new KeyturnError("invalid_options", `The setting ${name} is ${value}; it is a number above 0.`);
+    }
+  }
+  if (settings.heartbeat_ms * 3 > settings.lease_ms) {
+    throw new KeyturnError(
+      "invalid_options",
+      "A lease is at least three heartbeats: lease_ms >= 3 * heartbeat_ms.",
+    );
+  }
+  return settings;
+}
+
+function checkOptions(options: NodeOptions, weight: number, shards: number): void {
+  if (!Array.isArray(options.actors) || options.actors.length === 0) {
+    throw new KeyturnError(
+      "invalid_options",
+      "A node hosts at least one actor: startNode({ actors: [counter], store }).",
+    );
+  }
+  if ((options.store as unknown) === undefined) {
+    throw new KeyturnError(
+      "invalid_options",
+      'A node needs a store, for example embedded({ path: "./data" }) or memory().',
+    );
+  }
+  if (!(weight > 0 && Number.isFinite(weight)))
+    throw new KeyturnError("invalid_options", "A weight is a number above 0.");
+  if (!Number.isSafeInteger(shards) || shards < 1 || shards > limits.shards) {
+    throw new KeyturnError("invalid_options", `An app has 1 to ${limits.shards} shards, not ${shards}.`);
+  }
+  if (options.name !== undefined && !/^[A-Za-z0-9_-]{1,64}$/.test(options.name)) {
+    throw new KeyturnError(
+      "invalid_options",
+      `"${options.name}" is not a node name: up to 64 letters, digits, "_" or "-".`,
+    );
+  }
+}

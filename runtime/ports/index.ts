@@ -1,0 +1,224 @@
+/**
+ * The ports: what the engine, the cluster and the client ask of the world, as types and contracts only.
+ *
+ * Owns no behaviour. A store implements Journal, Snapshots, Directory and DeadLetters; a transport carries frames;
+ * Clock and Random make a run repeatable. One conformance suite (test/conformance) runs on every implementation.
+ */
+import type { Frame } from "../words/frames.ts";
+
+/** Where a batch lies: a journal may be spread over several streams, and a sequence counts within one. */
+export interface Position {
+  /** Which journal stream; 0 unless an app is spread over several. */
+  readonly journal: number;
+  /** Sequence within that stream, from 1. */
+  readonly seq: number;
+}
+
+export type AppendResult =
+  /** The batch is in the journal at `seq`, at the durability that the store promises. */
+  | { readonly kind: "committed"; readonly seq: number }
+  /** The lane's last sequence is not the expected one: somebody else appended, or this append had succeeded before. */
+  | { readonly kind: "conflict" }
+  /** No answer. The append may be in the journal now, later, or never. Repeat it unchanged. */
+  | { readonly kind: "unknown"; readonly cause: unknown }
+  /** Certainly not in the journal, because the store has no room. May succeed later. */
+  | { readonly kind: "full"; readonly cause: unknown };
+
+export interface JournalEntry {
+  readonly seq: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * An append-only log of batches in lanes. A lane is written by one node in one life.
+ *
+ * 1. `append` is a compare-and-set on the lane's last sequence (0 for an empty lane). At most one append with one
+ *    expectation ever succeeds.
+ * 2. `committed` is answered only when the batch survives what the store's durability promises.
+ * 3. Sequences grow over all lanes of one journal; a lane's entries are in append order.
+ * 4. After an append of anybody has been answered, `last` and `read` of anybody see it.
+ */
+export interface Journal {
+  /** Which journal stream new lanes are written to. */
+  readonly number: number;
+  /** Sequence of the lane's last entry, 0 if it has none. Never stale. */
+  last(lane: string): Promise<number>;
+  append(lane: string, expectedLast: number, bytes: Uint8Array): Promise<AppendResult>;
+  /** The lane's entries with `from <= seq <= to`, in order, in chunks of bounded size. */
+  read(lane: string, from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
+  /** One entry by its sequence, of whichever lane. */
+  get(seq: number): Promise<Uint8Array | undefined>;
+}
+
+export interface SnapshotEntry {
+  readonly value: Uint8Array;
+  readonly revision: number;
+}
+
+export interface SnapshotWrite {
+  /** `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry. */
+  readonly id: string;
+  readonly shard: number;
+  /** Undefined deletes the entry. */
+  readonly value: Uint8Array | undefined;
+  /** Revision of the entry that this replaces, 0 if there is none. */
+  readonly expected: number;
+  /** When the actor's earliest timer is due, milliseconds since the epoch; undefined without timers. */
+  readonly due: number | undefined;
+}
+
+export interface DueEntry {
+  readonly id: string;
+  readonly due: number;
+}
+
+/**
+ * The latest written state of every actor, one entry each, and an index by due time.
+ *
+ * 1. `write` compares and sets each entry by itself; it answers with the new revision or `undefined` for a conflict,
+ *    in the order of the writes. A resolved write is durable.
+ * 2. Revisions are positive and never repeat for one id, also across a deletion, so a delayed write of a dead node
+ *    cannot bring an old entry back.
+ * 3. The due index changes together with the entry. It never names an entry that is gone.
+ */
+export interface Snapshots {
+  read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]>;
+  write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]>;
+  /** Entries of a shard due before `before`, earliest first, at most `limit`, beginning after `after`. */
+  due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]>;
+}
+
+/** A stretch of a lane in which a shard's records lie. */
+export interface Segment {
+  readonly journal: number;
+  readonly lane: string;
+  /** First sequence that may hold a record of the shard. */
+  readonly from: number;
+  /** Last one, or undefined while the lane is the owner's and open. */
+  readonly to: number | undefined;
+}
+
+/** Who owns a shard, and where what is not in snapshots yet can be read. */
+export interface ShardEntry {
+  readonly owner: string | undefined;
+  /** Grows by one with each change of owner. */
+  readonly epoch: number;
+  readonly segments: readonly Segment[];
+}
+
+export interface StoredShard {
+  readonly entry: ShardEntry;
+  readonly revision: number;
+}
+
+/** A node's heartbeat. */
+export interface Member {
+  /** Name of the node, which it keeps over restarts. */
+  readonly node: string;
+  /** This life of the node; also the name of its lane. */
+  readonly incarnation: string;
+  readonly weight: number;
+  /** Grows with every heartbeat, so that a change can be seen without comparing clocks. */
+  readonly beat: number;
+  readonly leaving: boolean;
+  readonly types: readonly string[];
+}
+
+/** What an app was created with; frozen. */
+export interface AppSettings {
+  readonly shards: number;
+  readonly format: number;
+}
+
+/**
+ * The shard table and the members.
+ *
+ * 1. `writeShard` is a compare-and-set on the revision (0 for an entry that does not exist).
+ * 2. `readShard` is never stale with respect to a write that was answered.
+ * 3. Watchers are told of every change sooner or later; only `readShard` may be relied on.
+ */
+export interface Directory {
+  /** Creates the app, or returns what it was created with. */
+  app(wanted: AppSettings): Promise<AppSettings>;
+  readShard(shard: number): Promise<StoredShard | undefined>;
+  readShards(): Promise<ReadonlyMap<number, StoredShard>>;
+  /** The new revision, or undefined if the entry is not at `expected`. */
+  writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined>;
+  beat(member: Member): Promise<void>;
+  leave(incarnation: string): Promise<void>;
+  members(): Promise<readonly Member[]>;
+  /** Calls back after any change of members or shards. Returns the way to stop it. */
+  watch(changed: () => void): () => void;
+}
+
+/** A message that was refused for good and had nobody waiting for the error. */
+export interface DeadLetter {
+  /** Position of the record that says so; also the letter's identity. */
+  readonly position: Position;
+  readonly index: number;
+  readonly type: string;
+  readonly key: string;
+  readonly event: unknown;
+  readonly time: number;
+  /** Code and text of the error. */
+  readonly code: string;
+  readonly reason: string;
+}
+
+/** Idempotent by position and index. */
+export interface DeadLetters {
+  put(letters: readonly DeadLetter[]): Promise<void>;
+  list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]>;
+}
+
+/** What commits survive: a power loss, or the death of the process only. */
+export type Durability = "fsync" | "process";
+
+export interface Store {
+  /** For people: what this is and where it lies. */
+  readonly description: string;
+  readonly durability: Durability;
+  readonly journal: Journal;
+  readonly snapshots: Snapshots;
+  readonly directory: Directory;
+  readonly deadLetters: DeadLetters;
+  readonly transport: Transport;
+  close(): Promise<void>;
+}
+
+/**
+ * Carries frames to whoever subscribes to a subject.
+ *
+ * At most once, in order per sender and subject as far as the network keeps it; a frame may be lost, repeated or
+ * late. Subjects: `shard.<n>`, `node.<incarnation>`, `client.<id>`. What is published is never mutated afterwards.
+ */
+export interface Transport {
+  /** False if it is known that nobody listens there. */
+  publish(subject: string, frame: Frame): boolean;
+  subscribe(subject: string, handler: (frame: Frame) => void): () => void;
+}
+
+/** Time. Nothing in engine, cluster or client reads it elsewhere. */
+export interface Clock {
+  /** Wall clock, milliseconds since the epoch; for due times and what people see. May jump. */
+  now(): number;
+  /** Never goes back; for leases and deadlines. Milliseconds from an arbitrary point. */
+  monotonic(): number;
+  /** Calls back after so many milliseconds. Returns the way to cancel it. */
+  after(delay_ms: number, callback: () => void): () => void;
+  /** Calls back when what is running and what it queued is done: once per tick of the event loop. */
+  defer(callback: () => void): void;
+}
+
+export interface Random {
+  /** In [0, 1). */
+  next(): number;
+  /** A name that nobody else will draw: letters and digits. */
+  id(): string;
+}
+
+/** What a node needs besides its store. */
+export interface World {
+  readonly clock: Clock;
+  readonly random: Random;
+}

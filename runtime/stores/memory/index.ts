@@ -1,0 +1,299 @@
+/**
+ * The memory store: the reference implementation of every port, for tests, examples and the simulator.
+ *
+ * Owns all state of one app in this process; any number of nodes share one store. It is as strict as a real one:
+ * compare-and-set, fencing, revisions that never repeat, and a durability boundary: a write takes effect and is
+ * answered only at the next flush, and `crash` loses what was not flushed.
+ *
+ * Invariants:
+ * 1. Writes take effect in the order in which they were called, all at once at a flush.
+ * 2. Nothing is answered before it has taken effect. What `crash` drops was never answered.
+ */
+import type {
+  AppendResult,
+  AppSettings,
+  DeadLetter,
+  DeadLetters,
+  Directory,
+  DueEntry,
+  Durability,
+  Journal,
+  JournalEntry,
+  Member,
+  ShardEntry,
+  SnapshotEntry,
+  Snapshots,
+  SnapshotWrite,
+  Store,
+  StoredShard,
+  Transport,
+} from "../../ports/index.ts";
+import { LocalTransport } from "../local-transport.ts";
+
+export interface MemoryOptions {
+  /** Arranges a flush: calls back once, soon. By default when the running JavaScript is done. */
+  readonly flushSoon?: (flush: () => void) => void;
+  /** Carries frames; by default within this process. */
+  readonly transport?: Transport;
+}
+
+/** A memory store. Give the same one to every node and client that belong together. */
+export function memory(options: MemoryOptions = {}): MemoryStore {
+  return new MemoryStore(options);
+}
+
+interface Pending {
+  apply(): void;
+  lost(): void;
+}
+
+/** Entries of one `read` chunk. */
+const READ_CHUNK = 256;
+
+export class MemoryStore implements Store {
+  readonly description = "memory: everything is gone with this process";
+  readonly durability: Durability = "process";
+  readonly journal: Journal;
+  readonly snapshots: Snapshots;
+  readonly directory: Directory;
+  readonly deadLetters: DeadLetters;
+  readonly transport: Transport;
+  readonly #flushSoon: (flush: () => void) => void;
+  #pending: Pending[] = [];
+  #scheduled = false;
+
+  constructor(options: MemoryOptions) {
+    this.#flushSoon = options.flushSoon ?? ((flush) => queueMicrotask(flush));
+    this.transport = options.transport ?? new LocalTransport();
+    this.journal = new MemoryJournal(this);
+    this.snapshots = new MemorySnapshots(this);
+    this.directory = new MemoryDirectory(this);
+    this.deadLetters = new MemoryDeadLetters(this);
+  }
+
+  /** Arranges that a write takes effect at the next flush; resolves when it has. */
+  write<T>(apply: () => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#pending.push({
+        apply: () => resolve(apply()),
+        lost: () => reject(new Error("The store crashed before the write was flushed.")),
+      });
+      if (this.#scheduled) return;
+      this.#scheduled = true;
+      this.#flushSoon(() => this.flush());
+    });
+  }
+
+  /** Makes everything written so far durable. */
+  flush(): void {
+    this.#scheduled = false;
+    const pending = this.#pending;
+    this.#pending = [];
+    for (const write of pending) write.apply();
+  }
+
+  /**
+   * A power loss: of the writes that are not flushed, the first `kept` reached the disk all the same, the others are
+   * lost. None of them is answered in time; callers see a failure.
+   */
+  crash(kept = 0): void {
+    const pending = this.#pending;
+    this.#pending = [];
+    pending.forEach((write, index) => {
+      if (index < kept) write.apply();
+      else write.lost();
+    });
+  }
+
+  /** How many writes wait for the next flush. */
+  get unflushed(): number {
+    return this.#pending.length;
+  }
+
+  async close(): Promise<void> {
+    this.flush();
+  }
+}
+
+class MemoryJournal implements Journal {
+  readonly number = 0;
+  readonly #store: MemoryStore;
+  readonly #entries: Uint8Array[] = [];
+  readonly #lanes = new Map<string, number[]>();
+
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+
+  async last(lane: string): Promise<number> {
+    return this.#lastOf(lane);
+  }
+
+  append(lane: string, expectedLast: number, bytes: Uint8Array): Promise<AppendResult> {
+    return this.#store
+      .write((): AppendResult => {
+        if (this.#lastOf(lane) !== expectedLast) return { kind: "conflict" };
+        const seq = this.#entries.push(bytes);
+        const lanes = this.#lanes.get(lane);
+        if (lanes === undefined) this.#lanes.set(lane, [seq]);
+        else lanes.push(seq);
+        return { kind: "committed", seq };
+      })
+      .catch((cause: unknown): AppendResult => ({ kind: "unknown", cause }));
+  }
+
+  async *read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const seqs = this.#lanes.get(lane) ?? [];
+    let at = seqs.findIndex((seq) => seq >= from);
+    while (at >= 0 && at < seqs.length && (seqs[at] as number) <= to) {
+      const chunk: JournalEntry[] = [];
+      while (at < seqs.length && (seqs[at] as number) <= to && chunk.length < READ_CHUNK) {
+        const seq = seqs[at++] as number;
+        chunk.push({ seq, bytes: this.#entries[seq - 1] as Uint8Array });
+      }
+      yield chunk;
+    }
+  }
+
+  async get(seq: number): Promise<Uint8Array | undefined> {
+    return this.#entries[seq - 1];
+  }
+
+  #lastOf(lane: string): number {
+    return this.#lanes.get(lane)?.at(-1) ?? 0;
+  }
+}
+
+class MemorySnapshots implements Snapshots {
+  readonly #store: MemoryStore;
+  readonly #entries = new Map<string, SnapshotEntry>();
+  /** Due times by shard and id. */
+  readonly #due = new Map<number, Map<string, number>>();
+  #revision = 0;
+
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+
+  async read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]> {
+    return ids.map((id) => this.#entries.get(id));
+  }
+
+  write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]> {
+    return this.#store.write(() => writes.map((write) => this.#write(write)));
+  }
+
+  async due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {
+    const found = [...(this.#due.get(shard) ?? [])]
+      .map(([id, due]): DueEntry => ({ id, due }))
+      .filter((entry) => entry.due < before && (after === undefined || compareDue(entry, after) > 0));
+    return found.sort(compareDue).slice(0, limit);
+  }
+
+  #write({ id, shard, value, expected, due }: SnapshotWrite): number | undefined {
+    if ((this.#entries.get(id)?.revision ?? 0) !== expected) return undefined;
+    const revision = ++this.#revision;
+    if (value === undefined) this.#entries.delete(id);
+    else this.#entries.set(id, { value, revision });
+    let index = this.#due.get(shard);
+    if (index === undefined) this.#due.set(shard, (index = new Map()));
+    if (value === undefined || due === undefined) index.delete(id);
+    else index.set(id, due);
+    return revision;
+  }
+}
+
+function compareDue(a: DueEntry, b: DueEntry): number {
+  return a.due - b.due || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+}
+
+class MemoryDirectory implements Directory {
+  readonly #store: MemoryStore;
+  #app: AppSettings | undefined;
+  readonly #shards = new Map<number, StoredShard>();
+  readonly #members = new Map<string, Member>();
+  readonly #watchers = new Set<() => void>();
+  #revision = 0;
+
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+
+  app(wanted: AppSettings): Promise<AppSettings> {
+    return this.#store.write(() => (this.#app ??= { ...wanted }));
+  }
+
+  async readShard(shard: number): Promise<StoredShard | undefined> {
+    return this.#shards.get(shard);
+  }
+
+  async readShards(): Promise<ReadonlyMap<number, StoredShard>> {
+    return new Map(this.#shards);
+  }
+
+  writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined> {
+    return this.#store.write(() => {
+      if ((this.#shards.get(shard)?.revision ?? 0) !== expected) return undefined;
+      const revision = ++this.#revision;
+      this.#shards.set(shard, { entry, revision });
+      this.#changed();
+      return revision;
+    });
+  }
+
+  beat(member: Member): Promise<void> {
+    return this.#store.write(() => {
+      const before = this.#members.get(member.incarnation);
+      this.#members.set(member.incarnation, member);
+      if (before === undefined || before.leaving !== member.leaving) this.#changed();
+    });
+  }
+
+  leave(incarnation: string): Promise<void> {
+    return this.#store.write(() => {
+      if (this.#members.delete(incarnation)) this.#changed();
+    });
+  }
+
+  async members(): Promise<readonly Member[]> {
+    return [...this.#members.values()];
+  }
+
+  watch(changed: () => void): () => void {
+    this.#watchers.add(changed);
+    return () => this.#watchers.delete(changed);
+  }
+
+  #changed(): void {
+    for (const changed of this.#watchers) changed();
+  }
+}
+
+class MemoryDeadLetters implements DeadLetters {
+  readonly #store: MemoryStore;
+  readonly #letters = new Map<string, DeadLetter>();
+
+  constructor(store: MemoryStore) {
+    this.#store = store;
+  }
+
+  put(letters: readonly DeadLetter[]): Promise<void> {
+    return this.#store.write(() => {
+      for (const letter of letters) this.#letters.set(nameOf(letter), letter);
+    });
+  }
+
+  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+    const letters = [...this.#letters.values()].sort(compareLetters);
+    const from = after === undefined ? 0 : letters.findIndex((letter) => compareLetters(letter, after) > 0);
+    return from < 0 ? [] : letters.slice(from, from + limit);
+  }
+}
+
+function nameOf({ position, index }: DeadLetter): string {
+  return `${position.journal}.${position.seq}.${index}`;
+}
+
+function compareLetters(a: DeadLetter, b: DeadLetter): number {
+  return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
+}

@@ -1,0 +1,87 @@
+/**
+ * Every bound of the runtime, in one place, with the relations between them asserted when the module loads.
+ *
+ * Over a limit is a typed refusal (see errors.ts), never growth. Settings that a node may choose are in
+ * `nodeDefaults`; the rest are part of the formats or protect memory, and are fixed.
+ */
+import { invariant } from "./errors.ts";
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+
+/** Fixed bounds. Bytes are of the encoded form. */
+export const limits = {
+  /** Encoded key; with the type and the shard's subject prefix it stays under NATS's 256-byte advice. */
+  keyBytes: 160,
+  eventBytes: 256 * KiB,
+  /** A whole actor: context, state, timers, remembered requests. One KV entry on NATS. */
+  stateBytes: 768 * KiB,
+  /** One turn: event, change, messages told, reply. One turn must fit into one append. */
+  recordBytes: 896 * KiB,
+  /** One append. NATS refuses messages over 1 MB with headers. */
+  batchBytes: 960 * KiB,
+  batchRecords: 8_192,
+  /** Nesting of events, contexts and replies. */
+  valueDepth: 64,
+  /** Values and properties in one event or decoded frame. */
+  valueNodes: 200_000,
+  /** Eventless transitions and raised events in one turn. */
+  microsteps: 1_000,
+  /** Messages that one turn may tell. */
+  tellsPerTurn: 1_024,
+  timersPerActor: 256,
+  /** Request ids given by callers that one actor remembers, newest kept. */
+  requestsPerActor: 256,
+  requestIdBytes: 128,
+  /** Every so many turns a record holds the whole state, so that any past turn is rebuilt from at most this many. */
+  keyframeTurns: 64,
+  historyPage: 256,
+  /** Unresolved requests of one client in one shard. */
+  sessionInFlight: 8_192,
+  /** Client sessions that one shard remembers. */
+  sessionsPerShard: 4_096,
+  /** A session unused for this long may be forgotten; longer than any caller's deadline. */
+  sessionIdle_ms: 15 * 60_000,
+  /** The longest deadline a caller may set. */
+  deadline_ms: 5 * 60_000,
+  /** Messages told to one shard and not yet acknowledged by it. */
+  outboxPerChannel: 65_536,
+  /** Of those, how many are on their way at once. */
+  outboxWindow: 1_024,
+  shards: 16_384,
+} as const;
+
+/** What a node may be told otherwise, with its defaults. */
+export const nodeDefaults = {
+  /** Actors kept in memory; the least recently used are passivated beyond it. */
+  activeActors: 50_000,
+  /** Messages taken in and not yet stepped, over all shards. */
+  intakeMessages: 65_536,
+  /** Messages that wait for one actor while it is loaded. */
+  mailboxMessages: 8_192,
+  /** A node without a heartbeat for so long is dead to the others. */
+  lease_ms: 5_000,
+  heartbeat_ms: 1_500,
+  /** Snapshots are written when the tail holds so many records … */
+  checkpointRecords: 500_000,
+  /** … or so many bytes … */
+  checkpointBytes: 128 * MiB,
+  /** … or its oldest record is so old. */
+  checkpoint_ms: 30_000,
+  /** Snapshots written in one store call. */
+  snapshotBatch: 512,
+} as const;
+
+export type NodeSettings = { -readonly [K in keyof typeof nodeDefaults]: number };
+
+invariant(limits.eventBytes < limits.recordBytes, "an event fits into a record");
+invariant(limits.stateBytes < limits.recordBytes, "a keyframe fits into a record");
+invariant(limits.recordBytes < limits.batchBytes, "a record fits into an append");
+invariant(limits.batchBytes + 32 * KiB <= MiB, "an append with its headers fits into a NATS message");
+invariant(limits.deadline_ms * 2 < limits.sessionIdle_ms, "a session outlives every retry of its requests");
+invariant(limits.outboxWindow <= limits.outboxPerChannel, "the window fits into the outbox");
+invariant(nodeDefaults.heartbeat_ms * 3 <= nodeDefaults.lease_ms, "a lease survives two lost heartbeats");
+invariant(
+  nodeDefaults.mailboxMessages <= nodeDefaults.intakeMessages,
+  "one actor cannot hold more than the node",
+);

@@ -1,0 +1,121 @@
+/**
+ * What may be an event, a context or a reply: plain data that means the same after a year in a journal.
+ *
+ * Owns the walk that checks a value, estimates its size and freezes it, in one pass. Talks to nobody.
+ *
+ * Invariants:
+ * 1. What `seal` accepted is deeply frozen, so a later mutation throws where it is written and a reference is as
+ *    good as a copy.
+ * 2. With `trustFrozen` a frozen subtree is not walked again: with immutable updates a turn pays for what it changed.
+ *    Only the runtime's own output (contexts) is walked so; what a caller hands in is walked whole.
+ * 3. Every accepted value survives `encode` and `decode` unchanged.
+ */
+import { limits } from "./limits.ts";
+
+/** Why a value cannot be kept, and where in it. */
+export class ValueFault extends Error {
+  readonly path: string;
+  constructor(path: string, problem: string) {
+    const short = path.length > 120 ? `${path.slice(0, 120)}…` : path;
+    super(`${short} ${problem}`);
+    this.path = short;
+  }
+}
+
+let nodes = 0;
+let trust = false;
+
+/**
+ * Checks and freezes a value, deeply.
+ * @param name what to call the value in a fault, for example `event`
+ * @returns an estimate of its encoded bytes, without what had been sealed before
+ * @throws ValueFault for functions, symbols, class instances, cycles, and nesting over `limits.valueDepth`
+ */
+export function seal(value: unknown, name: string, trustFrozen = false): number {
+  nodes = 0;
+  trust = trustFrozen;
+  try {
+    return walk(value, undefined, 0);
+  } catch (fault) {
+    if (!(fault instanceof ValueFault)) throw fault;
+    // Paths are built only for the text of a fault: walk once more with them.
+    nodes = 0;
+    walk(value, name, 0);
+    throw fault;
+  }
+}
+
+/** The path is undefined on the first, fast walk. */
+type Path = string | undefined;
+
+function walk(value: unknown, path: Path, depth: number): number {
+  switch (typeof value) {
+    case "number":
+      return 9;
+    case "string":
+      return value.length + 5;
+    case "boolean":
+    case "undefined":
+      return 3;
+    case "bigint":
+      if (value > 0x7fffffffffffffffn || value < -0x8000000000000000n) {
+        throw new ValueFault(path ?? "", "is a bigint beyond 64 bits. Keep it as a string.");
+      }
+      return 9;
+    case "object":
+      return value === null ? 1 : walkObject(value, path, depth);
+    default:
+      throw new ValueFault(path ?? "", `is a ${typeof value}, which cannot be stored. Keep plain data only.`);
+  }
+}
+
+function walkObject(value: object, path: Path, depth: number): number {
+  if (depth >= limits.valueDepth) {
+    throw new ValueFault(
+      path ?? "",
+      `is nested deeper than ${limits.valueDepth} levels, or refers to itself.`,
+    );
+  }
+  let bytes = 5;
+  if (Array.isArray(value)) {
+    if (trust && Object.isFrozen(value)) return 16;
+    count(value.length, path);
+    for (let at = 0; at < value.length; at++) {
+      bytes += walk(value[at], path === undefined ? undefined : `${path}[${at}]`, depth + 1);
+    }
+  } else if (value instanceof Uint8Array) {
+    // Bytes cannot be frozen. Records are encoded within the turn, so the journal holds what the turn saw.
+    return value.byteLength + 6;
+  } else if (value instanceof Date) {
+    if (Number.isNaN(value.getTime())) throw new ValueFault(path ?? "", "is an invalid Date.");
+    return 14;
+  } else {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) {
+      throw new ValueFault(
+        path ?? "",
+        `is an instance of ${nameOf(value)}. Keep plain objects, arrays and Dates.`,
+      );
+    }
+    if (trust && Object.isFrozen(value)) return 16;
+    for (const name in value) {
+      if (name === "__proto__") throw new ValueFault(path ?? "", "has a property named __proto__.");
+      count(1, path);
+      const inner = (value as Record<string, unknown>)[name];
+      bytes += name.length + 2 + walk(inner, path === undefined ? undefined : `${path}.${name}`, depth + 1);
+    }
+  }
+  Object.freeze(value);
+  return bytes;
+}
+
+function count(more: number, path: Path): void {
+  nodes += more;
+  if (nodes > limits.valueNodes)
+    throw new ValueFault(path ?? "", `holds more than ${limits.valueNodes} values.`);
+}
+
+function nameOf(value: object): string {
+  const name: unknown = value.constructor?.name;
+  return typeof name === "string" && name !== "" ? name : "a class";
+}

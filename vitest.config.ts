@@ -1,0 +1,29 @@
+import { defineConfig } from "vitest/config";
+
+/** `import "keyturn"` in a test, or in an example that a test runs, is the source and not dist. */
+const conditions = ["keyturn-source", "node"];
+
+export default defineConfig({
+  plugins: [
+    {
+      // Vite would add "development". Tests run the build of XState that users run.
+      name: "keyturn-conditions",
+      configResolved({ ssr }) {
+        ssr.resolve = { ...ssr.resolve, conditions };
+      },
+    },
+  ],
+  ssr: { resolve: { conditions } },
+  test: {
+    environment: "node",
+    include: ["test/**/*.test.ts"],
+    pool: "forks",
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    teardownTimeout: 10_000,
+    // A test that passes only the second time has failed.
+    retry: 0,
+    allowOnly: false,
+    passWithNoTests: false,
+  },
+});
