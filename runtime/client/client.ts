@@ -4,7 +4,13 @@
  * Owns nothing but its session. Talks to the request channels (session.ts). It is the same in the process of a node and
  * outside of it; types come from the actor's definition.
  */
-import type { ActorDefinition, ActorState, AnswerTo, AnyActorDefinition } from "../engine/definition.ts";
+import type {
+  ActorDefinition,
+  ActorState,
+  AnswerTo,
+  AnyActorDefinition,
+  NoReplies,
+} from "../engine/definition.ts";
 import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
 import type { EventOf, Machine } from "../engine/machine.ts";
 import { checkEvent } from "../engine/step.ts";
@@ -199,8 +205,7 @@ function serial(state: ActorState): number {
 }
 
 /** A reference to one actor. */
-// biome-ignore lint/complexity/noBannedTypes: no replies declared is the empty object type
-export class ActorRef<M extends Machine = Machine, R extends object = {}> implements Sender {
+export class ActorRef<M extends Machine = Machine, R extends object = NoReplies> implements Sender {
   readonly type: string;
   readonly key: string;
   /** @internal */

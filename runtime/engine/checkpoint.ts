@@ -33,7 +33,7 @@ export class Checkpointer {
   /** Checkpoints some shards. Resolves when their tails are cut; throws if a write fails, and may be repeated then. */
   run(shards: readonly ShardState[]): Promise<void> {
     const run = this.#tail.then(() => this.#run(shards));
-    this.#tail = run.catch(() => {});
+    this.#tail = run.catch(() => undefined);
     return run;
   }
 

@@ -7,15 +7,14 @@ import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
 
-/** What replies a machine gives, by event type: `types: {} as { replies: { add: number } }`. */
-export type Replies = Record<string, unknown>;
+/** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
+export type NoReplies = Record<never, never>;
 
 /** An actor type. */
-// biome-ignore lint/complexity/noBannedTypes: no replies declared is the empty object type, whose keyof is never
 export interface ActorDefinition<
   T extends string = string,
   M extends Machine = Machine,
-  R extends object = {},
+  R extends object = NoReplies,
 > {
   readonly type: T;
   readonly machine: M;
@@ -56,13 +55,11 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
-// biome-ignore lint/complexity/noBannedTypes: see ActorDefinition
-export function defineActor<const T extends string, M extends Machine, R extends object = {}>(options: {
-  type: T;
-  machine: M;
-  version?: number;
-  types?: { replies: R };
-}): ActorDefinition<T, M, R> {
+export function defineActor<
+  const T extends string,
+  M extends Machine,
+  R extends object = NoReplies,
+>(options: { type: T; machine: M; version?: number; types?: { replies: R } }): ActorDefinition<T, M, R> {
   const { type, machine, version = 1 } = options;
   checkType(type);
   if (!Number.isSafeInteger(version) || version < 1) {

@@ -23,7 +23,7 @@ const READ_BATCH = 1_024;
 
 export class Loader {
   readonly #engine: Engine;
-  #wanted: Activation[] = [];
+  readonly #wanted: Activation[] = [];
 
   constructor(engine: Engine) {
     this.#engine = engine;

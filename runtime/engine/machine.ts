@@ -90,6 +90,17 @@ type Expression<C extends MachineContext, E extends EventObject, P, A extends Ev
   params: P,
 ) => R;
 
+/** A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments.) */
+type Plain =
+  | string
+  | number
+  | boolean
+  | bigint
+  | null
+  | undefined
+  | readonly unknown[]
+  | { readonly [name: string]: unknown };
+
 /** An action in a machine, as XState types them. */
 export type DurableAction<
   C extends MachineContext,
@@ -100,7 +111,7 @@ export type DurableAction<
 
 function mark<A extends (...args: never[]) => void>(spec: TellSpec | ReplySpec, name: string): A {
   // Outside the runtime, in a plain XState actor, the action does nothing.
-  const action: MarkedAction = () => {};
+  const action: MarkedAction = () => undefined;
   Object.defineProperty(action, "name", { value: name });
   action[EFFECT] = spec;
   return action as A;
@@ -132,7 +143,7 @@ export function reply<
   E extends EventObject,
   P extends ParameterizedObject["params"] | undefined,
   A extends EventObject,
->(value: unknown | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
+>(value: Plain | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
   return mark({ kind: "reply", value }, "reply");
 }
 
@@ -143,7 +154,7 @@ interface ExecutableAction {
   exec: (MarkedAction & ((info: unknown, params: unknown) => void)) | undefined;
 }
 
-const noop = (): void => {};
+const noop = (): void => undefined;
 
 /** Runs steps of one machine. One per actor type and node. */
 export class MachineHost {

@@ -22,7 +22,7 @@ export interface Observer {
   troubled(task: string, error: unknown): void;
 }
 
-const nothing = (): void => {};
+const nothing = (): void => undefined;
 
 export const silent: Observer = {
   committed: nothing,

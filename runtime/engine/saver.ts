@@ -33,7 +33,7 @@ export class Saver {
    */
   save(actors: readonly Activation[]): Promise<void> {
     const run = this.#tail.then(() => this.#saveInOrder(actors));
-    this.#tail = run.catch(() => {});
+    this.#tail = run.catch(() => undefined);
     return run;
   }
 

@@ -40,7 +40,7 @@ export class Session {
   /** Monotonic time of the last frame; the session may be forgotten some time after. */
   used_ms: number;
   /** What the client may still ask about: numbers from `#offset` on, of which those below `#base` are dead. */
-  #settled: (Settled | undefined)[] = [];
+  readonly #settled: (Settled | undefined)[] = [];
   #offset: number;
   #base: number;
 
