@@ -198,6 +198,14 @@ describe("linearizability", () => {
     expect(result.steps).toBeLessThan(200);
   });
 
+  it("remembers what is taken beyond the word of the last operation", () => {
+    const front = "0-0 read = null | ".repeat(14);
+    const writes = "1-9 write 4 | 1-9 write 5 | 1-9 write 6 | 1-9 write 7";
+    const seen = "2-3 read = 7 | 4-5 read = 5 | 6-7 read = 6 | 8-8 read = 4";
+    const operations = history<RegisterInput>(`${front}${writes} | ${seen}`);
+    expect(checkLinearizability(operations, register)).toMatchObject({ ok: true });
+  });
+
   it("does not trust a history made by hand: no return throws, no output is null", () => {
     const change = (field: string) =>
       history<RegisterInput>("0-1 write 1 | 2-3 read = 1").map((o) => ({ ...o, [field]: undefined }));

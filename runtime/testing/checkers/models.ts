@@ -7,7 +7,8 @@
  * Invariants
  *  1. `step` depends on its arguments alone and leaves the state unchanged.
  *  2. With an unknown outcome (`output === undefined`) `step` accepts whatever
- *     reply the operation may have had.
+ *     reply the operation may have had. A narrowed model may still refuse it
+ *     where applying it can make no difference.
  *  3. Equal `stateKey`s mean that no later operation can tell the states apart.
  */
 
