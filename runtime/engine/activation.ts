@@ -114,17 +114,22 @@ export function noTurn(id: string): Turn {
 export interface Job {
   readonly kind: number;
   readonly shard: ShardState;
-  readonly id: string;
-  readonly key: string;
-  readonly event: unknown;
-  readonly requestId: string | undefined;
-  readonly trace: string | undefined;
+  readonly message: Message;
   /** The asking session, for a request. */
   readonly session: Session | undefined;
   /** The told message's origin, if it came from a shard; -1 otherwise. */
   readonly fromShard: number;
   /** Number in its channel. */
   readonly number: number;
+}
+
+/** What a request, a told message and a due timer have in common. */
+export interface Message {
+  readonly id: string;
+  readonly key: string;
+  readonly event: unknown;
+  readonly requestId?: string | undefined;
+  readonly trace: string | undefined;
 }
 
 /** See above. */

@@ -78,12 +78,6 @@ export interface EngineParts {
   readonly onFenced: () => void;
 }
 
-interface Entry {
-  readonly a: Activation;
-  readonly job: Job;
-  readonly taken: Taken;
-}
-
 /** The batch that is being filled, and what waits for its commit. */
 class OpenBatch {
   readonly ref = new BatchRef();
@@ -91,7 +85,7 @@ class OpenBatch {
   readonly parts: Uint8Array[] = [];
   readonly shards: number[] = [];
   bytes = 0;
-  readonly entries: Entry[] = [];
+  readonly entries: Taken[] = [];
   /** Answers that only read, and wait for what they read. */
   readonly reads: ((failed: KeyturnError | undefined) => void)[] = [];
   /** True if an append is needed although there is nothing to record: it proves that this node is not fenced. */
@@ -282,18 +276,8 @@ export class Engine {
       if (number === channel.accepted + 1 && this.queued < this.parts.settings.intakeMessages) {
         channel.accepted = number;
         shard.busy++;
-        this.#queue.push({
-          kind: Send,
-          shard,
-          id: message.id,
-          key: message.key,
-          event: message.event,
-          requestId: undefined,
-          trace: message.trace,
-          session: undefined,
-          fromShard: frame.fromShard,
-          number,
-        });
+        const { fromShard } = frame;
+        this.#queue.push({ kind: Send, shard, message, session: undefined, fromShard, number });
       }
       number++;
     }
@@ -361,24 +345,25 @@ export class Engine {
       this.#reject(job, shard.failed);
       return true;
     }
-    let a = this.actors.get(job.id);
+    let a = this.actors.get(job.message.id);
     if (a === undefined) {
-      const type = job.id.slice(0, job.id.indexOf("."));
+      const type = job.message.id.slice(0, job.message.id.indexOf("."));
       const hosted = this.parts.registry.get(type);
       if (hosted === undefined && job.fromShard < 0) {
         this.#reject(job, unknownType(type));
         return true;
       }
-      a = new Activation(job.id, job.key, shard, hosted as HostedType);
+      a = new Activation(job.message.id, job.message.key, shard, hosted as HostedType);
       if (hosted === undefined) a.failed = unknownType(type);
       else this.loader.add(a);
-      this.actors.set(job.id, a);
+      this.actors.set(job.message.id, a);
     }
     a.used = true;
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed);
     if (a.mailbox !== undefined) {
-      if (a.mailbox.length >= this.parts.settings.mailboxMessages) this.#reject(job, mailboxFull(job.id));
+      if (a.mailbox.length >= this.parts.settings.mailboxMessages)
+        this.#reject(job, mailboxFull(job.message.id));
       else a.mailbox.push(job);
       return true;
     }
@@ -387,8 +372,8 @@ export class Engine {
   }
 
   #turn(a: Activation, job: Job, now: number): boolean {
-    if (job.requestId !== undefined) {
-      const known = a.latest.requests.find((r) => r.requestId === job.requestId);
+    if (job.message.requestId !== undefined) {
+      const known = a.latest.requests.find((r) => r.requestId === job.message.requestId);
       if (known !== undefined) {
         const place = known.place;
         this.#afterCommit(a, job, () => this.#answerFromJournal(job, a.id, linkOf(place), undefined));
@@ -417,12 +402,12 @@ export class Engine {
         return true;
       case Watch:
         this.#afterCommit(a, job, () => {
-          this.watches.add(a, (job.session as Session).name, String(job.event));
+          this.watches.add(a, (job.session as Session).name, String(job.message.event));
           this.#settle(job, undefined, this.stateOf(a, a.committed, now));
         });
         return true;
       case Unwatch:
-        this.watches.remove(a.id, String(job.event));
+        this.watches.remove(a.id, String(job.message.event));
         this.#settle(job, undefined, undefined);
         return true;
       case History: {
@@ -481,7 +466,7 @@ export class Engine {
     open.parts.push(taken.record);
     open.shards.push(job.shard.shard);
     open.bytes += taken.record.length;
-    open.entries.push({ a, job, taken });
+    open.entries.push(taken);
     a.latest = taken.turn;
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.settle(job.number, taken.turn);
@@ -597,8 +582,8 @@ export class Engine {
     for (const read of batch.reads) read(undefined);
     this.#flushReplies();
     this.outbox.flush();
-    for (const { a, taken } of batch.entries) {
-      for (const action of taken.actions) {
+    for (const { a, actions } of batch.entries) {
+      for (const action of actions) {
         try {
           action.run();
         } catch (error) {
@@ -610,8 +595,8 @@ export class Engine {
   }
 
   /** One committed turn's outputs. */
-  #release({ a, job, taken }: Entry, now: number): void {
-    const { turn } = taken;
+  #release(taken: Taken, now: number): void {
+    const { a, job, turn } = taken;
     const { shard } = job;
     shard.busy--;
     if (shard.phase === "gone") return;
@@ -671,7 +656,7 @@ export class Engine {
     const { refusal, turn } = taken;
     if (refusal === undefined) return;
     const position = { journal: this.parts.store.journal.number, seq: this.lane.last };
-    const event = job.kind === TimerJob ? { type: "timer", turn: turn.turn } : job.event;
+    const event = job.kind === TimerJob ? { type: "timer", turn: turn.turn } : job.message.event;
     const letter = { position, index: taken.index, type: typeOfId(a.id), key: a.key, event, time: now };
     const put = this.parts.store.deadLetters.put([
       { ...letter, code: refusal.code, reason: refusal.message },
@@ -714,7 +699,7 @@ export class Engine {
     job.shard.busy--;
     if (job.session === undefined || job.shard.phase === "gone") return;
     const reply: Reply = [job.shard.shard, job.number, error, value];
-    if (isWrite(job.kind)) job.session.settle(job.number, { id: job.id, reply, at: undefined });
+    if (isWrite(job.kind)) job.session.settle(job.number, { id: job.message.id, reply, at: undefined });
     this.#answer(job.session.name, reply);
   }
 
@@ -748,7 +733,7 @@ export class Engine {
   #answerHistory(a: Activation, job: Job): void {
     const { session } = job;
     this.history
-      .page(a.id, linkOf(a.committed), linkOf(a.committed.keyframe), job.event as HistoryQuery)
+      .page(a.id, linkOf(a.committed), linkOf(a.committed.keyframe), job.message.event as HistoryQuery)
       .then(
         (page) => {
           if (this.#stopped || session === undefined) return;
@@ -810,34 +795,13 @@ export class Engine {
 }
 
 function jobOf(shard: ShardState, session: Session, number: number, request: Request): Job {
-  return {
-    kind: request.kind,
-    shard,
-    id: request.id,
-    key: request.key,
-    event: request.event,
-    requestId: request.requestId,
-    trace: request.trace,
-    session,
-    fromShard: -1,
-    number,
-  };
+  return { kind: request.kind, shard, message: request, session, fromShard: -1, number };
 }
 
 function timerJob(shard: ShardState, id: string): Job {
   const key = decodeKey(id.slice(id.indexOf(".") + 1));
-  return {
-    kind: TimerJob,
-    shard,
-    id,
-    key,
-    event: undefined,
-    requestId: undefined,
-    trace: undefined,
-    session: undefined,
-    fromShard: -1,
-    number: 0,
-  };
+  const message = { id, key, event: undefined, trace: undefined };
+  return { kind: TimerJob, shard, message, session: undefined, fromShard: -1, number: 0 };
 }
 
 function isWrite(kind: number): boolean {

@@ -94,10 +94,10 @@ export interface TurnRecord {
 
 const none: readonly never[] = [];
 
-/** One record as bytes. Rare parts come last and are left off when they are not there. */
+/** One record as bytes: what every turn has, and behind it, null for most turns, what few have. */
 export function encodeRecord(r: TurnRecord): Uint8Array {
   const c = r.change;
-  const body: unknown[] = [
+  return encode([
     r.kind,
     r.id,
     r.turn,
@@ -113,29 +113,46 @@ export function encodeRecord(r: TurnRecord): Uint8Array {
     r.event,
     c === null ? null : c.context,
     c === null ? null : c.value,
-  ];
-  const timers = c === null ? null : c.timers;
-  const rare = c !== null && (c.removed !== null || c.rest !== null);
-  const traced = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined || rare;
-  const sent = r.out.length > 0 || r.emitted.length > 0;
-  if (r.replied || timers !== null || sent || traced)
-    body.push(r.replied ? 1 : 0, r.replied ? r.reply : null);
-  if (timers !== null || sent || traced) body.push(timers === null ? null : packTimers(timers));
-  if (sent || traced) {
-    body.push(
-      r.out.map((m) => [m.toShard, m.number, m.id, m.key, m.event, m.trace ?? null]),
-      r.emitted,
-    );
-  }
-  if (traced)
-    body.push(r.requestId ?? null, r.trace ?? null, r.refusal ?? null, c?.removed ?? null, c?.rest ?? null);
-  return encode(body);
+    r.replied ? 1 : 0,
+    r.replied ? r.reply : null,
+    rareParts(r, c),
+  ]);
 }
+
+function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
+  const timers = c === null ? null : c.timers;
+  const changes = c !== null && (c.removed !== null || c.rest !== null);
+  const sent = r.out.length > 0 || r.emitted.length > 0;
+  const named = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined;
+  if (timers === null && !changes && !sent && !named) return null;
+  return [
+    timers === null ? null : packTimers(timers),
+    r.out.map((m) => [m.toShard, m.number, m.id, m.key, m.event, m.trace ?? null]),
+    r.emitted,
+    r.requestId ?? null,
+    r.trace ?? null,
+    r.refusal ?? null,
+    c?.removed ?? null,
+    c?.rest ?? null,
+  ];
+}
+
+type RareParts = readonly [
+  timers: PackedTimer[] | null,
+  out: PackedOut[],
+  emitted: unknown[],
+  requestId: string | null,
+  trace: string | null,
+  refusal: NonNullable<TurnRecord["refusal"]> | null,
+  removed: string[] | null,
+  rest: Change["rest"],
+];
 
 export function decodeRecord(bytes: Uint8Array): TurnRecord {
   const b = decode(bytes) as unknown[];
   const kind = b[0] as RecordKind;
-  const timers = b[17] as PackedTimer[] | null | undefined;
+  const rare = b[17] as RareParts | null;
+  const timers = rare === null ? null : rare[0];
   return {
     kind,
     id: b[1] as string,
@@ -153,18 +170,18 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
         ? null
         : {
             context: b[13] as Record<string, unknown> | null,
-            removed: (b[23] as string[] | undefined) ?? null,
+            removed: rare === null ? null : rare[6],
             value: b[14],
-            rest: (b[24] as Change["rest"] | undefined) ?? null,
-            timers: timers === null || timers === undefined ? null : timers.map(unpackTimer),
+            rest: rare === null ? null : rare[7],
+            timers: timers === null ? null : timers.map(unpackTimer),
           },
-    out: b[18] === undefined ? none : (b[18] as PackedOut[]).map(unpackOut),
-    emitted: (b[19] as unknown[] | undefined) ?? none,
+    out: rare === null ? none : rare[1].map(unpackOut),
+    emitted: rare === null ? none : rare[2],
     replied: b[15] === 1,
     reply: b[15] === 1 ? b[16] : undefined,
-    requestId: (b[20] as string | null | undefined) ?? undefined,
-    trace: (b[21] as string | null | undefined) ?? undefined,
-    refusal: (b[22] as TurnRecord["refusal"] | null) ?? undefined,
+    requestId: rare === null ? undefined : (rare[3] ?? undefined),
+    trace: rare === null ? undefined : (rare[4] ?? undefined),
+    refusal: rare === null ? undefined : (rare[5] ?? undefined),
   };
 }
 

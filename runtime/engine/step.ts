@@ -50,6 +50,8 @@ import {
 
 /** A turn that has been computed and encoded, not yet taken. */
 export interface Taken {
+  readonly a: Activation;
+  readonly job: Job;
   readonly turn: Turn;
   /** Its record's index in the batch. */
   readonly index: number;
@@ -94,8 +96,8 @@ export function checkEvent(event: unknown): asserts event is { type: string } {
 
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
-  checkEvent(job.event);
-  return transit(a, job, job.event, a.latest.timers, slot, now, shards, sourceOf(job));
+  checkEvent(job.message.event);
+  return transit(a, job, job.message.event, a.latest.timers, slot, now, shards, sourceOf(job));
 }
 
 /** One due timer through the machine. */
@@ -113,7 +115,7 @@ export function takeTimer(
     return transit(a, job, timer.event, rest, slot, now, shards, source);
   } catch (error) {
     // The timer is taken away all the same: it would fail again for ever.
-    return refuseTimer(a, timer, rest, slot, source, asError(error));
+    return refuseTimer(a, job, timer, rest, slot, source, asError(error));
   }
 }
 
@@ -143,10 +145,11 @@ function transit(
   const { snapshot, effects } = host.step(start, event, timers, number, now, fresh);
   const { replied, reply, actions, emitted } = effects;
   if (replied) sealReply(reply);
-  const out = effects.tells.length === 0 ? nothing : addressed(effects, a, job.trace, shards);
+  const out = effects.tells.length === 0 ? nothing : addressed(effects, a, job.message.trace, shards);
   const whole = (number - 1) % limits.keyframeTurns === 0;
   const version = a.hosted.definition.version;
-  const requests = job.requestId === undefined ? before.requests : remember(before, job.requestId, slot);
+  const requests =
+    job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
   const keyframe = whole ? undefined : before.keyframe;
   const change = whole ? wholeOf(snapshot, effects.timers) : changeOf(before, snapshot, effects.timers);
   const record = encoded({
@@ -166,8 +169,8 @@ function transit(
     emitted,
     replied,
     reply,
-    requestId: job.requestId,
-    trace: job.trace,
+    requestId: job.message.requestId,
+    trace: job.message.trace,
     refusal: undefined,
   });
   const bytes = checkSize(snapshot, (whole ? 0 : before.bytes) + record.length, a.id);
@@ -183,7 +186,19 @@ function transit(
     keyframe,
     bytes,
   );
-  return { turn, index: slot.index, record, out, emitted, actions, replied, reply, refusal: undefined };
+  return {
+    a,
+    job,
+    turn,
+    index: slot.index,
+    record,
+    out,
+    emitted,
+    actions,
+    replied,
+    reply,
+    refusal: undefined,
+  };
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */
@@ -196,7 +211,7 @@ export function takeDelete(a: Activation, job: Job, slot: Slot): Taken {
     turn: a.latest.turn + 1,
     event: null,
   });
-  return { ...effectless, turn, index: slot.index, record, refusal: undefined };
+  return { ...effectless, a, job, turn, index: slot.index, record, refusal: undefined };
 }
 
 /** The record of a told message that was refused: it has nobody who waits for the error, and must not come again. */
@@ -206,14 +221,15 @@ export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnE
     ...blank(a.id, slot, sourceOf(job)),
     kind: Refusal,
     turn: a.latest.turn,
-    event: job.event,
+    event: job.message.event,
     refusal,
   });
-  return { ...effectless, turn: a.latest, index: slot.index, record, refusal: error };
+  return { ...effectless, a, job, turn: a.latest, index: slot.index, record, refusal: error };
 }
 
 function refuseTimer(
   a: Activation,
+  job: Job,
   timer: Timer,
   rest: readonly Timer[],
   slot: Slot,
@@ -250,7 +266,7 @@ function refuseTimer(
     change,
     refusal,
   });
-  return { ...effectless, turn, index: slot.index, record, refusal: error };
+  return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
 }
 
 const effectless = { out: nothing, emitted: nothing, actions: nothing, replied: false, reply: undefined };

@@ -1,0 +1,166 @@
+/**
+ * What every benchmark needs: options, a temporary store, closed loops, percentiles and the printing of results.
+ *
+ * Invariants: every operation of a loop is checked to have completed, with the value it must have; a wrong one ends
+ * the run with an error, never with a figure. In `--json` mode standard output carries one JSON object a line.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { counter } from "../../actors/counter.ts";
+import { type Durability, embedded, type KeyturnNode, memory, type NodeSettings, type Store, startNode } from "../../runtime/index.ts";
+
+export interface BenchOptions {
+  readonly store: "memory" | "embedded";
+  readonly durability: Durability;
+  readonly inFlight: number | undefined;
+  readonly keys: number | undefined;
+  readonly seconds: number;
+  readonly json: boolean;
+}
+
+/** One line of the results. */
+export interface Row {
+  readonly name: string;
+  readonly store?: string;
+  readonly durability?: string;
+  readonly in_flight?: number;
+  readonly keys?: number;
+  readonly per_s?: number;
+  readonly p50_ms?: number;
+  readonly p99_ms?: number;
+  readonly ratio?: number;
+  readonly ratio_to?: string;
+  readonly [figure: string]: string | number | undefined;
+}
+
+export type Print = (row: Row) => void;
+
+/** A node on a fresh store, and the way to get rid of both. */
+export interface Bench {
+  readonly node: KeyturnNode;
+  readonly store: Store;
+  readonly path: string;
+  end(): Promise<void>;
+}
+
+export async function openStore(options: BenchOptions, path: string): Promise<Store> {
+  return options.store === "memory" ? memory() : embedded({ path, durability: options.durability });
+}
+
+export async function openBench(options: BenchOptions, settings: Partial<NodeSettings> = {}): Promise<Bench> {
+  const path = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
+  const store = await openStore(options, path);
+  const node = await startNode({ actors: [counter], store, settings, observer: { troubled: fail, shardFailed: fail } });
+  return {
+    node,
+    store,
+    path,
+    async end() {
+      await node.stop();
+      rmSync(path, { recursive: true, force: true });
+    },
+  };
+}
+
+function fail(what: unknown, error: unknown): void {
+  console.error("trouble:", what, error);
+  process.exitCode = 1;
+}
+
+export interface Loop {
+  readonly count: number;
+  readonly per_s: number;
+  readonly p50_ms: number;
+  readonly p99_ms: number;
+}
+
+/** A closed loop: `inFlight` callers, each with one operation open at a time, for so many seconds. */
+export async function closedLoop(inFlight: number, seconds: number, operation: () => Promise<void>): Promise<Loop> {
+  let latencies = new Float64Array(1 << 16);
+  let count = 0;
+  const start = performance.now();
+  const end = start + seconds * 1000;
+  const caller = async (): Promise<void> => {
+    for (let now = performance.now(); now < end; ) {
+      await operation();
+      const done = performance.now();
+      if (count === latencies.length) {
+        const larger = new Float64Array(latencies.length * 2);
+        larger.set(latencies);
+        latencies = larger;
+      }
+      latencies[count++] = done - now;
+      now = done;
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, caller));
+  const elapsed = (performance.now() - start) / 1000;
+  const sorted = latencies.subarray(0, count).sort();
+  const at = (share: number): number => round(sorted[Math.min(count - 1, Math.floor(count * share))] ?? 0, 3);
+  return { count, per_s: Math.round(count / elapsed), p50_ms: at(0.5), p99_ms: at(0.99) };
+}
+
+/** Adds one to random keys and checks every answer: a key's answers count up without gap or repetition. */
+export class CountingLoad {
+  readonly #node: KeyturnNode;
+  readonly #expected: Int32Array;
+  readonly #refs: ReturnType<typeof refOf>[] = [];
+  readonly #event = { type: "add", by: 1 } as const;
+  #seed = 1;
+  total = 0;
+
+  constructor(node: KeyturnNode, keys: number) {
+    this.#node = node;
+    this.#expected = new Int32Array(keys);
+    // References of many keys would fill the memory that is measured; they are cheap to make.
+    if (keys <= 100_000) for (let key = 0; key < keys; key++) this.#refs.push(refOf(node, key));
+  }
+
+  /** One ask. Asks to one key are answered in their order. */
+  readonly ask = async (): Promise<void> => {
+    await this.askKey(this.#next());
+  };
+
+  async askKey(key: number): Promise<void> {
+    const expected = (this.#expected[key] as number) + 1;
+    this.#expected[key] = expected;
+    const ref = this.#refs[key] ?? refOf(this.#node, key);
+    const count = await ref.ask(this.#event);
+    if (count !== expected) throw new Error(`counter/k${key} answered ${count}, it must be ${expected}.`);
+    this.total++;
+  }
+
+  /** Reads a sample of the keys back, and all of them if there are few. */
+  async verify(node: KeyturnNode = this.#node, sample = 10_000): Promise<void> {
+    const keys = this.#expected.length;
+    const step = Math.max(1, Math.floor(keys / sample));
+    let sum = 0;
+    for (const expected of this.#expected) sum += expected;
+    if (sum !== this.total) throw new Error(`${this.total} asks were answered, ${sum} were sent.`);
+    for (let key = 0; key < keys; key += step * 64) {
+      const some = Array.from({ length: 64 }, (_, n) => key + n * step).filter((k) => k < keys);
+      const states = await Promise.all(some.map((k) => refOf(node, k).get()));
+      states.forEach((state, n) => {
+        const expected = this.#expected[some[n] as number];
+        if (state.context.count !== expected) {
+          throw new Error(`counter/k${some[n]} holds ${state.context.count}, it must be ${expected}.`);
+        }
+      });
+    }
+  }
+
+  #next(): number {
+    // A linear congruential generator: cheap, the same in every run. Source: Numerical Recipes.
+    this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
+    return Math.floor((this.#seed / 0x1_0000_0000) * this.#expected.length);
+  }
+}
+
+function refOf(node: KeyturnNode, key: number): ReturnType<typeof node.client.actor<"counter", typeof counter.machine, { add: number }>> {
+  return node.client.actor(counter, `k${key}`);
+}
+
+export function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
