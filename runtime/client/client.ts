@@ -22,7 +22,7 @@ import { Ask, Delete, Get, History, type RequestKind, Send, Unwatch, Watch } fro
 import { limits } from "../words/limits.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import { decodeSnapshot } from "../engine/state.ts";
-import { Requests, type Sender } from "./session.ts";
+import { Call, Requests, type Sender } from "./session.ts";
 
 export interface CallOptions {
   /** How long to wait for the outcome, in milliseconds; 10,000 by default, at most `limits.deadline_ms`. */
@@ -119,14 +119,12 @@ export class Client {
           `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
         );
       }
-      const waiter = { resolve, reject };
+      const call = new Call(kind, ref, ref, event, requestId, options.trace, resolve, reject);
       if (requestId !== undefined) {
         checkRequestId(requestId);
-        if (this.#requests.again(requestId, timeout_ms, waiter)) return;
+        if (this.#requests.again(requestId, timeout_ms, call)) return;
       }
-      const { type, key, id, shard } = ref;
-      const request = { kind, type, key, id, event, requestId, trace: options.trace };
-      this.#requests.send(shard, ref, request, timeout_ms, waiter);
+      this.#requests.send(ref.shard, call, timeout_ms);
     });
   }
 

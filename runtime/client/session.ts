@@ -13,28 +13,69 @@
  */
 import type { Clock, Transport } from "../ports/index.ts";
 import { isErrorCode, KeyturnError } from "../words/errors.ts";
-import type { Frame, RefusalFrame, Reply, ReplyFrame, Request } from "../words/frames.ts";
+import type { Frame, RefusalFrame, Reply, ReplyFrame, Request, RequestKind } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-
-/** Whatever became of a request. */
-export interface Waiter {
-  resolve(value: unknown): void;
-  reject(error: KeyturnError): void;
-}
 
 /** Who sends: remembers its newest request, so that a repetition never overtakes one. */
 export interface Sender {
   last: Request | undefined;
 }
 
-interface Open {
+/** One call: the request as it goes into a frame, and who waits for its result. One object, because there are many. */
+export class Call implements Request {
+  readonly kind: RequestKind;
+  readonly type: string;
+  readonly key: string;
+  readonly id: string;
+  readonly event: unknown;
+  readonly requestId: string | undefined;
+  readonly trace: string | undefined;
   readonly sender: Sender;
-  readonly request: Request;
-  readonly number: number;
-  /** Undefined once its deadline has passed. */
-  waiter: Waiter | undefined;
-  deadline_ms: number;
-  settled: boolean;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: KeyturnError) => void;
+  deadline_ms = 0;
+  number = 0;
+  settled = false;
+  /** False once its deadline has passed: the caller was told that the outcome is unknown. */
+  waited = true;
+
+  constructor(
+    kind: RequestKind,
+    to: { readonly type: string; readonly key: string; readonly id: string },
+    sender: Sender,
+    event: unknown,
+    requestId: string | undefined,
+    trace: string | undefined,
+    resolve: (value: unknown) => void,
+    reject: (error: KeyturnError) => void,
+  ) {
+    this.kind = kind;
+    this.type = to.type;
+    this.key = to.key;
+    this.id = to.id;
+    this.event = event;
+    this.requestId = requestId;
+    this.trace = trace;
+    this.sender = sender;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+
+  /** The same request once more, for a new number or a new caller. */
+  repeat(resolve: Call["resolve"], reject: Call["reject"], deadline_ms: number): Call {
+    const call = new Call(
+      this.kind,
+      this,
+      this.sender,
+      this.event,
+      this.requestId,
+      this.trace,
+      resolve,
+      reject,
+    );
+    call.deadline_ms = deadline_ms;
+    return call;
+  }
 }
 
 /** Requests in one frame. */
@@ -51,7 +92,7 @@ const ABANDONED_MS = 60_000;
 class Channel {
   readonly shard: number;
   /** Requests from `base` on, in order; settled ones at the head are taken away. */
-  readonly open: Open[] = [];
+  readonly open: Call[] = [];
   head = 0;
   /** Number of the first request in `open`. */
   first = 1;
@@ -78,13 +119,13 @@ class Channel {
     return this.open.length - this.head;
   }
 
-  at(number: number): Open | undefined {
+  at(number: number): Call | undefined {
     return number < this.base ? undefined : this.open[number - this.first];
   }
 
   /** Takes settled requests away from the head. */
   trim(): void {
-    while (this.head < this.open.length && (this.open[this.head] as Open).settled) this.head++;
+    while (this.head < this.open.length && (this.open[this.head] as Call).settled) this.head++;
     if (this.head === this.open.length) {
       this.first += this.head;
       this.open.length = 0;
@@ -132,12 +173,14 @@ export class Requests {
     return this.#open;
   }
 
-  /** Sends a request. Throws `overloaded` or `client_closed`; everything else comes through the waiter. */
-  send(shard: number, sender: Sender, request: Request, timeout_ms: number, waiter: Waiter): void {
-    this.#send(shard, sender, request, this.#clock.monotonic() + timeout_ms, waiter);
+  /** Sends a request. Throws `overloaded` or `client_closed`; everything else comes through the call. */
+  send(shard: number, call: Call, timeout_ms: number): void {
+    call.deadline_ms = this.#clock.monotonic() + timeout_ms;
+    call.sender.last = call;
+    this.#send(shard, call);
   }
 
-  #send(shard: number, sender: Sender, request: Request, deadline_ms: number, waiter: Waiter): void {
+  #send(shard: number, call: Call): void {
     if (this.#closed) throw closed();
     const channel = this.#channel(shard);
     if (channel.size >= limits.sessionInFlight) {
@@ -146,27 +189,30 @@ export class Requests {
         `${limits.sessionInFlight} requests of this client to shard ${shard} wait for their results. Wait for some of them.`,
       );
     }
-    sender.last = request;
-    channel.open.push({ sender, request, number: channel.next++, waiter, deadline_ms, settled: false });
+    call.number = channel.next++;
+    channel.open.push(call);
     this.#open++;
     this.#mark(channel);
     this.#look();
   }
 
   /** Waits once more for a request that timed out. False if it is not known here any more. */
-  again(requestId: string, timeout_ms: number, waiter: Waiter): boolean {
+  again(requestId: string, timeout_ms: number, call: Call): boolean {
     const late = this.#late.get(requestId);
     if (late !== undefined) {
       this.#late.delete(requestId);
-      settle(waiter, late);
+      settle(call, late);
       return true;
     }
     const [name, shard, number] = requestId.split(":");
     if (name !== this.name) return false;
-    const open = this.#channels.get(Number(shard))?.at(Number(number));
-    if (open === undefined || open.settled || open.waiter !== undefined) return false;
-    open.waiter = waiter;
-    open.deadline_ms = this.#clock.monotonic() + timeout_ms;
+    const channel = this.#channels.get(Number(shard));
+    const open = channel?.at(Number(number));
+    if (channel === undefined || open === undefined || open.settled || open.waited) return false;
+    // The new caller takes the old one's place in the channel.
+    const again = open.repeat(call.resolve, call.reject, this.#clock.monotonic() + timeout_ms);
+    again.number = open.number;
+    channel.open[open.number - channel.first] = again;
     this.#look();
     return true;
   }
@@ -177,7 +223,7 @@ export class Requests {
     this.#unsubscribe();
     this.#cancelLook?.();
     for (const channel of this.#channels.values()) {
-      for (const open of channel.open) if (!open.settled) open.waiter?.reject(closed());
+      for (const open of channel.open) if (!open.settled && open.waited) open.reject(closed());
     }
     this.#channels.clear();
   }
@@ -219,7 +265,7 @@ export class Requests {
       const first = channel.unsent;
       // Settled ones stay in: the numbers of a frame have no gaps, and the receiver knows the repetition.
       for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
-        requests.push((channel.at(n) as Open).request);
+        requests.push(channel.at(n) as Call);
       }
       const sent = this.#transport.publish(`shard.${shard}`, {
         kind: "request",
@@ -263,18 +309,20 @@ export class Requests {
       this.#open--;
       channel.pause_ms = REPEAT_FIRST_MS;
       channel.retry_ms = RETRY_FIRST_MS;
-      if (open.waiter !== undefined) this.#settle(channel, open, open.waiter, reply);
+      if (open.waited) this.#settle(channel, open, reply);
       else this.#late.set(this.#idOf(channel.shard, open.number), reply);
       if (channel.open[channel.head] === open) channel.trim();
     }
   }
 
-  #settle(channel: Channel, open: Open, waiter: Waiter, reply: Reply): void {
+  #settle(channel: Channel, call: Call, reply: Reply): void {
     // Lost with a node, and certainly not applied: sent again under a new number, if no later request of the same
     // sender could be overtaken by it.
-    if (reply[2]?.[0] === "superseded" && open.sender.last === open.request) {
-      this.#send(channel.shard, open.sender, open.request, open.deadline_ms, waiter);
-    } else settle(waiter, reply);
+    if (reply[2]?.[0] === "superseded" && call.sender.last === call) {
+      const again = call.repeat(call.resolve, call.reject, call.deadline_ms);
+      call.sender.last = again;
+      this.#send(channel.shard, again);
+    } else settle(call, reply);
   }
 
   #receiveRefusal(frame: RefusalFrame): void {
@@ -304,7 +352,7 @@ export class Requests {
       if (channel.size === 0) continue;
       open += channel.size;
       for (let at = channel.head; at < channel.open.length; at++)
-        this.#expire(channel, channel.open[at] as Open, now);
+        this.#expire(channel, channel.open[at] as Call, now);
       channel.trim();
       if (channel.base !== channel.oldest) {
         channel.oldest = channel.base;
@@ -323,17 +371,16 @@ export class Requests {
     if (open > 0) this.#look();
   }
 
-  #expire(channel: Channel, open: Open, now: number): void {
+  #expire(channel: Channel, open: Call, now: number): void {
     if (open.settled || now < open.deadline_ms) return;
-    const { waiter } = open;
-    if (waiter !== undefined) {
-      open.waiter = undefined;
+    if (open.waited) {
+      open.waited = false;
       open.deadline_ms = now + ABANDONED_MS;
-      const requestId = open.request.requestId ?? this.#idOf(channel.shard, open.number);
-      waiter.reject(
+      const requestId = open.requestId ?? this.#idOf(channel.shard, open.number);
+      open.reject(
         new KeyturnError(
           "timeout",
-          `No answer from ${open.request.type}/${open.request.key} in time. It may have been applied or not; ask again with the request id ${requestId} to learn it.`,
+          `No answer from ${open.type}/${open.key} in time. It may have been applied or not; ask again with the request id ${requestId} to learn it.`,
           { requestId },
         ),
       );
@@ -349,13 +396,13 @@ export class Requests {
   }
 }
 
-function settle(waiter: Waiter, [, , error, value]: Reply): void {
+function settle(call: Call, [, , error, value]: Reply): void {
   if (error === undefined) {
-    waiter.resolve(value);
+    call.resolve(value);
     return;
   }
   const [code, text] = error;
-  waiter.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
+  call.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
 }
 
 function closed(): KeyturnError {

@@ -8,7 +8,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { counter } from "../../actors/counter.ts";
-import { type Durability, embedded, type KeyturnNode, memory, type NodeSettings, type Store, startNode } from "../../runtime/index.ts";
+import {
+  type Durability,
+  embedded,
+  type KeyturnNode,
+  memory,
+  type NodeSettings,
+  type Store,
+  startNode,
+} from "../../runtime/index.ts";
 
 export interface BenchOptions {
   readonly store: "memory" | "embedded";
@@ -51,7 +59,12 @@ export async function openStore(options: BenchOptions, path: string): Promise<St
 export async function openBench(options: BenchOptions, settings: Partial<NodeSettings> = {}): Promise<Bench> {
   const path = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
   const store = await openStore(options, path);
-  const node = await startNode({ actors: [counter], store, settings, observer: { troubled: fail, shardFailed: fail } });
+  const node = await startNode({
+    actors: [counter],
+    store,
+    settings,
+    observer: { troubled: fail, shardFailed: fail },
+  });
   return {
     node,
     store,
@@ -75,15 +88,23 @@ export interface Loop {
   readonly p99_ms: number;
 }
 
+/** One operation: what it answers, and what it must. */
+export interface Operation {
+  readonly answer: Promise<number>;
+  readonly expected: number;
+}
+
 /** A closed loop: `inFlight` callers, each with one operation open at a time, for so many seconds. */
-export async function closedLoop(inFlight: number, seconds: number, operation: () => Promise<void>): Promise<Loop> {
+export async function closedLoop(inFlight: number, seconds: number, next: () => Operation): Promise<Loop> {
   let latencies = new Float64Array(1 << 16);
   let count = 0;
   const start = performance.now();
   const end = start + seconds * 1000;
   const caller = async (): Promise<void> => {
     for (let now = performance.now(); now < end; ) {
-      await operation();
+      const { answer, expected } = next();
+      const value = await answer;
+      if (value !== expected) throw new Error(`An answer was ${value}, it must be ${expected}.`);
       const done = performance.now();
       if (count === latencies.length) {
         const larger = new Float64Array(latencies.length * 2);
@@ -108,7 +129,7 @@ export class CountingLoad {
   readonly #refs: ReturnType<typeof refOf>[] = [];
   readonly #event = { type: "add", by: 1 } as const;
   #seed = 1;
-  total = 0;
+  #sent = 0;
 
   constructor(node: KeyturnNode, keys: number) {
     this.#node = node;
@@ -117,18 +138,21 @@ export class CountingLoad {
     if (keys <= 100_000) for (let key = 0; key < keys; key++) this.#refs.push(refOf(node, key));
   }
 
-  /** One ask. Asks to one key are answered in their order. */
-  readonly ask = async (): Promise<void> => {
-    await this.askKey(this.#next());
-  };
+  /** One ask of a random key. Asks of one key are answered in their order. */
+  readonly next = (): Operation => this.#begin(this.#draw());
 
-  async askKey(key: number): Promise<void> {
+  async ask(key = this.#draw()): Promise<void> {
+    const { answer, expected } = this.#begin(key);
+    const value = await answer;
+    if (value !== expected) throw new Error(`counter/k${key} answered ${value}, it must be ${expected}.`);
+  }
+
+  #begin(key: number): Operation {
     const expected = (this.#expected[key] as number) + 1;
     this.#expected[key] = expected;
+    this.#sent++;
     const ref = this.#refs[key] ?? refOf(this.#node, key);
-    const count = await ref.ask(this.#event);
-    if (count !== expected) throw new Error(`counter/k${key} answered ${count}, it must be ${expected}.`);
-    this.total++;
+    return { answer: ref.ask(this.#event), expected };
   }
 
   /** Reads a sample of the keys back, and all of them if there are few. */
@@ -137,7 +161,7 @@ export class CountingLoad {
     const step = Math.max(1, Math.floor(keys / sample));
     let sum = 0;
     for (const expected of this.#expected) sum += expected;
-    if (sum !== this.total) throw new Error(`${this.total} asks were answered, ${sum} were sent.`);
+    if (sum !== this.#sent) throw new Error(`${this.#sent} asks were sent, ${sum} were counted.`);
     for (let key = 0; key < keys; key += step * 64) {
       const some = Array.from({ length: 64 }, (_, n) => key + n * step).filter((k) => k < keys);
       const states = await Promise.all(some.map((k) => refOf(node, k).get()));
@@ -150,14 +174,17 @@ export class CountingLoad {
     }
   }
 
-  #next(): number {
+  #draw(): number {
     // A linear congruential generator: cheap, the same in every run. Source: Numerical Recipes.
     this.#seed = (Math.imul(this.#seed, 1664525) + 1013904223) >>> 0;
     return Math.floor((this.#seed / 0x1_0000_0000) * this.#expected.length);
   }
 }
 
-function refOf(node: KeyturnNode, key: number): ReturnType<typeof node.client.actor<"counter", typeof counter.machine, { add: number }>> {
+function refOf(
+  node: KeyturnNode,
+  key: number,
+): ReturnType<typeof node.client.actor<"counter", typeof counter.machine, { add: number }>> {
   return node.client.actor(counter, `k${key}`);
 }
 

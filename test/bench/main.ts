@@ -6,7 +6,18 @@ import { parseArgs } from "node:util";
 import type { BenchOptions, Row } from "./harness.ts";
 import { scenarios } from "./scenarios.ts";
 
-const COLUMNS = ["name", "store", "durability", "in_flight", "keys", "per_s", "p50_ms", "p99_ms", "ratio", "ratio_to"];
+const COLUMNS = [
+  "name",
+  "store",
+  "durability",
+  "in_flight",
+  "keys",
+  "per_s",
+  "p50_ms",
+  "p99_ms",
+  "ratio",
+  "ratio_to",
+];
 
 function parse(): { names: string[]; options: BenchOptions } {
   const { values, positionals } = parseArgs({
@@ -21,10 +32,13 @@ function parse(): { names: string[]; options: BenchOptions } {
     },
   });
   const { store, durability, json } = values;
-  if (store !== "memory" && store !== "embedded") throw new Error(`--store is memory or embedded, not ${store}.`);
-  if (durability !== "fsync" && durability !== "process") throw new Error(`--durability is fsync or process, not ${durability}.`);
+  if (store !== "memory" && store !== "embedded")
+    throw new Error(`--store is memory or embedded, not ${store}.`);
+  if (durability !== "fsync" && durability !== "process")
+    throw new Error(`--durability is fsync or process, not ${durability}.`);
   for (const name of positionals) {
-    if (!Object.hasOwn(scenarios, name)) throw new Error(`There is no bench ${name}; there are ${Object.keys(scenarios).join(", ")}.`);
+    if (!Object.hasOwn(scenarios, name))
+      throw new Error(`There is no bench ${name}; there are ${Object.keys(scenarios).join(", ")}.`);
   }
   const number = (name: string, text: string | undefined): number | undefined => {
     if (text === undefined) return undefined;
@@ -50,7 +64,9 @@ function print(row: Row, json: boolean): void {
   }
   const others = Object.entries(row).filter(([name]) => !COLUMNS.includes(name));
   const known = COLUMNS.slice(1).filter((name) => row[name] !== undefined);
-  const cells = [...known.map((name) => [name, row[name]]), ...others].map(([name, value]) => `${name} ${value}`);
+  const cells = [...known.map((name) => [name, row[name]]), ...others].map(
+    ([name, value]) => `${name} ${value}`,
+  );
   process.stdout.write(`${row.name.padEnd(9)} ${cells.join("  ")}\n`);
 }
 

@@ -4,7 +4,16 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
-import { type BenchOptions, CountingLoad, closedLoop, openBench, openStore, type Print, type Row, round } from "./harness.ts";
+import {
+  type BenchOptions,
+  CountingLoad,
+  closedLoop,
+  openBench,
+  openStore,
+  type Print,
+  type Row,
+  round,
+} from "./harness.ts";
 
 export type Scenario = (options: BenchOptions, print: Print) => Promise<void>;
 
@@ -33,16 +42,26 @@ async function askOnce(options: BenchOptions, inFlight: number, keys: number): P
     const load = new CountingLoad(bench.node, keys);
     // Every key once, so that what is measured is turns and not first activations.
     for (let key = 0; key < keys; key += 1_024) {
-      await Promise.all(Array.from({ length: Math.min(1_024, keys - key) }, (_, n) => load.askKey(key + n)));
+      await Promise.all(Array.from({ length: Math.min(1_024, keys - key) }, (_, n) => load.ask(key + n)));
     }
-    await closedLoop(inFlight, options.seconds / 4, load.ask);
+    await closedLoop(inFlight, options.seconds / 4, load.next);
     const before = bareSendsPerSecond();
-    const loop = await closedLoop(inFlight, options.seconds, load.ask);
+    const loop = await closedLoop(inFlight, options.seconds, load.next);
     const beside = (before + bareSendsPerSecond()) / 2;
     await load.verify();
     const { per_s, p50_ms, p99_ms } = loop;
     const ratio = round(per_s / beside, 3);
-    return { name: "ask", ...settings(options), in_flight: inFlight, keys, per_s, p50_ms, p99_ms, ratio, ratio_to: "bare" };
+    return {
+      name: "ask",
+      ...settings(options),
+      in_flight: inFlight,
+      keys,
+      per_s,
+      p50_ms,
+      p99_ms,
+      ratio,
+      ratio_to: "bare",
+    };
   } finally {
     await bench.end();
   }
@@ -58,12 +77,22 @@ async function cold(options: BenchOptions, print: Print): Promise<void> {
     const load = new CountingLoad(bench.node, keys);
     const filling = performance.now();
     for (let key = 0; key < keys; key += 4_096) {
-      await Promise.all(Array.from({ length: Math.min(4_096, keys - key) }, (_, n) => load.askKey(key + n)));
+      await Promise.all(Array.from({ length: Math.min(4_096, keys - key) }, (_, n) => load.ask(key + n)));
     }
     const fill_per_s = Math.round((keys / (performance.now() - filling)) * 1000);
-    const { per_s, p50_ms, p99_ms } = await closedLoop(inFlight, options.seconds * 2, load.ask);
+    const { per_s, p50_ms, p99_ms } = await closedLoop(inFlight, options.seconds * 2, load.next);
     await load.verify();
-    print({ name: "cold", ...settings(options), in_flight: inFlight, keys, active, fill_per_s, per_s, p50_ms, p99_ms });
+    print({
+      name: "cold",
+      ...settings(options),
+      in_flight: inFlight,
+      keys,
+      active,
+      fill_per_s,
+      per_s,
+      p50_ms,
+      p99_ms,
+    });
   } finally {
     await bench.end();
   }
@@ -71,7 +100,8 @@ async function cold(options: BenchOptions, print: Print): Promise<void> {
 
 /** Time from a killed node to the first answer of the next, by length of the tail and by number of keys. */
 async function recovery(options: BenchOptions, print: Print): Promise<void> {
-  if (options.store === "memory") throw new Error("Recovery is measured on a store that outlives a node: --store embedded.");
+  if (options.store === "memory")
+    throw new Error("Recovery is measured on a store that outlives a node: --store embedded.");
   for (const tail of [0, 10_000, 100_000, 1_000_000]) print(await recoverOnce(options, tail, 1_000));
   for (const keys of [10_000, 100_000, 1_000_000]) print(await recoverOnce(options, 10_000, keys));
 }
@@ -83,7 +113,7 @@ async function recoverOnce(options: BenchOptions, tail: number, keys: number): P
     const load = new CountingLoad(bench.node, keys);
     const inFlight = 4_096;
     for (let key = 0; key < keys; key += inFlight) {
-      await Promise.all(Array.from({ length: Math.min(inFlight, keys - key) }, (_, n) => load.askKey(key + n)));
+      await Promise.all(Array.from({ length: Math.min(inFlight, keys - key) }, (_, n) => load.ask(key + n)));
     }
     await bench.node.checkpoint();
     let left = tail;
@@ -135,7 +165,14 @@ async function memoryPerActor(options: BenchOptions, print: Print): Promise<void
     const actor_bytes = Math.round((used() - before) / keys);
     const active = bench.node.incarnation.engine.actors.size;
     if (active < keys) throw new Error(`${active} actors are active, there must be ${keys}.`);
-    print({ name: "memory", ...settings(options), keys, actor_bytes, snapshot_bytes, beyond_bytes: actor_bytes - snapshot_bytes });
+    print({
+      name: "memory",
+      ...settings(options),
+      keys,
+      actor_bytes,
+      snapshot_bytes,
+      beyond_bytes: actor_bytes - snapshot_bytes,
+    });
   } finally {
     await bench.end();
   }
@@ -145,4 +182,10 @@ function settings(options: BenchOptions): { store: string; durability: string } 
   return { store: options.store, durability: options.store === "memory" ? "none" : options.durability };
 }
 
-export const scenarios: Readonly<Record<string, Scenario>> = { bare, ask, cold, recovery, memory: memoryPerActor };
+export const scenarios: Readonly<Record<string, Scenario>> = {
+  bare,
+  ask,
+  cold,
+  recovery,
+  memory: memoryPerActor,
+};
