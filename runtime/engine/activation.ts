@@ -68,6 +68,7 @@ export class Turn implements Settled, Place {
   readonly version: number;
   readonly batch: BatchRef;
   readonly index: number;
+  /** Place of its last keyframe, which may be itself; never the turn, which would keep its state alive. */
   readonly keyframe: Place;
   /** Upper estimate of the encoded state. */
   readonly bytes: number;
@@ -83,7 +84,7 @@ export class Turn implements Settled, Place {
     version: number,
     batch: BatchRef,
     index: number,
-    keyframe: Place | undefined,
+    keyframe: Place,
     bytes: number,
   ) {
     this.id = id;
@@ -94,7 +95,7 @@ export class Turn implements Settled, Place {
     this.version = version;
     this.batch = batch;
     this.index = index;
-    this.keyframe = keyframe ?? this;
+    this.keyframe = keyframe;
     this.bytes = bytes;
   }
 

@@ -60,6 +60,9 @@ export class Session {
   /** Forgets what the client has settled. */
   advance(base: number): void {
     if (base <= this.#base) return;
+    // At once: what is kept here keeps whole states alive.
+    const end = Math.min(base - this.#offset, this.#settled.length);
+    for (let slot = this.#base - this.#offset; slot < end; slot++) this.#settled[slot] = undefined;
     this.#base = base;
     if (this.last < base - 1) this.last = base - 1;
     const dead = base - this.#offset;

@@ -150,7 +150,7 @@ function transit(
   const version = a.hosted.definition.version;
   const requests =
     job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
-  const keyframe = whole ? undefined : before.keyframe;
+  const keyframe = whole ? { batch: slot.batch, index: slot.index } : before.keyframe;
   const change = whole ? wholeOf(snapshot, effects.timers) : changeOf(before, snapshot, effects.timers);
   const record = encoded({
     kind: whole ? KeyframeTurn : DeltaTurn,
@@ -248,7 +248,7 @@ function refuseTimer(
     version,
     slot.batch,
     slot.index,
-    whole ? undefined : keyframe,
+    whole ? { batch: slot.batch, index: slot.index } : keyframe,
     bytes,
   );
   const change = whole
