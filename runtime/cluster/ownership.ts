@@ -34,6 +34,8 @@ import { place } from "./placement.ts";
 const PENDING_FRAMES = 4_096;
 /** How long a draining shard waits between looks whether it is idle. */
 const DRAIN_LOOK_MS = 1;
+/** A shard that does not come to rest for so long, because its store does not answer, goes on being served here. */
+const DRAIN_MS = 10_000;
 
 interface Held {
   readonly number: number;
@@ -240,6 +242,8 @@ export class Ownership {
     held.epoch = epoch;
     held.phase = "serving";
     this.#engine.addShard(state);
+    // What was just replayed is to be in snapshots before somebody has to replay it again.
+    if (closed.length > 0) this.#engine.tailRecords++;
     this.#engine.parts.observer.shardServing(state.shard, incarnation, epoch);
     for (const frame of held.pending.splice(0)) this.#engine.receive(state, frame);
   }
@@ -285,7 +289,10 @@ export class Ownership {
 
   async #drained(state: ShardState): Promise<void> {
     const { clock } = this.#engine.parts.world;
+    const until = clock.monotonic() + DRAIN_MS;
     while (!this.#engine.isIdle(state) && state.phase === "draining") {
+      if (clock.monotonic() > until)
+        throw new Error(`Shard ${state.shard} did not come to rest within ${DRAIN_MS} ms.`);
       await new Promise<void>((resolve) => clock.after(DRAIN_LOOK_MS, resolve));
     }
   }

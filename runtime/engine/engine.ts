@@ -19,30 +19,23 @@
 import type { Store, World } from "../ports/index.ts";
 import { decodeKey } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
-import {
-  Ask,
-  Delete,
-  type Frame,
-  Get,
-  History,
-  type Reply,
-  type Request,
-  type RequestFrame,
-  Send,
-  type ToldFrame,
-  Unwatch,
-  Watch,
-} from "../words/frames.ts";
-import { limits, type NodeSettings } from "../words/limits.ts";
-import { Activation, BatchRef, type Job, linkOf, type Turn } from "./activation.ts";
-import type { ActorState, HostedType, Registry } from "./definition.ts";
-import { HistoryReader, type HistoryQuery } from "./history.ts";
+import { Ask, Delete, type Frame, Get, History, Send, Unwatch, Watch } from "../words/frames.ts";
+import type { NodeSettings } from "../words/limits.ts";
+import { Activation, type Job, linkOf } from "./activation.ts";
+import { Alarm } from "./alarm.ts";
+import { Answers, stateOf } from "./answers.ts";
+import { OpenBatch } from "./batch.ts";
+import type { HostedType, Registry } from "./definition.ts";
+import { HistoryReader } from "./history.ts";
+import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
+import type { Timer } from "./machine.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
-import { Saver } from "./saver.ts";
+import { Queue } from "./queue.ts";
 import { typeOfId } from "./record.ts";
+import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { earliestDue } from "./state.ts";
 import { asError, type Taken, takeDelete, takeRefusal, takeTimer, takeTurn } from "./step.ts";
@@ -57,8 +50,6 @@ const PUMP_MESSAGES = 4_096;
 const FULL_PAUSE_MS = 1_000;
 /** How long a told message waits when its own tells do not fit into the outbox. */
 const OUTBOX_PAUSE_MS = 50;
-/** A timer is looked at this often at least, because wall clocks jump. */
-const TIMER_LOOK_MS = 60_000;
 
 /** Whether this node is sure that no other can own its shards. */
 export interface Lease {
@@ -78,31 +69,6 @@ export interface EngineParts {
   readonly onFenced: () => void;
 }
 
-/** The batch that is being filled, and what waits for its commit. */
-class OpenBatch {
-  readonly ref = new BatchRef();
-  time = 0;
-  readonly parts: Uint8Array[] = [];
-  readonly shards: number[] = [];
-  bytes = 0;
-  readonly entries: Taken[] = [];
-  /** Answers that only read, and wait for what they read. */
-  readonly reads: ((failed: KeyturnError | undefined) => void)[] = [];
-  /** True if an append is needed although there is nothing to record: it proves that this node is not fenced. */
-  barrier = false;
-
-  get wanted(): boolean {
-    return this.parts.length > 0 || this.barrier;
-  }
-
-  takes(bytes: number): boolean {
-    return (
-      this.parts.length === 0 ||
-      (this.bytes + bytes + 1024 <= limits.batchBytes && this.parts.length < limits.batchRecords)
-    );
-  }
-}
-
 export class Engine {
   readonly parts: EngineParts;
   readonly lane: Lane;
@@ -119,19 +85,16 @@ export class Engine {
   tailRecords = 0;
   tailBytes = 0;
 
-  #queue: Job[] = [];
-  #queueHead = 0;
+  readonly #queue = new Queue();
+  readonly #answers: Answers;
+  readonly #intake: Intake;
+  readonly #alarm: Alarm;
   #open = new OpenBatch();
   #inFlight: OpenBatch | undefined;
   #scheduled = false;
   /** The open batch has no room for the next message. */
   #blocked = false;
   #stopped = false;
-  #fullUntil_ms = 0;
-  #now = 0;
-  readonly #replies = new Map<string, Reply[]>();
-  #cancelTimer: (() => void) | undefined;
-  #timerAt = Number.POSITIVE_INFINITY;
 
   constructor(parts: EngineParts) {
     this.parts = parts;
@@ -142,6 +105,20 @@ export class Engine {
     this.outbox = new Outbox(store.transport, world.clock);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
+    this.#answers = new Answers(incarnation, store.transport, this.history);
+    this.#intake = new Intake(
+      world.clock,
+      this.#queue,
+      parts.settings.intakeMessages,
+      this.#answers,
+      this.outbox,
+    );
+    this.#alarm = new Alarm(
+      world.clock,
+      this.shards,
+      () => this.#intake.hasRoom(),
+      (shard, id) => this.#ring(shard, id),
+    );
   }
 
   get stopped(): boolean {
@@ -150,7 +127,7 @@ export class Engine {
 
   /** Messages taken in and not stepped. */
   get queued(): number {
-    return this.#queue.length - this.#queueHead;
+    return this.#queue.length;
   }
 
   // ---- Shards, given and taken by the cluster -------------------------------------------------------------------
@@ -181,15 +158,15 @@ export class Engine {
     if (this.#stopped) return;
     this.#stopped = true;
     this.lane.stop();
-    this.#cancelTimer?.();
+    this.#alarm.stop();
+    this.#answers.stop();
     for (const shard of this.shards.values()) {
       shard.phase = "gone";
       this.watches.move(shard);
     }
     this.shards.clear();
     this.actors.clear();
-    this.#queue = [];
-    this.#queueHead = 0;
+    this.#queue.clear();
     this.outbox.stop();
   }
 
@@ -201,109 +178,19 @@ export class Engine {
     this.parts.observer.shardFailed(shard.shard, error);
   }
 
-  // ---- Intake -----------------------------------------------------------------------------------------------------
-
   /** A frame for a shard that this engine has. */
   receive(shard: ShardState, frame: Frame): void {
     if (this.#stopped) return;
-    if (frame.kind === "request") this.#receiveRequests(shard, frame);
-    else if (frame.kind === "told") this.#receiveTold(shard, frame);
-    else if (frame.kind === "ack") this.outbox.acknowledged(shard, frame);
-  }
-
-  #receiveRequests(shard: ShardState, frame: RequestFrame): void {
-    if (shard.phase !== "serving") {
-      this.#refuse(shard, frame.session, "moved", 0);
-      return;
-    }
-    const now = this.parts.world.clock.monotonic();
-    let session: Session;
-    try {
-      session = shard.session(frame.session, frame.base, now);
-    } catch {
-      this.#refuse(shard, frame.session, "moved", 0);
-      return;
-    }
-    session.advance(frame.base);
-    let number = frame.first;
-    for (const request of frame.requests) {
-      const verdict = session.classify(number);
-      if (verdict === "next") {
-        session.last = number;
-        const job = jobOf(shard, session, number, request);
-        shard.busy++;
-        if (this.queued >= this.parts.settings.intakeMessages) this.#reject(job, this.#overloaded());
-        else if (this.#fullUntil_ms > now && isWrite(request.kind)) this.#reject(job, this.#full());
-        else this.#queue.push(job);
-      } else if (verdict === "gap") {
-        this.#refuse(shard, frame.session, "gap", session.last + 1);
-        break;
-      } else this.#repeat(shard, session, number, request);
-      number++;
-    }
+    this.#intake.receive(shard, frame);
     this.schedule();
   }
 
-  /** A request that was taken in before: its answer may have been lost. */
-  #repeat(shard: ShardState, session: Session, number: number, request: Request): void {
-    const settled = session.settledAs(number);
-    if (settled !== undefined) {
-      if (settled.reply !== undefined) this.#answer(session.name, settled.reply);
-      else if (settled.at !== undefined) {
-        const job = jobOf(shard, session, number, request);
-        shard.busy++;
-        this.#answerFromJournal(job, settled.id, settled.at, session);
-      }
-      return;
-    }
-    if (number < session.base) return;
-    if (!isWrite(request.kind)) {
-      shard.busy++;
-      this.#queue.push(jobOf(shard, session, number, request));
-    } else if (number <= session.inherited) {
-      const job = jobOf(shard, session, number, request);
-      shard.busy++;
-      const text = "The node that took this message in is gone and did not apply it. Send it again.";
-      this.#reject(job, new KeyturnError("superseded", text));
-    }
+  /** Looks which timers are due. */
+  wakeForTimers(): void {
+    this.#alarm.look();
   }
 
-  #receiveTold(shard: ShardState, frame: ToldFrame): void {
-    if (shard.phase !== "serving") return;
-    const channel = shard.in(frame.fromShard);
-    let number = frame.first;
-    for (const message of frame.messages) {
-      if (number === channel.accepted + 1 && this.queued < this.parts.settings.intakeMessages) {
-        channel.accepted = number;
-        shard.busy++;
-        const { fromShard } = frame;
-        this.#queue.push({ kind: Send, shard, message, session: undefined, fromShard, number });
-      }
-      number++;
-    }
-    // Whatever was repeated is acknowledged again: the first acknowledgement may have been lost.
-    if (frame.first <= channel.committed) this.outbox.acknowledge(shard, frame.fromShard, channel.committed);
-    this.schedule();
-  }
-
-  #refuse(shard: ShardState, session: string, reason: "gap" | "moved", expected: number): void {
-    const from = this.parts.incarnation;
-    this.parts.store.transport.publish(`client.${session}`, {
-      kind: "refusal",
-      shard: shard.shard,
-      from,
-      reason,
-      expected,
-    });
-  }
-
-  /** Puts messages of an actor that was just loaded before all others. */
-  requeue(jobs: readonly Job[]): void {
-    const rest = this.#queue.slice(this.#queueHead);
-    this.#queue = [...jobs, ...rest];
-    this.#queueHead = 0;
-    this.schedule();
-  }
+  // ---- The loop ---------------------------------------------------------------------------------------------------
 
   schedule(): void {
     if (this.#scheduled || this.#stopped) return;
@@ -311,30 +198,19 @@ export class Engine {
     this.parts.world.clock.defer(() => this.#pump());
   }
 
-  // ---- The loop ---------------------------------------------------------------------------------------------------
-
   #pump(): void {
     this.#scheduled = false;
     if (this.#stopped) return;
     const now = this.parts.world.clock.now();
-    this.#now = now;
-    let steps = 0;
-    while (this.#queueHead < this.#queue.length && steps < PUMP_MESSAGES && !this.#blocked) {
-      const job = this.#queue[this.#queueHead] as Job;
-      if (this.#dispatch(job, now)) this.#queueHead++;
-      steps++;
-    }
-    if (this.#queueHead === this.#queue.length) {
-      this.#queue.length = 0;
-      this.#queueHead = 0;
-    } else if (this.#queueHead > 8_192) {
-      this.#queue = this.#queue.slice(this.#queueHead);
-      this.#queueHead = 0;
+    for (let steps = 0; steps < PUMP_MESSAGES && !this.#blocked; steps++) {
+      const job = this.#queue.peek();
+      if (job === undefined) break;
+      if (this.#dispatch(job, now)) this.#queue.drop();
     }
     this.loader.start();
     this.#commit();
-    this.#flushReplies();
-    if (this.#queueHead < this.#queue.length && !this.#blocked) this.schedule();
+    this.#answers.flush();
+    if (this.#queue.length > 0 && !this.#blocked) this.schedule();
   }
 
   /** Handles one message. False if the open batch has no room for it: it stays at the head of the queue. */
@@ -342,7 +218,7 @@ export class Engine {
     const { shard } = job;
     if (shard.phase === "gone") return true;
     if (shard.failed !== undefined) {
-      this.#reject(job, shard.failed);
+      this.#answers.reject(job, shard.failed);
       return true;
     }
     let a = this.actors.get(job.message.id);
@@ -350,7 +226,7 @@ export class Engine {
       const type = job.message.id.slice(0, job.message.id.indexOf("."));
       const hosted = this.parts.registry.get(type);
       if (hosted === undefined && job.fromShard < 0) {
-        this.#reject(job, unknownType(type));
+        this.#answers.reject(job, unknownType(type));
         return true;
       }
       a = new Activation(job.message.id, job.message.key, shard, hosted as HostedType);
@@ -360,10 +236,10 @@ export class Engine {
     }
     a.used = true;
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
-    if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed);
+    if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
       if (a.mailbox.length >= this.parts.settings.mailboxMessages)
-        this.#reject(job, mailboxFull(job.message.id));
+        this.#answers.reject(job, mailboxFull(job.message.id));
       else a.mailbox.push(job);
       return true;
     }
@@ -376,14 +252,14 @@ export class Engine {
       const known = a.latest.requests.find((r) => r.requestId === job.message.requestId);
       if (known !== undefined) {
         const place = known.place;
-        this.#afterCommit(a, job, () => this.#answerFromJournal(job, a.id, linkOf(place), undefined));
+        this.#afterCommit(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(place), undefined));
         return true;
       }
     }
     try {
-      return this.#take(a, job, takeTurn(a, job, this.#slot(now), now, this.parts.shards));
+      return this.#take(a, job, takeTurn(a, job, this.#open.slot(now), now, this.parts.shards));
     } catch (error) {
-      return this.#refuseTurn(a, job, asError(error));
+      return this.#refuseTurn(a, job, asError(error), now);
     }
   }
 
@@ -393,29 +269,29 @@ export class Engine {
         return this.#fire(a, job, now);
       case Delete:
         if (a.latest.turn === 0) {
-          this.#afterCommit(a, job, () => this.#settle(job, undefined, undefined));
+          this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, undefined));
           return true;
         }
-        return this.#take(a, job, takeDelete(a, job, this.#slot(now)));
+        return this.#take(a, job, takeDelete(a, job, this.#open.slot(now)));
       case Get:
-        this.#afterCommit(a, job, () => this.#settle(job, undefined, this.stateOf(a, a.committed, now)));
+        this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, stateOf(a, a.committed, now)));
         return true;
       case Watch:
         this.#afterCommit(a, job, () => {
           this.watches.add(a, (job.session as Session).name, String(job.message.event));
-          this.#settle(job, undefined, this.stateOf(a, a.committed, now));
+          this.#answers.settle(job, undefined, stateOf(a, a.committed, now));
         });
         return true;
       case Unwatch:
         this.watches.remove(a.id, String(job.message.event));
-        this.#settle(job, undefined, undefined);
+        this.#answers.settle(job, undefined, undefined);
         return true;
       case History: {
-        this.#afterCommit(a, job, () => this.#answerHistory(a, job));
+        this.#afterCommit(a, job, () => this.#answers.history(a, job));
         return true;
       }
       default:
-        this.#reject(
+        this.#answers.reject(
           job,
           new KeyturnError("invalid_frame", `A request of kind ${job.kind} is not known here.`),
         );
@@ -423,37 +299,33 @@ export class Engine {
     }
   }
 
-  /** Fires the actor's due timers, one turn each, earliest first. */
+  /** An actor has something due. */
+  #ring(shard: ShardState, id: string): void {
+    const key = decodeKey(id.slice(id.indexOf(".") + 1));
+    const message = { id, key, event: undefined, trace: undefined };
+    shard.busy++;
+    this.#queue.push({ kind: TimerJob, shard, message, session: undefined, fromShard: -1, number: 0 });
+    this.schedule();
+  }
+
+  /** Fires the timers that the actor has now and that are due, one turn each, earliest first. */
   #fire(a: Activation, job: Job, now: number): boolean {
-    while (true) {
-      const due = this.firstDue(a, now);
-      if (due === undefined) break;
-      const taken = takeTimer(a, job, due, this.#slot(now), now, this.parts.shards);
-      if (!this.#open.takes(taken.record.length)) {
-        this.#blocked = true;
+    for (const timer of this.dueTimers(a, now)) {
+      // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
+      if (!a.latest.timers.includes(timer)) continue;
+      if (!this.#take(a, job, takeTimer(a, job, timer, this.#open.slot(now), now, this.parts.shards)))
         return false;
-      }
       job.shard.busy++;
-      this.#take(a, job, taken);
     }
     job.shard.busy--;
     job.shard.due.set(a.id, earliestDue(a.latest.timers));
+    this.#alarm.lookAt(job.shard.due.next());
     return true;
   }
 
-  /** The actor's earliest timer that is due, of those it has now. */
-  firstDue(a: Activation, now: number): (typeof a.latest.timers)[number] | undefined {
-    let first: (typeof a.latest.timers)[number] | undefined;
-    for (const timer of a.latest.timers) {
-      if (timer.due <= now && (first === undefined || timer.due < first.due)) first = timer;
-    }
-    return first;
-  }
-
-  #slot(now: number): { batch: BatchRef; index: number; delay: number } {
-    const open = this.#open;
-    if (open.parts.length === 0) open.time = now;
-    return { batch: open.ref, index: open.parts.length, delay: Math.max(0, now - open.time) };
+  /** The actor's timers that are due, earliest first. */
+  dueTimers(a: Activation, now: number): Timer[] {
+    return a.latest.timers.filter((timer) => timer.due <= now).sort((x, y) => x.due - y.due);
   }
 
   /** Takes a computed turn into the open batch. */
@@ -463,10 +335,7 @@ export class Engine {
       this.#blocked = true;
       return false;
     }
-    open.parts.push(taken.record);
-    open.shards.push(job.shard.shard);
-    open.bytes += taken.record.length;
-    open.entries.push(taken);
+    open.add(taken);
     a.latest = taken.turn;
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.settle(job.number, taken.turn);
@@ -474,7 +343,7 @@ export class Engine {
   }
 
   /** A message that the machine refused. Nothing of the actor has changed. */
-  #refuseTurn(a: Activation, job: Job, error: KeyturnError): boolean {
+  #refuseTurn(a: Activation, job: Job, error: KeyturnError, now: number): boolean {
     if (job.kind === TimerJob) {
       // The actor cannot be loaded. Its timers stay in its snapshot and are found again by the next owner.
       job.shard.busy--;
@@ -482,14 +351,14 @@ export class Engine {
     }
     if (job.fromShard >= 0) {
       if (error.code !== "outbox_full")
-        return this.#take(a, job, takeRefusal(a, job, this.#slot(this.#now), error));
+        return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error));
       const channel = job.shard.in(job.fromShard);
       channel.parked.push(job);
       this.parts.world.clock.after(OUTBOX_PAUSE_MS, () => this.#unpark(channel));
       return true;
     }
     // The error follows from a state that may still be in flight: it waits for the gate as a reply does.
-    this.#afterCommit(a, job, () => this.#reject(job, error));
+    this.#afterCommit(a, job, () => this.#answers.reject(job, error));
     return true;
   }
 
@@ -508,7 +377,8 @@ export class Engine {
     if (this.#stopped || channel.parked.length === 0) return;
     const jobs = channel.parked;
     channel.parked = [];
-    this.requeue(jobs);
+    this.#queue.unshift(jobs);
+    this.schedule();
   }
 
   /** An actor was loaded, or failed to: whatever waited for it goes on, before newer messages. */
@@ -516,14 +386,15 @@ export class Engine {
     const waiting = a.mailbox ?? [];
     a.mailbox = undefined;
     for (const channel of a.shard.ins.values()) this.#unpark(channel);
-    if (waiting.length > 0) this.requeue(waiting);
+    if (waiting.length > 0) this.#queue.unshift(waiting);
+    this.schedule();
   }
 
   /** Calls back when what the actor's latest state is, is committed and surely still current. */
   #afterCommit(a: Activation, job: Job, answer: () => void): void {
     const answered = (failed: KeyturnError | undefined): void => {
       if (failed === undefined) answer();
-      else this.#reject(job, failed);
+      else this.#answers.reject(job, failed);
     };
     if (a.inFlight) {
       const batch = a.latest.batch === this.#open.ref ? this.#open : this.#inFlight;
@@ -560,7 +431,7 @@ export class Engine {
     }
     if (result.kind === "full") {
       this.parts.observer.storeFull(result.cause);
-      this.#fullUntil_ms = this.parts.world.clock.monotonic() + FULL_PAUSE_MS;
+      this.#intake.close(storeFull(), FULL_PAUSE_MS);
       this.#giveUp(batch);
     } else {
       batch.ref.seq = result.seq;
@@ -571,7 +442,7 @@ export class Engine {
     }
     this.#blocked = false;
     this.#commit();
-    this.#flushReplies();
+    this.#answers.flush();
     if (this.queued > 0) this.schedule();
   }
 
@@ -580,7 +451,7 @@ export class Engine {
     this.committedSeq = batch.ref.seq;
     for (const entry of batch.entries) this.#release(entry, now);
     for (const read of batch.reads) read(undefined);
-    this.#flushReplies();
+    this.#answers.flush();
     this.outbox.flush();
     for (const { a, actions } of batch.entries) {
       for (const action of actions) {
@@ -607,24 +478,24 @@ export class Engine {
       }
       if (turn.timers !== a.committed.timers) shard.due.set(a.id, earliestDue(turn.timers));
       a.committed = turn;
-      if (this.watches.watched(a.id)) this.watches.notify(a.id, this.stateOf(a, turn, now));
+      if (this.watches.watched(a.id)) this.watches.notify(a.id, stateOf(a, turn, now));
     }
     if (job.session !== undefined) {
-      const value = job.kind !== Ask ? undefined : taken.replied ? taken.reply : this.stateOf(a, turn, now);
+      const value = job.kind !== Ask ? undefined : taken.replied ? taken.reply : stateOf(a, turn, now);
       turn.reply = [shard.shard, job.number, undefined, value];
-      this.#answer(job.session.name, turn.reply);
+      this.#answers.add(job.session.name, turn.reply);
     } else if (job.fromShard >= 0) {
       shard.in(job.fromShard).committed = job.number;
       this.outbox.acknowledge(shard, job.fromShard, job.number);
     }
     if (taken.out.length > 0) this.outbox.add(shard, taken.out);
-    if (turn.timers.length > 0) this.#lookAt(shard.due.next());
+    if (turn.timers.length > 0) this.#alarm.lookAt(shard.due.next());
     if (taken.refusal !== undefined) this.#bury(a, job, taken, now);
   }
 
   /** Undoes everything that was stepped and is not in the journal. */
   #giveUp(batch: OpenBatch): void {
-    const error = this.#full();
+    const error = storeFull();
     const given = [batch, this.#open];
     this.#open = new OpenBatch();
     for (const { entries } of given) {
@@ -637,15 +508,14 @@ export class Engine {
       }
     }
     // Told messages behind the given-up ones are dropped too: their channels were rolled back, they come again.
-    this.#queue = this.#queue.slice(this.#queueHead).filter((job) => {
+    this.#queue.keep((job) => {
       if (job.fromShard >= 0) job.shard.busy--;
       return job.fromShard < 0;
     });
-    this.#queueHead = 0;
     for (const { entries, reads } of given) {
       for (const { job } of entries) {
         if (job.session === undefined) job.shard.busy--;
-        else this.#reject(job, error);
+        else this.#answers.reject(job, error);
       }
       for (const read of reads) read(error);
     }
@@ -663,149 +533,13 @@ export class Engine {
     ]);
     put.catch((error: unknown) => this.parts.observer.troubled("dead letters", error));
   }
-
-  // ---- Answers ----------------------------------------------------------------------------------------------------
-
-  /** An actor's state as clients see it. */
-  stateOf(a: Activation, turn: Turn, now: number): ActorState {
-    const snapshot = turn.snapshot ?? a.hosted.host.start(a.key, 1, now).snapshot;
-    return Object.freeze({
-      value: snapshot.value,
-      context: snapshot.context,
-      status: snapshot.status,
-      output: snapshot.output,
-      turn: turn.turn,
-      position: turn.batch.seq,
-    });
-  }
-
-  #answer(session: string, reply: Reply): void {
-    const replies = this.#replies.get(session);
-    if (replies === undefined) this.#replies.set(session, [reply]);
-    else replies.push(reply);
-  }
-
-  #flushReplies(): void {
-    if (this.#replies.size === 0) return;
-    const from = this.parts.incarnation;
-    for (const [session, replies] of this.#replies) {
-      this.parts.store.transport.publish(`client.${session}`, { kind: "reply", from, replies });
-    }
-    this.#replies.clear();
-  }
-
-  /** Answers a request that left no record of its own. */
-  #settle(job: Job, error: readonly [string, string] | undefined, value: unknown): void {
-    job.shard.busy--;
-    if (job.session === undefined || job.shard.phase === "gone") return;
-    const reply: Reply = [job.shard.shard, job.number, error, value];
-    if (isWrite(job.kind)) job.session.settle(job.number, { id: job.message.id, reply, at: undefined });
-    this.#answer(job.session.name, reply);
-  }
-
-  #reject(job: Job, error: KeyturnError): void {
-    this.#settle(job, [error.code, error.message], undefined);
-  }
-
-  #answerFromJournal(
-    job: Job,
-    id: string,
-    at: readonly [number, number],
-    session: Session | undefined,
-  ): void {
-    const answer = (error: readonly [string, string] | undefined, value: unknown): void => {
-      if (this.#stopped || job.shard.phase === "gone") return;
-      this.#settle(job, error, value);
-      if (session !== undefined && error === undefined) {
-        session.settle(job.number, { id, reply: [job.shard.shard, job.number, undefined, value], at });
-      }
-      this.#flushReplies();
-    };
-    this.history.replyOf(id, at).then(
-      (value) => answer(undefined, job.kind === Ask ? value : undefined),
-      (error: unknown) => {
-        const { code, message } = asError(error);
-        answer([code, message], undefined);
-      },
-    );
-  }
-
-  #answerHistory(a: Activation, job: Job): void {
-    const { session } = job;
-    this.history
-      .page(a.id, linkOf(a.committed), linkOf(a.committed.keyframe), job.message.event as HistoryQuery)
-      .then(
-        (page) => {
-          if (this.#stopped || session === undefined) return;
-          this.#settle(job, undefined, page);
-          this.#flushReplies();
-        },
-        (error: unknown) => {
-          if (this.#stopped) return;
-          this.#reject(job, asError(error));
-          this.#flushReplies();
-        },
-      );
-  }
-
-  #overloaded(): KeyturnError {
-    const text = `This node has ${this.parts.settings.intakeMessages} messages waiting, its limit. Try again later.`;
-    return new KeyturnError("overloaded", text);
-  }
-
-  #full(): KeyturnError {
-    return new KeyturnError(
-      "store_full",
-      "The store has no room left. Nothing was applied. Free some space, then try again.",
-    );
-  }
-
-  // ---- Timers -----------------------------------------------------------------------------------------------------
-
-  /** Looks which timers are due, and arranges to look again. */
-  wakeForTimers(): void {
-    if (this.#stopped) return;
-    const now = this.parts.world.clock.now();
-    let next = Number.POSITIVE_INFINITY;
-    for (const shard of this.shards.values()) {
-      if (shard.phase !== "serving") continue;
-      while (this.queued < this.parts.settings.intakeMessages) {
-        const id = shard.due.take(now);
-        if (id === undefined) break;
-        shard.busy++;
-        this.#queue.push(timerJob(shard, id));
-      }
-      next = Math.min(next, shard.due.next() ?? next);
-    }
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    this.#timerAt = Number.POSITIVE_INFINITY;
-    this.#lookAt(next);
-    if (this.queued > 0) this.schedule();
-  }
-
-  #lookAt(due: number | undefined): void {
-    if (due === undefined || due >= this.#timerAt || this.#stopped) return;
-    const { clock } = this.parts.world;
-    this.#cancelTimer?.();
-    this.#timerAt = due;
-    const wait = Math.min(Math.max(1, due - clock.now()), TIMER_LOOK_MS);
-    this.#cancelTimer = clock.after(wait, () => this.wakeForTimers());
-  }
 }
 
-function jobOf(shard: ShardState, session: Session, number: number, request: Request): Job {
-  return { kind: request.kind, shard, message: request, session, fromShard: -1, number };
-}
-
-function timerJob(shard: ShardState, id: string): Job {
-  const key = decodeKey(id.slice(id.indexOf(".") + 1));
-  const message = { id, key, event: undefined, trace: undefined };
-  return { kind: TimerJob, shard, message, session: undefined, fromShard: -1, number: 0 };
-}
-
-function isWrite(kind: number): boolean {
-  return kind === Ask || kind === Send || kind === Delete;
+function storeFull(): KeyturnError {
+  return new KeyturnError(
+    "store_full",
+    "The store has no room left. Nothing was applied. Free some space, then try again.",
+  );
 }
 
 function unknownType(type: string): KeyturnError {

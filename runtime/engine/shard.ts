@@ -119,6 +119,11 @@ export class InChannel {
     this.committed = committed;
   }
 
+  /** Whether a number is the one to be taken in next. */
+  isNext(number: number): boolean {
+    return number === this.accepted + 1;
+  }
+
   /** Forgets what is not committed. Returns how many messages were waiting. */
   rollback(): number {
     const dropped = this.parked.length;

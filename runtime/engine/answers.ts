@@ -1,0 +1,129 @@
+/**
+ * Answers: everything that goes back to clients.
+ *
+ * Owns the replies that wait to be sent, one frame a client. Talks to the transport and, for what has to be read again,
+ * to the history. Whoever calls has made sure that what is answered is committed.
+ */
+import type { Transport } from "../ports/index.ts";
+import type { KeyturnError } from "../words/errors.ts";
+import { Ask, Delete, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
+import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
+import type { ActorState } from "./definition.ts";
+import type { HistoryQuery, HistoryReader } from "./history.ts";
+import type { Link } from "./record.ts";
+import type { Session, ShardState } from "./shard.ts";
+import { asError } from "./step.ts";
+
+export function isWrite(kind: number): boolean {
+  return kind === Ask || kind === Send || kind === Delete;
+}
+
+export class Answers {
+  readonly #incarnation: string;
+  readonly #transport: Transport;
+  readonly #history: HistoryReader;
+  readonly #replies = new Map<string, Reply[]>();
+  #stopped = false;
+
+  constructor(incarnation: string, transport: Transport, history: HistoryReader) {
+    this.#incarnation = incarnation;
+    this.#transport = transport;
+    this.#history = history;
+  }
+
+  /** Notes a reply; `flush` sends it. */
+  add(session: string, reply: Reply): void {
+    const replies = this.#replies.get(session);
+    if (replies === undefined) this.#replies.set(session, [reply]);
+    else replies.push(reply);
+  }
+
+  flush(): void {
+    if (this.#replies.size === 0 || this.#stopped) return;
+    const from = this.#incarnation;
+    for (const [session, replies] of this.#replies) {
+      this.#transport.publish(`client.${session}`, { kind: "reply", from, replies });
+    }
+    this.#replies.clear();
+  }
+
+  /** Answers a request that left no record of its own, and lets go of it. */
+  settle(job: Job, error: readonly [string, string] | undefined, value: unknown): void {
+    job.shard.busy--;
+    if (job.session === undefined || job.shard.phase === "gone") return;
+    const reply: Reply = [job.shard.shard, job.number, error, value];
+    if (isWrite(job.kind)) job.session.settle(job.number, { id: job.message.id, reply, at: undefined });
+    this.add(job.session.name, reply);
+  }
+
+  reject(job: Job, error: KeyturnError): void {
+    this.settle(job, [error.code, error.message], undefined);
+  }
+
+  /** Nothing of a frame from some number on was taken in. */
+  refuse(shard: ShardState, session: string, reason: RefusalFrame["reason"], expected: number): void {
+    const from = this.#incarnation;
+    this.#transport.publish(`client.${session}`, {
+      kind: "refusal",
+      shard: shard.shard,
+      from,
+      reason,
+      expected,
+    });
+  }
+
+  /** Answers with what a past turn answered. `session` remembers it for the next time. */
+  fromJournal(job: Job, id: string, at: Link, session: Session | undefined): void {
+    const answer = (error: readonly [string, string] | undefined, value: unknown): void => {
+      if (this.#stopped || job.shard.phase === "gone") return;
+      this.settle(job, error, value);
+      if (session !== undefined && error === undefined) {
+        session.settle(job.number, { id, reply: [job.shard.shard, job.number, undefined, value], at });
+      }
+      this.flush();
+    };
+    this.#history.replyOf(id, at).then(
+      (value) => answer(undefined, job.kind === Ask ? value : undefined),
+      (error: unknown) => {
+        const { code, message } = asError(error);
+        answer([code, message], undefined);
+      },
+    );
+  }
+
+  /** Answers with a page of an actor's past. */
+  history(a: Activation, job: Job): void {
+    const last = linkOf(a.committed);
+    const keyframe = linkOf(a.committed.keyframe);
+    this.#history.page(a.id, last, keyframe, job.message.event as HistoryQuery).then(
+      (page) => {
+        if (this.#stopped) return;
+        this.settle(job, undefined, page);
+        this.flush();
+      },
+      (error: unknown) => {
+        if (this.#stopped) return;
+        this.reject(job, asError(error));
+        this.flush();
+      },
+    );
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#replies.clear();
+  }
+}
+
+/** An actor's state as clients see it. An actor that no message has reached shows its machine's initial state. */
+export function stateOf(a: Activation, turn: Turn, now: number): ActorState {
+  const snapshot = turn.snapshot ?? a.hosted.host.start(a.key, 1, now).snapshot;
+  return Object.freeze({
+    value: snapshot.value,
+    context: snapshot.context,
+    status: snapshot.status,
+    output: snapshot.output,
+    turn: turn.turn,
+    position: turn.batch.seq,
+  });
+}

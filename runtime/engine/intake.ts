@@ -1,0 +1,145 @@
+/**
+ * Intake: frames become messages in the queue, each number of each channel once.
+ *
+ * Talks to the shards' channels, the queue and, for what is refused or repeated, to the answers.
+ *
+ * Invariants:
+ * 1. A channel's messages enter the queue in the order of their numbers, none twice.
+ * 2. A repeated request is answered as it was the first time, or not at all while it is on its way.
+ * 3. Over the node's limit, requests are refused by name and told messages are left to be sent again.
+ */
+import type { Clock } from "../ports/index.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } from "../words/frames.ts";
+import type { Job } from "./activation.ts";
+import { type Answers, isWrite } from "./answers.ts";
+import type { Outbox } from "./outbox.ts";
+import type { Queue } from "./queue.ts";
+import type { Session, ShardState } from "./shard.ts";
+import { asError } from "./step.ts";
+
+export class Intake {
+  readonly #clock: Clock;
+  readonly #queue: Queue;
+  readonly #queueMax: number;
+  readonly #answers: Answers;
+  readonly #outbox: Outbox;
+  /** Until then writes are refused: the store had no room. Monotonic. */
+  #closedUntil_ms = 0;
+  #closedBy: KeyturnError | undefined;
+
+  constructor(clock: Clock, queue: Queue, queueMax: number, answers: Answers, outbox: Outbox) {
+    this.#clock = clock;
+    this.#queue = queue;
+    this.#queueMax = queueMax;
+    this.#answers = answers;
+    this.#outbox = outbox;
+  }
+
+  hasRoom(): boolean {
+    return this.#queue.length < this.#queueMax;
+  }
+
+  /** Refuses writes for a while. */
+  close(error: KeyturnError, duration_ms: number): void {
+    this.#closedBy = error;
+    this.#closedUntil_ms = this.#clock.monotonic() + duration_ms;
+  }
+
+  receive(shard: ShardState, frame: Frame): void {
+    if (frame.kind === "request") this.#requests(shard, frame);
+    else if (frame.kind === "told") this.#told(shard, frame);
+    else if (frame.kind === "ack") this.#outbox.acknowledged(shard, frame);
+  }
+
+  #requests(shard: ShardState, frame: RequestFrame): void {
+    if (shard.phase !== "serving") {
+      this.#answers.refuse(shard, frame.session, "moved", 0);
+      return;
+    }
+    const now = this.#clock.monotonic();
+    let session: Session;
+    try {
+      session = shard.session(frame.session, frame.base, now);
+    } catch (error) {
+      this.#refuseAll(shard, frame, asError(error));
+      return;
+    }
+    session.advance(frame.base);
+    let number = frame.first;
+    for (const request of frame.requests) {
+      const verdict = session.classify(number);
+      if (verdict === "next") {
+        session.last = number;
+        this.#take(jobOf(shard, session, number, request), now);
+      } else if (verdict === "gap") {
+        this.#answers.refuse(shard, frame.session, "gap", session.last + 1);
+        return;
+      } else this.#repeated(shard, session, number, request);
+      number++;
+    }
+  }
+
+  #take(job: Job, now: number): void {
+    job.shard.busy++;
+    if (!this.hasRoom()) this.#answers.reject(job, this.#overloaded());
+    else if (this.#closedBy !== undefined && now < this.#closedUntil_ms && isWrite(job.kind)) {
+      this.#answers.reject(job, this.#closedBy);
+    } else this.#queue.push(job);
+  }
+
+  /** A request that was taken in before: its answer may have been lost. */
+  #repeated(shard: ShardState, session: Session, number: number, request: Request): void {
+    const settled = session.settledAs(number);
+    if (settled?.reply !== undefined) {
+      this.#answers.add(session.name, settled.reply);
+      return;
+    }
+    if (settled !== undefined && settled.at === undefined) return;
+    if (number < session.base) return;
+    const job = jobOf(shard, session, number, request);
+    if (settled?.at !== undefined) {
+      shard.busy++;
+      this.#answers.fromJournal(job, settled.id, settled.at, session);
+    } else if (!isWrite(request.kind)) {
+      shard.busy++;
+      this.#queue.push(job);
+    } else if (number <= session.inherited) {
+      shard.busy++;
+      const text = "The node that took this message in is gone and did not apply it. Send it again.";
+      this.#answers.reject(job, new KeyturnError("superseded", text));
+    }
+  }
+
+  #told(shard: ShardState, frame: ToldFrame): void {
+    if (shard.phase !== "serving") return;
+    const { fromShard } = frame;
+    const channel = shard.in(fromShard);
+    let number = frame.first;
+    for (const message of frame.messages) {
+      if (channel.isNext(number) && this.hasRoom()) {
+        channel.accepted = number;
+        shard.busy++;
+        this.#queue.push({ kind: Send, shard, message, session: undefined, fromShard, number });
+      }
+      number++;
+    }
+    // Whatever was repeated is acknowledged again: the first acknowledgement may have been lost.
+    if (frame.first <= channel.committed) this.#outbox.acknowledge(shard, fromShard, channel.committed);
+  }
+
+  #refuseAll(shard: ShardState, frame: RequestFrame, { code, message }: KeyturnError): void {
+    frame.requests.forEach((_request, index) => {
+      this.#answers.add(frame.session, [shard.shard, frame.first + index, [code, message], undefined]);
+    });
+  }
+
+  #overloaded(): KeyturnError {
+    const text = `This node has ${this.#queueMax} messages waiting, its limit. Try again later.`;
+    return new KeyturnError("overloaded", text);
+  }
+}
+
+function jobOf(shard: ShardState, session: Session, number: number, request: Request): Job {
+  return { kind: request.kind, shard, message: request, session, fromShard: -1, number };
+}
