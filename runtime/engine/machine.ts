@@ -56,7 +56,8 @@ export interface TellEffect {
 /** A custom action, to be run after the commit, at most once. */
 export interface ActionEffect {
   readonly name: string;
-  run(): void;
+  /** What the action returns; a promise may still fail. */
+  run(): unknown;
 }
 
 /** What one step wants done, in the order in which the machine asked for it. Reused: read it before the next step. */
@@ -187,7 +188,7 @@ export class MachineHost {
       emit: noop,
       actionExecutor: (action: ExecutableAction) => this.#collect(action),
     };
-    if (typeof machine.config.context === "object") seal(machine.config.context, "context");
+    if (typeof machine.config.context === "object") this.#sealed(machine.config.context, "context", false);
   }
 
   /** The snapshot of an actor that no message has reached yet, with what its entry wants done. */
@@ -199,8 +200,7 @@ export class MachineHost {
     } catch (error) {
       throw this.#failure(error);
     }
-    if (snapshot.status === "error") throw this.#failure(snapshot.error);
-    this.#checkContext(snapshot.context, undefined);
+    this.#check(snapshot, undefined);
     return { snapshot, effects: this.#effects };
   }
 
@@ -214,14 +214,15 @@ export class MachineHost {
     continuing = false,
   ): { snapshot: MachineSnapshot; effects: Effects } {
     if (!continuing) this.#begin(timers, turn, now);
+    // An XState actor that is done takes no event; `transition` by itself would.
+    if (snapshot.status !== "active") return { snapshot, effects: this.#effects };
     let next: MachineSnapshot;
     try {
       next = this.machine.transition(snapshot, event as never, this.#scope as never) as MachineSnapshot;
     } catch (error) {
       throw this.#failure(error);
     }
-    if (next.status === "error") throw this.#failure(next.error);
-    if (next.context !== snapshot.context) this.#checkContext(next.context, snapshot.context);
+    this.#check(next, snapshot);
     return { snapshot: next, effects: this.#effects };
   }
 
@@ -233,21 +234,28 @@ export class MachineHost {
       for (const [node, ids] of Object.entries(state.history ?? {})) {
         historyValue[node] = ids.map((id) => this.machine.getStateNodeById(id));
       }
-      return this.machine.resolveState({
+      const snapshot = this.machine.resolveState({
         value: state.value,
         context: state.context,
         status: state.status,
         output: state.output,
         historyValue,
-      } as never);
+      } as never) as MachineSnapshot;
+      // XState fills in initial states where the machine has become deeper; nobody has entered those.
+      if (!sameValue(snapshot.value, state.value)) throw this.#incompatible(state, undefined);
+      return snapshot;
     } catch (cause) {
-      throw new KeyturnError(
-        "incompatible_snapshot",
-        `The stored state ${JSON.stringify(state.value)} of a "${this.#type}" is not a state of its machine. ` +
-          "Deploy a machine that has it, or a migration.",
-        { cause },
-      );
+      throw cause instanceof KeyturnError ? cause : this.#incompatible(state, cause);
     }
+  }
+
+  #incompatible(state: MachineState, cause: unknown): KeyturnError {
+    return new KeyturnError(
+      "incompatible_snapshot",
+      `The stored state ${JSON.stringify(state.value)} of a "${this.#type}" is not a state of its machine. ` +
+        "Deploy a machine that has it, or a migration.",
+      { cause },
+    );
   }
 
   #begin(timers: readonly Timer[], turn: number, now: number): void {
@@ -339,20 +347,37 @@ export class MachineHost {
     this.#effects.timers = timers;
   }
 
+  /** Whether what a step made can be kept. */
+  #check(next: MachineSnapshot, before: MachineSnapshot | undefined): void {
+    if (next.status === "error") throw this.#failure(next.error);
+    if (next.children !== before?.children && Object.keys(next.children).length > 0) {
+      throw this.#unsupported("spawned actors");
+    }
+    if (next.context !== before?.context) this.#checkContext(next.context, before?.context);
+    if (next.status === "active") return;
+    if (next.output !== undefined) this.#sealed(next.output, "output", true);
+    // Nothing can happen to an actor that is done.
+    if (this.#effects.timers.length > 0) this.#effects.timers = [];
+  }
+
   #checkContext(context: Record<string, unknown>, before: Record<string, unknown> | undefined): void {
+    if (before === undefined) {
+      this.#sealed(context, "context", true);
+      return;
+    }
+    for (const name in context) {
+      const value = context[name];
+      if (value !== before[name] && typeof value === "object") this.#sealed(value, `context.${name}`, true);
+      else if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
+        this.#sealed(value, `context.${name}`, true);
+      }
+    }
+    Object.freeze(context);
+  }
+
+  #sealed(value: unknown, name: string, trustFrozen: boolean): void {
     try {
-      if (before === undefined) {
-        seal(context, "context", true);
-        return;
-      }
-      for (const name in context) {
-        const value = context[name];
-        if (value !== before[name] && typeof value === "object") seal(value, `context.${name}`, true);
-        else if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
-          seal(value, `context.${name}`);
-        }
-      }
-      Object.freeze(context);
+      seal(value, name, trustFrozen);
     } catch (fault) {
       if (!(fault instanceof ValueFault)) throw fault;
       throw new KeyturnError("context_invalid", fault.message, { cause: fault });
@@ -372,7 +397,10 @@ export class MachineHost {
         { cause: error },
       );
     }
-    if (error instanceof TypeError && /read only property|not extensible|Cannot delete property/.test(text)) {
+    if (
+      error instanceof TypeError &&
+      /read only property|not extensible|Cannot delete property|sealed array/.test(text)
+    ) {
       return new KeyturnError(
         "context_mutated",
         `"${this.#type}" changed its context or event in place (${text}). Return new values from assign instead.`,
@@ -418,6 +446,18 @@ export function persist(snapshot: MachineSnapshot): MachineState {
   };
 }
 
+function sameValue(a: StateValue, b: StateValue): boolean {
+  if (typeof a === "string" || typeof b === "string") return a === b;
+  const names = Object.keys(a);
+  return (
+    names.length === Object.keys(b).length &&
+    names.every((name) => {
+      const [mine, other] = [a[name], b[name]];
+      return mine !== undefined && other !== undefined && sameValue(mine, other);
+    })
+  );
+}
+
 /** Whether two snapshots are in the same states; XState keeps the node list when they are. */
 export function sameStates(a: MachineSnapshot, b: MachineSnapshot): boolean {
   return a._nodes === b._nodes;
@@ -425,13 +465,23 @@ export function sameStates(a: MachineSnapshot, b: MachineSnapshot): boolean {
 
 function refuseChildren(type: string, machine: Machine): void {
   for (const node of walkNodes(machine.root)) {
-    if (node.invoke.length > 0) {
+    if (node.invoke.length > 0 || actionsOf(node).some(spawns)) {
       throw new KeyturnError(
         "unsupported_machine",
-        `"${type}" invokes an actor in ${node.path.join(".") || "its root"}; invoked and spawned actors are not supported yet.`,
+        `"${type}" invokes or spawns an actor in ${node.path.join(".") || "its root"}; invoked and spawned actors are not supported yet.`,
       );
     }
   }
+}
+
+function actionsOf(node: Machine["root"]): unknown[] {
+  const transitions = [...node.transitions.values()].flat();
+  return [...node.entry, ...node.exit, ...[...transitions, ...(node.always ?? [])].flatMap((t) => t.actions)];
+}
+
+/** Spawning from inside `assign` or `enqueueActions` cannot be seen before it happens. */
+function spawns(action: unknown): boolean {
+  return typeof action === "function" && (action as { type?: unknown }).type === "xstate.spawnChild";
 }
 
 function* walkNodes(node: Machine["root"]): Generator<Machine["root"]> {
