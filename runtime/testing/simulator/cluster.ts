@@ -1,0 +1,143 @@
+/**
+ * The cluster: nodes that start, crash, pause, stop and come back.
+ *
+ * Owns the hosts of nodes and clients. Talks to the runtime's public entry (`startNode`, `createClient`) and to the
+ * simulated network and disk.
+ */
+import { Client } from "../../client/client.ts";
+import type { AnyActorDefinition } from "../../engine/definition.ts";
+import type { Observer } from "../../engine/observer.ts";
+import { type KeyturnNode, startNode } from "../../node.ts";
+import { textOf } from "../../words/errors.ts";
+import type { Disk } from "./disk.ts";
+import { Host } from "./host.ts";
+import type { Network } from "./network.ts";
+import type { Prng } from "./prng.ts";
+import type { Scenario } from "./scenario.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** How long after a failed start it is tried again. */
+const RESTART_MS = 100;
+
+export interface ClusterParts {
+  readonly scenario: Scenario;
+  readonly timeline: Timeline;
+  readonly random: Prng;
+  readonly network: Network;
+  readonly disk: Disk;
+  readonly actors: readonly AnyActorDefinition[];
+  /** Something happened that never may. */
+  readonly violated: (text: string) => void;
+}
+
+/** A place where a node of one name runs, or not. */
+export class Site {
+  readonly name: string;
+  host: Host | undefined;
+  node: KeyturnNode | undefined;
+  /** Counts its starts. */
+  life = 0;
+  /** `starting` until the runtime says that it has joined. */
+  state: "down" | "starting" | "up" | "stopping" = "down";
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+export class Cluster {
+  readonly sites: Site[] = [];
+  readonly #parts: ClusterParts;
+  #hosts = 0;
+
+  constructor(parts: ClusterParts) {
+    this.#parts = parts;
+  }
+
+  /** A host for whatever runs outside of nodes. */
+  host(name: string): Host {
+    const { scenario, timeline, random } = this.#parts;
+    const skew = random.between(-scenario.skew_ms, scenario.skew_ms);
+    return new Host(name, this.#hosts++, timeline, random.split(name), Math.round(skew), scenario.drift);
+  }
+
+  client(name: string): Client {
+    const host = this.host(name);
+    return new Client(this.#parts.disk.viewFor(host), host.world, this.#parts.scenario.shards);
+  }
+
+  /** Starts a node, under a new name or one that had been there. */
+  start(site: Site): void {
+    if (site.state !== "down") return;
+    site.life++;
+    const { scenario, disk, actors } = this.#parts;
+    const host = this.host(site.name);
+    site.host = host;
+    site.state = "starting";
+    const { settings, shards } = scenario;
+    const begin = (): void => {
+      const store = disk.viewFor(host);
+      const observer = this.#observer(host);
+      startNode({ actors, store, name: site.name, shards, settings, observer, world: host.world }).then(
+        (node) => {
+          site.node = node;
+          site.state = "up";
+          host.timeline.note(host, "has joined");
+        },
+        (error: unknown) => {
+          host.timeline.note(host, `cannot start: ${textOf(error)}`);
+          host.after(RESTART_MS, "start again", begin);
+        },
+      );
+    };
+    host.after(0, "start", begin);
+  }
+
+  add(): Site {
+    const site = new Site(`n${this.sites.length}`);
+    this.sites.push(site);
+    this.start(site);
+    return site;
+  }
+
+  /** SIGKILL. */
+  crash(site: Site): void {
+    if (site.host === undefined) return;
+    site.host.timeline.note(site.host, "crashes");
+    site.host.kill();
+    this.#parts.network.drop(site.host);
+    site.host = undefined;
+    site.node = undefined;
+    site.state = "down";
+  }
+
+  /** A graceful stop. */
+  stop(site: Site): void {
+    const { host, node } = site;
+    if (host === undefined || node === undefined || site.state !== "up") return;
+    site.state = "stopping";
+    host.after(0, "stop", () => {
+      node.stop({ closeStore: false }).then(
+        () => {
+          if (site.host === host) this.crash(site);
+        },
+        (error: unknown) => this.#parts.violated(`stop of ${site.name} threw: ${textOf(error)}`),
+      );
+    });
+  }
+
+  #observer(host: Host): Partial<Observer> {
+    const { violated } = this.#parts;
+    return {
+      shardFailed: (shard, error) =>
+        violated(`shard ${shard} was stopped on ${host.name}: ${error.code}: ${error.message}`),
+      troubled: (task, error) => host.timeline.note(host, `troubled: ${task}: ${textOf(error)}`),
+      fenced: (incarnation) => host.timeline.note(host, `${incarnation} is fenced`),
+      shardServing: (shard, incarnation, epoch) =>
+        host.timeline.note(host, `${incarnation} serves shard ${shard} in epoch ${epoch}`),
+      shardReleased: (shard, incarnation) =>
+        host.timeline.note(host, `${incarnation} releases shard ${shard}`),
+      actionFailed: (id, action, error) => violated(`action ${action} of ${id} threw: ${textOf(error)}`),
+    };
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The store server that all hosts share: a memory store behind an unreliable connection.
+ *
+ * Owns the memory store, its flushes and crashes, and a view of it for every host. Talks to the timeline and obeys the
+ * fault rates. A view is a Store like any other: operations take time, get lost, take effect without an answer, or are
+ * repeated by the network.
+ *
+ * Invariants:
+ * 1. An operation is executed by the server at one moment of virtual time, and answered no earlier.
+ * 2. An append that was not answered is `unknown`, never an error; everything else that was not answered throws.
+ * 3. What was under way when the server crashes is never answered; what was not flushed may be gone.
+ */
+import type {
+  AppendResult,
+  DeadLetters,
+  Directory,
+  Durability,
+  Journal,
+  JournalEntry,
+  ShardEntry,
+  Snapshots,
+  Store,
+  Transport,
+} from "../../ports/index.ts";
+import { memory, type MemoryStore } from "../../stores/memory/index.ts";
+import type { Faults } from "./faults.ts";
+import type { Host } from "./host.ts";
+import type { Network } from "./network.ts";
+import type { Owner, Timeline } from "./timeline.ts";
+
+/** Name of the store in partitions. */
+export const STORE = "store";
+
+/** An entry of the shard table as it took effect. */
+export interface Claim {
+  readonly shard: number;
+  readonly entry: ShardEntry;
+  /** Sequence of the journal's last entry at that moment. */
+  readonly seq: number;
+}
+
+export class Disk {
+  readonly memory: MemoryStore;
+  readonly faults: Faults;
+  readonly server: Owner;
+  /** Every change of the shard table, in order. For the audit. */
+  readonly claims: Claim[] = [];
+  /** Sequence of the journal's last entry. */
+  lastSeq = 0;
+  readonly #timeline: Timeline;
+  readonly #network: Network;
+
+  constructor(timeline: Timeline, faults: Faults, network: Network, server: Owner) {
+    this.#timeline = timeline;
+    this.#network = network;
+    this.faults = faults;
+    this.server = server;
+    this.memory = memory({
+      flushSoon: (flush) =>
+        void timeline.after(faults.rates.flush_ms * faults.random.next(), server, "flush", flush),
+    });
+    this.#observe();
+  }
+
+  /** A power loss: some of what is not flushed is gone, nobody gets an answer, and it takes time to come back. */
+  crash(down_ms: number): void {
+    this.faults.storeLife++;
+    this.faults.down = true;
+    this.memory.crash(this.faults.random.below(this.memory.unflushed + 1));
+    this.#timeline.after(down_ms, this.server, "store is back", () => {
+      this.faults.down = false;
+    });
+  }
+
+  /** The store as one host sees it. */
+  viewFor(host: Host): Store {
+    return new View(this, host, this.#timeline, this.#network.transportOf(host));
+  }
+
+  /** Notes what takes effect, at the moment when it does: within the memory store's flush. */
+  #observe(): void {
+    const { memory: store } = this;
+    const { journal, directory } = store;
+    let observer: ((result: unknown) => void) | undefined;
+    const write = store.write.bind(store);
+    store.write = <T>(apply: () => T): Promise<T> => {
+      const seen = observer;
+      observer = undefined;
+      return write(() => {
+        const result = apply();
+        seen?.(result);
+        return result;
+      });
+    };
+    const append = journal.append.bind(journal);
+    journal.append = (lane, expectedLast, bytes) => {
+      observer = (result) => {
+        const { kind, seq } = result as { kind: string; seq: number };
+        if (kind === "committed") this.lastSeq = seq;
+      };
+      return append(lane, expectedLast, bytes);
+    };
+    const writeShard = directory.writeShard.bind(directory);
+    directory.writeShard = (shard, entry, expected) => {
+      observer = (revision) => {
+        if (revision !== undefined) this.claims.push({ shard, entry, seq: this.lastSeq });
+      };
+      return writeShard(shard, entry, expected);
+    };
+  }
+}
+
+class View implements Store {
+  readonly description = "simulated";
+  readonly durability: Durability = "fsync";
+  readonly journal: Journal;
+  readonly snapshots: Snapshots;
+  readonly directory: Directory;
+  readonly deadLetters: DeadLetters;
+  readonly transport: Transport;
+  readonly #disk: Disk;
+  readonly #host: Host;
+  readonly #timeline: Timeline;
+
+  constructor(disk: Disk, host: Host, timeline: Timeline, transport: Transport) {
+    this.#disk = disk;
+    this.#host = host;
+    this.#timeline = timeline;
+    this.transport = transport;
+    const { journal, snapshots, directory, deadLetters } = disk.memory;
+    this.journal = {
+      number: journal.number,
+      last: (lane) => this.#call("last", false, () => journal.last(lane)),
+      append: (lane, expectedLast, bytes) =>
+        this.#call(
+          "append",
+          true,
+          (): Promise<AppendResult> =>
+            disk.faults.full
+              ? Promise.resolve({ kind: "full", cause: "simulated" })
+              : journal.append(lane, expectedLast, bytes),
+        ).catch((cause: unknown): AppendResult => ({ kind: "unknown", cause })),
+      read: (lane, from, to) => this.#read(lane, from, to),
+      get: (seq) => this.#call("get", false, () => journal.get(seq)),
+    };
+    this.snapshots = {
+      read: (ids) => this.#call("snapshots.read", false, () => snapshots.read(ids)),
+      write: (writes) => this.#call("snapshots.write", true, this.#roomFor(() => snapshots.write(writes))),
+      due: (shard, before, limit, after) =>
+        this.#call("due", false, () => snapshots.due(shard, before, limit, after)),
+    };
+    this.directory = {
+      app: (wanted) => this.#call("app", true, () => directory.app(wanted)),
+      readShard: (shard) => this.#call("readShard", false, () => directory.readShard(shard)),
+      readShards: () => this.#call("readShards", false, () => directory.readShards()),
+      writeShard: (shard, entry, expected) =>
+        this.#call("writeShard", true, () => directory.writeShard(shard, entry, expected)),
+      beat: (member) => this.#call("beat", true, () => directory.beat(member)),
+      leave: (incarnation) => this.#call("leave", true, () => directory.leave(incarnation)),
+      members: () => this.#call("members", false, () => directory.members()),
+      watch: (changed) => directory.watch(() => this.#tell(changed)),
+    };
+    this.deadLetters = {
+      put: (letters) => this.#call("deadLetters.put", true, this.#roomFor(() => deadLetters.put(letters))),
+      list: (limit, after) => this.#call("deadLetters.list", false, () => deadLetters.list(limit, after)),
+    };
+  }
+
+  async close(): Promise<void> {
+    // The server belongs to all hosts.
+  }
+
+  async *#read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const chunks = await this.#call("read", false, async () => {
+      const found: (readonly JournalEntry[])[] = [];
+      for await (const chunk of this.#disk.memory.journal.read(lane, from, to)) found.push(chunk);
+      return found;
+    });
+    yield* chunks;
+  }
+
+  #roomFor<T>(run: () => Promise<T>): () => Promise<T> {
+    return () =>
+      this.#disk.faults.full ? Promise.reject(new Error("The simulated store has no room.")) : run();
+  }
+
+  #tell(changed: () => void): void {
+    const { faults } = this.#disk;
+    const host = this.#host;
+    if (!host.isUp || !faults.reaches(STORE, host.name) || faults.strikes("notice lost", faults.rates.loss))
+      return;
+    host.after(faults.storeDelay_ms(), "changed", changed);
+  }
+
+  /** One operation: there, executed, and back. */
+  #call<T>(name: string, writes: boolean, execute: () => Promise<T>): Promise<T> {
+    const { faults, server } = this.#disk;
+    const host = this.#host;
+    const timeline = this.#timeline;
+    const { rates } = faults;
+    return new Promise<T>((resolve, reject) => {
+      const lost = (): void =>
+        void host.after(rates.storeTimeout_ms, "no answer", () =>
+          reject(new Error(`No answer from the simulated store to ${name}.`)),
+        );
+      if (faults.strikes("operation refused", rates.refusal)) {
+        host.after(faults.storeDelay_ms(), "refused", () =>
+          reject(new Error(`The simulated store refused ${name}.`)),
+        );
+        return;
+      }
+      if (faults.strikes("request lost", rates.requestLoss)) {
+        lost();
+        return;
+      }
+      if (writes && faults.strikes("request repeated", rates.requestRepetition)) {
+        timeline.after(faults.storeDelay_ms() + faults.storeDelay_ms(), server, name, () => {
+          if (!faults.down) execute().catch(() => undefined);
+        });
+      }
+      timeline.after(faults.storeDelay_ms(), server, name, () => {
+        if (faults.down || !faults.reaches(host.name, STORE)) {
+          lost();
+          return;
+        }
+        const life = faults.storeLife;
+        const answer = (label: string, run: () => void): void => {
+          const silent =
+            life !== faults.storeLife ||
+            !faults.reaches(STORE, host.name) ||
+            faults.strikes("answer lost", rates.answerLoss);
+          if (silent) lost();
+          else host.after(faults.storeDelay_ms(), label, run);
+        };
+        execute().then(
+          (value) => answer(name, () => resolve(value)),
+          (error: unknown) => answer(name, () => reject(error)),
+        );
+      });
+    });
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * Workloads: what clients do in a run and what must be true of it, apart from the world it runs in.
+ *
+ * Owns the interface only. A user of the simulator writes one of these for their own machines. A scenario runs several
+ * workloads together, as FoundationDB's test files compose theirs.
+ */
+import type { Client } from "../../client/client.ts";
+import type { AnyActorDefinition } from "../../engine/definition.ts";
+import { KeyturnError } from "../../words/errors.ts";
+import type { Prng } from "./prng.ts";
+
+export interface Workload {
+  readonly name: string;
+  /** The actor types it needs. */
+  readonly actors: readonly AnyActorDefinition[];
+  /** A new instance for one run. */
+  begin(context: WorkloadContext): RunningWorkload;
+}
+
+export interface RunningWorkload {
+  /** What each client process does; all run at once. They return soon after `context.ending` and await everything. */
+  readonly processes: readonly (() => Promise<void>)[];
+  /** Reads what is left, after everything has healed and come to rest. May wait for it with `context.sleep`. */
+  finish?(): Promise<void>;
+  /** What went wrong; called once, at the end. */
+  check(): readonly string[];
+}
+
+/** What a workload may use of the run. */
+export interface WorkloadContext {
+  readonly random: Prng;
+  /** Clients, each a host of its own. */
+  readonly clients: readonly Client[];
+  /** A client on a host that no fault reaches, for final reads. */
+  readonly observer: Client;
+  /** Requests that each process should make. */
+  readonly requests: number;
+  /** True when the faults are over: make no new requests. */
+  readonly ending: boolean;
+  /** Virtual time, milliseconds. */
+  now(): number;
+  sleep(delay_ms: number): Promise<void>;
+  /** How long a caller waits. Drawn. */
+  timeout_ms(): number;
+}
+
+/** What a caller may conclude: `ok`, certainly `failed`, or `unknown`. Throws what is not an error of the runtime. */
+export type Result<T> =
+  | { readonly outcome: "ok"; readonly value: T }
+  | { readonly outcome: "failed" | "unknown"; readonly error: KeyturnError };
+
+export async function resultOf<T>(call: Promise<T>): Promise<Result<T>> {
+  try {
+    return { outcome: "ok", value: await call };
+  } catch (error) {
+    if (!(error instanceof KeyturnError)) throw error;
+    return { outcome: error.outcome === "unknown" ? "unknown" : "failed", error };
+  }
+}
+
+/** Repeats a call that may be repeated (a read, or a request with an id) until it is answered. */
+export async function insist<T>(context: WorkloadContext, call: () => Promise<T>): Promise<T> {
+  while (true) {
+    const result = await resultOf(call());
+    if (result.outcome === "ok") return result.value;
+    if (!result.error.retryable) throw result.error;
+    await context.sleep(20);
+  }
+}
