@@ -32,7 +32,7 @@ const PLAIN_KEY = /^[A-Za-z0-9_-]+$/;
 const ENCODED_KEY = /^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 const utf8 = new TextEncoder();
-const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Encodes a key into one subject token: letters, digits, `_` and `-` stay, every other UTF-8 byte becomes `=XX`. */
 export function encodeKey(key: string): string {

@@ -143,7 +143,7 @@ export type EnvelopeFault = "truncated" | "foreign" | "newer" | "checksum";
 /** The body of a stored envelope, or what is wrong with it. */
 export function openEnvelope(buffer: Uint8Array, magic: number, version: number): Uint8Array | EnvelopeFault {
   if (buffer.length < envelopeBytes) return "truncated";
-  if (buffer[0] !== magic) return "foreign";
+  if (buffer[0] !== magic || buffer[1] === 0) return "foreign";
   if ((buffer[1] as number) > version) return "newer";
   const body = buffer.subarray(envelopeBytes);
   const stored = new DataView(buffer.buffer, buffer.byteOffset).getUint32(2);

@@ -49,6 +49,7 @@ export const meanings = {
   timeout: again("unknown"),
   disconnected: again("unknown"),
   client_closed: no("unknown"),
+  request_forgotten: no("unknown"),
   node_stopped: again("unknown"),
   // The store and what lies in it.
   store_locked: no("notApplied"),

@@ -10,7 +10,7 @@
  * mechanism, in bounded space.
  */
 import { decodeForeign, encode } from "./codec.ts";
-import { KeyturnError } from "./errors.ts";
+import { KeyturnError, textOf } from "./errors.ts";
 import { seal } from "./values.ts";
 
 /** What a request asks of an actor. */
@@ -218,7 +218,11 @@ function replies(value: unknown): Reply[] {
 
 /** What came over a network is frozen as what came by reference is. */
 function sealed(value: unknown): unknown {
-  seal(value, "event");
+  try {
+    seal(value, "event");
+  } catch (cause) {
+    throw new KeyturnError("invalid_frame", textOf(cause), { cause });
+  }
   return value;
 }
 

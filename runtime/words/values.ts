@@ -8,7 +8,8 @@
  *    good as a copy.
  * 2. With `trustFrozen` a frozen subtree is not walked again: with immutable updates a turn pays for what it changed.
  *    Only the runtime's own output (contexts) is walked so; what a caller hands in is walked whole.
- * 3. Every accepted value survives `encode` and `decode` unchanged.
+ * 3. Every accepted value survives `encode` and `decode` unchanged, but for -0, which becomes 0, and holes in arrays,
+ *    which become undefined.
  */
 import { limits } from "./limits.ts";
 
@@ -20,6 +21,13 @@ export class ValueFault extends Error {
     super(`${short} ${problem}`);
     this.path = short;
   }
+}
+
+const HALF_SURROGATE = "holds half a surrogate pair, which no encoding can carry. Use well-formed Unicode.";
+
+/** In Node since 20; not yet in the library that the sources are compiled against. */
+function isWellFormed(text: string): boolean {
+  return (text as unknown as { isWellFormed(): boolean }).isWellFormed();
 }
 
 let nodes = 0;
@@ -53,6 +61,7 @@ function walk(value: unknown, path: Path, depth: number): number {
     case "number":
       return 9;
     case "string":
+      if (!isWellFormed(value)) throw new ValueFault(path ?? "", HALF_SURROGATE);
       return value.length + 5;
     case "boolean":
     case "undefined":
@@ -100,6 +109,8 @@ function walkObject(value: object, path: Path, depth: number): number {
     if (trust && Object.isFrozen(value)) return 16;
     for (const name in value) {
       if (name === "__proto__") throw new ValueFault(path ?? "", "has a property named __proto__.");
+      if (!isWellFormed(name))
+        throw new ValueFault(path ?? "", `has a property whose name ${HALF_SURROGATE}`);
       count(1, path);
       const inner = (value as Record<string, unknown>)[name];
       bytes += name.length + 2 + walk(inner, path === undefined ? undefined : `${path}.${name}`, depth + 1);
