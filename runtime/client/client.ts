@@ -13,7 +13,7 @@ import type {
 } from "../engine/definition.ts";
 import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
 import type { EventOf, Machine } from "../engine/machine.ts";
-import { checkEvent } from "../engine/step.ts";
+import { checkEvent, tooLarge } from "../engine/step.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
 import type { Clock, Store, World } from "../ports/index.ts";
 import { parseAddress, placeOf } from "../words/address.ts";
@@ -304,10 +304,7 @@ function checkOutgoing(event: unknown): void {
     throw fault;
   }
   if (bytes > limits.eventBytes) {
-    throw new KeyturnError(
-      "event_too_large",
-      `The event takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
-    );
+    throw tooLarge(bytes);
   }
 }
 

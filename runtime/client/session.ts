@@ -87,6 +87,8 @@ const REPEAT_LAST_MS = 2_000;
 /** Without an owner the next try comes soon: hand-overs take milliseconds. */
 const RETRY_FIRST_MS = 2;
 const ABANDONED_MS = 60_000;
+/** Results kept of requests whose callers were told that the outcome is unknown. */
+const LATE_MAX = 1_024;
 
 /** The requests of this client to one shard. */
 class Channel {
@@ -196,7 +198,11 @@ export class Requests {
     this.#look();
   }
 
-  /** Waits once more for a request that timed out. False if it is not known here any more. */
+  /**
+   * Waits once more for a request that timed out. False if the id is not one of this client's own making.
+   * @throws KeyturnError `request_forgotten` for one of its own that it knows no more: sent again, it might be applied
+   *   twice
+   */
   again(requestId: string, timeout_ms: number, call: Call): boolean {
     const late = this.#late.get(requestId);
     if (late !== undefined) {
@@ -208,7 +214,8 @@ export class Requests {
     if (name !== this.name) return false;
     const channel = this.#channels.get(Number(shard));
     const open = channel?.at(Number(number));
-    if (channel === undefined || open === undefined || open.settled || open.waited) return false;
+    if (channel === undefined || open === undefined || open.settled || open.waited)
+      throw forgotten(requestId);
     // The new caller takes the old one's place in the channel.
     const again = open.repeat(call.resolve, call.reject, this.#clock.monotonic() + timeout_ms);
     again.number = open.number;
@@ -310,7 +317,7 @@ export class Requests {
       channel.pause_ms = REPEAT_FIRST_MS;
       channel.retry_ms = RETRY_FIRST_MS;
       if (open.waited) this.#settle(channel, open, reply);
-      else this.#late.set(this.#idOf(channel.shard, open.number), reply);
+      else this.#keepLate(this.#idOf(channel.shard, open.number), reply);
       if (channel.open[channel.head] === open) channel.trim();
     }
   }
@@ -321,8 +328,19 @@ export class Requests {
     if (reply[2]?.[0] === "superseded" && call.sender.last === call) {
       const again = call.repeat(call.resolve, call.reject, call.deadline_ms);
       call.sender.last = again;
-      this.#send(channel.shard, again);
+      channel.trim();
+      try {
+        this.#send(channel.shard, again);
+      } catch {
+        settle(call, reply);
+      }
     } else settle(call, reply);
+  }
+
+  /** The result of a request that nobody waits for now; the oldest ones are forgotten. */
+  #keepLate(id: string, reply: Reply): void {
+    if (this.#late.size >= LATE_MAX) this.#late.delete(this.#late.keys().next().value as string);
+    this.#late.set(id, reply);
   }
 
   #receiveRefusal(frame: RefusalFrame): void {
@@ -403,6 +421,14 @@ function settle(call: Call, [, , error, value]: Reply): void {
   }
   const [code, text] = error;
   call.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
+}
+
+function forgotten(requestId: string): KeyturnError {
+  return new KeyturnError(
+    "request_forgotten",
+    `This client no longer knows the request ${requestId}. It may have been applied or not: look at the actor. Give requests an id of your own to be able to repeat them at any time.`,
+    { requestId },
+  );
 }
 
 function closed(): KeyturnError {
