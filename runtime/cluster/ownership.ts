@@ -95,8 +95,8 @@ export class Ownership {
   }
 
   /** Writes snapshots and cuts the tails of everything served here. */
-  checkpoint(): Promise<void> {
-    return this.#checkpointer.run([...this.#engine.shards.values()]);
+  async checkpoint(): Promise<void> {
+    await this.#checkpointer.run([...this.#engine.shards.values()]);
   }
 
   /** Looks up the timers that come near. */
@@ -121,6 +121,7 @@ export class Ownership {
     const self = this.#membership.self;
     const wanted: number[] = [];
     const unwanted: Held[] = [];
+    const orphans: number[] = [];
     for (let shard = 0; shard < this.#engine.parts.shards; shard++) {
       const mine = place(shard, candidates)?.incarnation === self.incarnation;
       const held = this.#held.get(shard);
@@ -131,7 +132,10 @@ export class Ownership {
       const owner = table.get(shard)?.entry.owner;
       const free = owner === undefined || owner === self.incarnation || !this.#membership.alive(owner);
       if (mine && free && !this.#damaged.has(shard)) wanted.push(shard);
+      if (!mine && owner === self.incarnation) orphans.push(shard);
     }
+    // Given away, but the shard table has not heard of it.
+    for (const shard of orphans) await this.#disown(shard, false);
     if (unwanted.length > 0) await this.#release(unwanted);
     if (wanted.length > 0 && !this.#stopped) await this.#acquire(wanted);
   }
@@ -228,7 +232,7 @@ export class Ownership {
       from: this.#engine.committedSeq + 1,
       to: undefined,
     };
-    const segments = [...closed.filter((s) => s.to !== undefined && s.to >= s.from), open];
+    const segments = [...closed.filter(isFilled), open];
     const epoch = (before?.entry.epoch ?? 0) + 1;
     const revision = await directory.writeShard(
       state.shard,
@@ -260,8 +264,9 @@ export class Ownership {
         (held.state as ShardState).phase = "draining";
       }
       for (const state of states) await this.#drained(state);
-      await this.#checkpointer.run(states);
-      if (!this.#stopped) await Promise.all(unwanted.map((held) => this.#giveUp(held)));
+      const cut = await this.#checkpointer.run(states);
+      if (!this.#stopped)
+        await Promise.all(unwanted.map((held) => this.#giveUp(held, cut.has(held.state as ShardState))));
     } catch (error) {
       this.#engine.parts.observer.troubled("release shards", error);
       for (const held of unwanted) {
@@ -273,18 +278,27 @@ export class Ownership {
     }
   }
 
-  async #giveUp(held: Held): Promise<void> {
-    const state = held.state as ShardState;
-    const stored = await this.#store.directory.readShard(held.number);
-    if (stored === undefined || stored.revision !== held.revision) {
-      this.#letGo(held.number);
-      return;
-    }
-    // Nothing of the shard was appended since the checkpoint that has just cut its tail.
-    const entry: ShardEntry = { owner: undefined, epoch: held.epoch, segments: [] };
-    await this.#store.directory.writeShard(held.number, entry, held.revision);
-    this.#engine.parts.observer.shardReleased(state.shard, this.#membership.self.incarnation);
+  /**
+   * Writes into the shard table that nobody owns the shard. From the moment this is tried on, the shard is not served
+   * here, whatever the answer: a write without an answer may take effect later. If it does not, the next reconciliation
+   * finds that the table still names this incarnation, and tries again, or takes the shard anew.
+   * @param cut whether the checkpoint has just cut the tail, behind which nothing of the shard was appended since
+   */
+  async #giveUp(held: Held, cut: boolean): Promise<void> {
     this.#letGo(held.number);
+    await this.#disown(held.number, cut);
+  }
+
+  /** Takes this incarnation's name out of the shard table, for a shard that is not served here. */
+  async #disown(number: number, cut: boolean): Promise<void> {
+    const incarnation = this.#membership.self.incarnation;
+    const stored = await this.#store.directory.readShard(number);
+    if (stored?.entry.owner !== incarnation) return;
+    // A damaged shard keeps its tail: it holds turns that are in no snapshot.
+    const segments = cut ? [] : await this.#closeSegments(stored.entry, new Map());
+    const entry = { owner: undefined, epoch: stored.entry.epoch, segments: segments.filter(isFilled) };
+    const revision = await this.#store.directory.writeShard(number, entry, stored.revision);
+    if (revision !== undefined) this.#engine.parts.observer.shardReleased(number, incarnation);
   }
 
   async #drained(state: ShardState): Promise<void> {
@@ -347,12 +361,24 @@ export class Ownership {
   async #setSegments(state: ShardState, segments: readonly Segment[]): Promise<boolean> {
     const held = this.#held.get(state.shard);
     if (held === undefined || held.state !== state) return false;
-    const entry: ShardEntry = { owner: this.#membership.self.incarnation, epoch: held.epoch, segments };
-    const revision = await this.#store.directory.writeShard(state.shard, entry, held.revision);
+    const { directory } = this.#store;
+    const owner = this.#membership.self.incarnation;
+    const entry: ShardEntry = { owner, epoch: held.epoch, segments };
+    let revision = await directory.writeShard(state.shard, entry, held.revision);
+    if (revision === undefined) {
+      // An earlier write of this node may have had its effect without an answer: then the entry is still this one's.
+      const stored = await directory.readShard(state.shard);
+      if (stored?.entry.owner !== owner || stored.entry.epoch !== held.epoch) return false;
+      revision = await directory.writeShard(state.shard, entry, stored.revision);
+    }
     if (revision === undefined) return false;
     held.revision = revision;
     return true;
   }
+}
+
+function isFilled({ from, to }: Segment): boolean {
+  return to !== undefined && to >= from;
 }
 
 /** Storage that does not hold together, or that this runtime must not touch. */

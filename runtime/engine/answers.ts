@@ -10,7 +10,7 @@ import { Ask, Delete, type RefusalFrame, type Reply, Send } from "../words/frame
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { HistoryQuery, HistoryReader } from "./history.ts";
-import type { Link } from "./record.ts";
+import { type Link, NoLink } from "./record.ts";
 import type { Session, ShardState } from "./shard.ts";
 import { asError } from "./step.ts";
 
@@ -93,7 +93,8 @@ export class Answers {
 
   /** Answers with a page of an actor's past. */
   history(a: Activation, job: Job): void {
-    const last = linkOf(a.committed);
+    // After a deletion there is nothing to be seen; its record links to nothing.
+    const last = a.committed.turn === 0 ? NoLink : linkOf(a.committed);
     const keyframe = linkOf(a.committed.keyframe);
     this.#history.page(a.id, last, keyframe, job.message.event as HistoryQuery).then(
       (page) => {

@@ -11,11 +11,19 @@
  * Invariant: the tail is never cut beyond a record that is not in a snapshot.
  */
 import type { Segment } from "../ports/index.ts";
+import { isKeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Engine } from "./engine.ts";
 import { shardEntryId } from "./recovery.ts";
 import type { ShardState } from "./shard.ts";
 import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
+
+/** Rounds in which snapshots may turn out to have been written by another. */
+const CONFLICTS_MAX = 8;
+
+function isHealthy(shard: ShardState): boolean {
+  return shard.phase !== "gone" && shard.failed === undefined;
+}
 
 /** Sets a shard's segments in the shard table. False if this node does not own the shard any more. */
 export type Cut = (shard: ShardState, segments: readonly Segment[]) => Promise<boolean>;
@@ -30,21 +38,39 @@ export class Checkpointer {
     this.#cut = cut;
   }
 
-  /** Checkpoints some shards. Resolves when their tails are cut; throws if a write fails, and may be repeated then. */
-  run(shards: readonly ShardState[]): Promise<void> {
+  /**
+   * Checkpoints some shards. Resolves with those whose tails are cut: damaged ones are left as they are. Throws if a
+   * write fails, and may be repeated then.
+   */
+  run(shards: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
     const run = this.#tail.then(() => this.#run(shards));
     this.#tail = run.catch(() => undefined);
     return run;
   }
 
-  async #run(wanted: readonly ShardState[]): Promise<void> {
+  async #run(wanted: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
     const engine = this.#engine;
-    const shards = wanted.filter((shard) => shard.phase !== "gone" && shard.failed === undefined);
-    if (shards.length === 0 || engine.stopped) return;
-    if (shards.length === engine.shards.size) {
+    const shards = wanted.filter(isHealthy);
+    if (shards.length === 0 || engine.stopped) return new Set();
+    const { tailRecords, tailBytes } = engine;
+    const whole = shards.length === [...engine.shards.values()].filter(isHealthy).length;
+    if (whole) {
       engine.tailRecords = 0;
       engine.tailBytes = 0;
     }
+    try {
+      return await this.#write(shards);
+    } catch (error) {
+      if (whole) {
+        engine.tailRecords += tailRecords;
+        engine.tailBytes += tailBytes;
+      }
+      throw error;
+    }
+  }
+
+  async #write(shards: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
+    const engine = this.#engine;
     const from = this.cutAt();
     const now = engine.parts.world.clock.monotonic();
     const entries = shards.map((shard) => {
@@ -52,13 +78,28 @@ export class Checkpointer {
       return { shard, bytes: shard.encode() };
     });
     for (const { shard, bytes } of entries) await this.#writeEntry(shard, bytes);
-    for (const shard of shards) await this.#writePatches(shard);
-    const of = new Set(shards);
+    const of = new Set<ShardState>();
+    for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
     const journal = engine.parts.store.journal.number;
-    for (const shard of shards) {
-      if (shard.phase === "gone") continue;
-      await this.#cut(shard, [{ journal, lane: engine.lane.name, from, to: undefined }]);
+    const segments = [{ journal, lane: engine.lane.name, from, to: undefined }];
+    const cut = new Set<ShardState>();
+    for (const shard of of) if (isHealthy(shard) && (await this.#cut(shard, segments))) cut.add(shard);
+    return cut;
+  }
+
+  /** Whether all patches of a shard are in snapshots. A damaged snapshot must not hold up the other shards. */
+  async #patched(shard: ShardState): Promise<boolean> {
+    try {
+      await this.#writePatches(shard);
+      return true;
+    } catch (error) {
+      if (isKeyturnError(error, "corrupt_snapshot") || isKeyturnError(error, "corrupt_record")) {
+        this.#engine.failShard(shard, error);
+      } else if (isKeyturnError(error, "newer_format")) {
+        this.#engine.parts.observer.troubled(`checkpoint of shard ${shard.shard}`, error);
+      } else throw error;
+      return false;
     }
   }
 
@@ -95,7 +136,7 @@ export class Checkpointer {
   async #writePatches(shard: ShardState): Promise<void> {
     const { snapshots } = this.#engine.parts.store;
     const { snapshotBatch } = this.#engine.parts.settings;
-    while (shard.patches.size > 0) {
+    for (let conflicts = 0; shard.patches.size > 0; ) {
       const batch = [...shard.patches].slice(0, snapshotBatch);
       const stored = await snapshots.read(batch.map(([id]) => id));
       const writes = batch.map(([id, patch], index) => {
@@ -111,9 +152,16 @@ export class Checkpointer {
         };
       });
       const needed = writes.filter((write) => write.value !== undefined || write.expected > 0);
-      // A conflict means that the actor was loaded and stored meanwhile, with all of this in it.
-      if (needed.length > 0) await snapshots.write(needed);
-      for (const [id, patch] of batch) if (shard.patches.get(id) === patch) shard.patches.delete(id);
+      const revisions = needed.length === 0 ? [] : await snapshots.write(needed);
+      const refused = new Set(
+        needed.filter((_write, index) => revisions[index] === undefined).map(({ id }) => id),
+      );
+      // Refused, because the actor was loaded and stored meanwhile with all of this in it: then its patch is gone. Or
+      // because a former owner's last write came in late: then once more, on top of that.
+      if (refused.size > 0 && ++conflicts > CONFLICTS_MAX)
+        throw new Error(`Snapshots of shard ${shard.shard} keep changing under this node.`);
+      for (const [id, patch] of batch)
+        if (!refused.has(id) && shard.patches.get(id) === patch) shard.patches.delete(id);
       if (this.#engine.stopped || shard.phase === "gone")
         throw new Error(`Shard ${shard.shard} has left this node.`);
     }

@@ -21,7 +21,7 @@ import { decodeKey } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { Ask, Delete, type Frame, Get, History, Send, Unwatch, Watch } from "../words/frames.ts";
 import type { NodeSettings } from "../words/limits.ts";
-import { Activation, type Job, linkOf } from "./activation.ts";
+import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
@@ -30,7 +30,7 @@ import { HistoryReader } from "./history.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
-import type { Timer } from "./machine.ts";
+import type { ActionEffect, Timer } from "./machine.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
 import { Queue } from "./queue.ts";
@@ -48,8 +48,8 @@ export const TimerJob = 100;
 const PUMP_MESSAGES = 4_096;
 /** After the store had no room: how long new messages are refused before it is tried again. */
 const FULL_PAUSE_MS = 1_000;
-/** How long a told message waits when its own tells do not fit into the outbox. */
-const OUTBOX_PAUSE_MS = 50;
+/** How long a told message waits when its own tells do not fit into the outbox, or its actor cannot be read. */
+const PARK_MS = 50;
 
 /** Whether this node is sure that no other can own its shards. */
 export interface Lease {
@@ -210,6 +210,8 @@ export class Engine {
     this.loader.start();
     this.#commit();
     this.#answers.flush();
+    // Here too, because what is only read commits nothing.
+    this.saver.passivate();
     if (this.#queue.length > 0 && !this.#blocked) this.schedule();
   }
 
@@ -235,6 +237,14 @@ export class Engine {
       this.actors.set(job.message.id, a);
     }
     a.used = true;
+    if (a.failed?.retryable) {
+      // Its snapshot could not be read just now. Who comes next tries again; a told message waits for it.
+      this.actors.delete(a.id);
+      if (job.fromShard >= 0) this.#park(job);
+      else if (job.kind === TimerJob) this.#ringLater(a);
+      else this.#answers.reject(job, a.failed);
+      return true;
+    }
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
@@ -278,8 +288,9 @@ export class Engine {
         return true;
       case Watch:
         this.#afterCommit(a, job, () => {
+          const state = stateOf(a, a.committed, now);
           this.watches.add(a, (job.session as Session).name, String(job.message.event));
-          this.#answers.settle(job, undefined, stateOf(a, a.committed, now));
+          this.#answers.settle(job, undefined, state);
         });
         return true;
       case Unwatch:
@@ -352,9 +363,7 @@ export class Engine {
     if (job.fromShard >= 0) {
       if (error.code !== "outbox_full")
         return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error));
-      const channel = job.shard.in(job.fromShard);
-      channel.parked.push(job);
-      this.parts.world.clock.after(OUTBOX_PAUSE_MS, () => this.#unpark(channel));
+      this.#park(job);
       return true;
     }
     // The error follows from a state that may still be in flight: it waits for the gate as a reply does.
@@ -371,6 +380,23 @@ export class Engine {
     if (channel.parked.length === 0 && !a.loading) return false;
     channel.parked.push(job);
     return true;
+  }
+
+  /** A told message that cannot be taken now waits, with those behind it. */
+  #park(job: Job): void {
+    const channel = job.shard.in(job.fromShard);
+    channel.parked.push(job);
+    this.parts.world.clock.after(PARK_MS, () => this.#unpark(channel));
+  }
+
+  /** A timer whose actor could not be read is looked at again soon. */
+  #ringLater(a: Activation): void {
+    a.shard.busy--;
+    this.parts.world.clock.after(PARK_MS, () => {
+      if (this.#stopped || a.shard.phase === "gone" || a.shard.due.has(a.id)) return;
+      a.shard.due.set(a.id, 0);
+      this.wakeForTimers();
+    });
   }
 
   #unpark(channel: InChannel): void {
@@ -393,13 +419,20 @@ export class Engine {
   /** Calls back when what the actor's latest state is, is committed and surely still current. */
   #afterCommit(a: Activation, job: Job, answer: () => void): void {
     const answered = (failed: KeyturnError | undefined): void => {
-      if (failed === undefined) answer();
-      else this.#answers.reject(job, failed);
+      if (failed !== undefined) this.#answers.reject(job, failed);
+      else {
+        try {
+          answer();
+        } catch (error) {
+          // The initial state of an actor that nobody has sent anything is the machine's to make; it may throw.
+          this.#answers.reject(job, asError(error));
+        }
+      }
     };
     if (a.inFlight) {
       const batch = a.latest.batch === this.#open.ref ? this.#open : this.#inFlight;
       (batch ?? this.#open).reads.push(answered);
-    } else if (this.parts.lease.holds()) answer();
+    } else if (this.parts.lease.holds()) answered(undefined);
     else {
       this.#open.barrier = true;
       this.#open.reads.push(answered);
@@ -454,15 +487,20 @@ export class Engine {
     this.#answers.flush();
     this.outbox.flush();
     for (const { a, actions } of batch.entries) {
-      for (const action of actions) {
-        try {
-          action.run();
-        } catch (error) {
-          this.parts.observer.actionFailed(a.id, action.name, error);
-        }
-      }
+      for (const action of actions) this.#run(a, action);
     }
     this.saver.passivate();
+  }
+
+  /** A custom action, once its turn is committed. The turn stands, whatever becomes of it. */
+  #run(a: Activation, action: ActionEffect): void {
+    const failed = (error: unknown): void => this.parts.observer.actionFailed(a.id, action.name, error);
+    try {
+      const result = action.run();
+      if (result instanceof Promise) result.catch(failed);
+    } catch (error) {
+      failed(error);
+    }
   }
 
   /** One committed turn's outputs. */
@@ -478,7 +516,7 @@ export class Engine {
       }
       if (turn.timers !== a.committed.timers) shard.due.set(a.id, earliestDue(turn.timers));
       a.committed = turn;
-      if (this.watches.watched(a.id)) this.watches.notify(a.id, stateOf(a, turn, now));
+      if (this.watches.watched(a.id)) this.#notify(a, turn, now);
     }
     if (job.session !== undefined) {
       const value = job.kind !== Ask ? undefined : taken.replied ? taken.reply : stateOf(a, turn, now);
@@ -493,6 +531,14 @@ export class Engine {
     if (taken.refusal !== undefined) this.#bury(a, job, taken, now);
   }
 
+  #notify(a: Activation, turn: Turn, now: number): void {
+    try {
+      this.watches.notify(a.id, stateOf(a, turn, now));
+    } catch (error) {
+      this.parts.observer.troubled(`watch of ${a.id}`, error);
+    }
+  }
+
   /** Undoes everything that was stepped and is not in the journal. */
   #giveUp(batch: OpenBatch): void {
     const error = storeFull();
@@ -501,13 +547,14 @@ export class Engine {
     for (const { entries } of given) {
       for (const { a, job } of entries) {
         a.latest = a.committed;
-        const { shard } = job;
-        for (const channel of shard.outs.values()) channel.rollback();
-        for (const channel of shard.ins.values()) shard.busy -= channel.rollback();
-        if (job.kind === TimerJob) shard.due.set(a.id, earliestDue(a.committed.timers));
+        if (job.kind === TimerJob) job.shard.due.set(a.id, earliestDue(a.committed.timers));
       }
     }
-    // Told messages behind the given-up ones are dropped too: their channels were rolled back, they come again.
+    // Nothing uncommitted is left anywhere: every channel goes back to what is, and told messages come again.
+    for (const shard of this.shards.values()) {
+      for (const channel of shard.outs.values()) channel.rollback();
+      for (const channel of shard.ins.values()) shard.busy -= channel.rollback();
+    }
     this.#queue.keep((job) => {
       if (job.fromShard >= 0) job.shard.busy--;
       return job.fromShard < 0;

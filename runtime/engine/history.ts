@@ -13,6 +13,7 @@ import {
   type Batch,
   decodeBatch,
   decodeRecord,
+  DeleteTurn,
   KeyframeTurn,
   type Link,
   resolveLink,
@@ -76,6 +77,7 @@ export class HistoryReader {
   async replyOf(id: string, at: Link): Promise<unknown> {
     const found = await this.#find(id, at);
     if (found.record.replied) return found.record.reply;
+    if (found.record.kind === DeleteTurn) return undefined;
     const block = await this.#blockBack(id, found);
     const state = stateAfter(id, block);
     if (state === undefined) return undefined;

@@ -75,15 +75,17 @@ export class Lane {
           return this.#advance(result.seq, bytes);
         case "conflict": {
           const seq = await this.#findOwn(bytes);
-          return seq === undefined ? { kind: "fenced" } : this.#advance(seq, bytes);
+          if (seq !== "unknown") return seq === undefined ? { kind: "fenced" } : this.#advance(seq, bytes);
+          break;
         }
         case "full":
           return result;
         case "unknown":
-          if (this.#stopped) return { kind: "fenced" };
-          await new Promise<void>((resolve) => this.#clock.after(wait, resolve));
-          wait = Math.min(wait * 2, RETRY_LAST_MS);
+          break;
       }
+      if (this.#stopped) return { kind: "fenced" };
+      await new Promise<void>((resolve) => this.#clock.after(wait, resolve));
+      wait = Math.min(wait * 2, RETRY_LAST_MS);
     }
   }
 
@@ -100,19 +102,14 @@ export class Lane {
   }
 
   /** After a conflict: the sequence of this very batch, if an earlier try had succeeded. */
-  async #findOwn(bytes: Uint8Array): Promise<number | undefined> {
-    const wanted = decodeBatch(bytes, 0);
-    // A seal may already lie behind our batch, so the lane is read from where we stood.
-    for await (const entries of this.#journal.read(this.name, this.#last + 1, Number.MAX_SAFE_INTEGER)) {
-      for (const { seq, bytes: found } of entries) {
-        const batch = decodeBatch(found, seq);
-        if (
-          batch.crc === wanted.crc &&
-          batch.header.number === wanted.header.number &&
-          !batch.header.sealedBy
-        )
-          return seq;
+  async #findOwn(bytes: Uint8Array): Promise<number | undefined | "unknown"> {
+    try {
+      // A seal may already lie behind our batch, so the lane is read from where we stood.
+      for await (const entries of this.#journal.read(this.name, this.#last + 1, Number.MAX_SAFE_INTEGER)) {
+        for (const { seq, bytes: found } of entries) if (Buffer.compare(found, bytes) === 0) return seq;
       }
+    } catch {
+      return "unknown";
     }
     return undefined;
   }

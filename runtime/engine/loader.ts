@@ -7,6 +7,7 @@
  * Invariants:
  * 1. An actor is loaded at most once at a time.
  * 2. A damaged snapshot stops its shard; one that this machine or runtime cannot read stops its actor only.
+ * 3. An actor whose snapshot could not be read is tried again with the next message to it.
  */
 import type { SnapshotEntry } from "../ports/index.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";

@@ -9,7 +9,7 @@
  * 2. Records are added in the order of the segments, so each actor's in the order of its turns.
  * 3. The work depends on the length of the tail and on the timers due soon, not on how many keys exist.
  */
-import type { JournalEntry, Segment, Store } from "../ports/index.ts";
+import type { DueEntry, JournalEntry, Segment, Store } from "../ports/index.ts";
 import { limits } from "../words/limits.ts";
 import { type Batch, corrupt, decodeBatch, decodeRecord, Refusal } from "./record.ts";
 import { ShardState } from "./shard.ts";
@@ -142,14 +142,21 @@ async function loadTimers(store: Store, shard: ShardState, horizon: number): Pro
 
 /** Moves a shard's horizon on. Actors with timers in memory keep theirs. */
 export async function extendTimers(store: Store, shard: ShardState, horizon: number): Promise<void> {
-  let after: { id: string; due: number } | undefined;
-  while (true) {
-    const page = await store.snapshots.due(shard.shard, horizon, DUE_PAGE, after);
-    for (const { id, due } of page) {
-      if (due >= shard.horizon_ms && !shard.due.has(id)) shard.due.set(id, due);
-    }
-    if (page.length < DUE_PAGE) break;
-    after = page[page.length - 1];
-  }
+  const from = shard.horizon_ms;
+  // Moved first: a timer that is stored while the pages are read must not be left to the index any more.
   shard.horizon_ms = horizon;
+  let after: DueEntry | undefined;
+  try {
+    while (true) {
+      const page = await store.snapshots.due(shard.shard, horizon, DUE_PAGE, after);
+      for (const { id, due } of page) {
+        if (due >= from && !shard.due.has(id)) shard.due.set(id, due);
+      }
+      if (page.length < DUE_PAGE) return;
+      after = page[page.length - 1];
+    }
+  } catch (error) {
+    shard.horizon_ms = from;
+    throw error;
+  }
 }

@@ -58,7 +58,8 @@ export class Saver {
         return;
       }
       a.revision = turn.snapshot === undefined ? 0 : revision;
-      if (a.life === life) a.saved = turn.turn;
+      // Deleted while it was being written: what is stored now is of the old life, whatever stood there before.
+      a.saved = a.life === life ? turn.turn : -1;
       this.#forgetFarTimers(a, turn);
     });
     if (refused.length > 0) await this.#settleConflicts(refused);

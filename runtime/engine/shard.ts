@@ -198,13 +198,16 @@ export class ShardState {
     this.shard = shard;
   }
 
+  /** @throws KeyturnError `overloaded` if there are too many sessions already */
   session(name: string, base: number, now_ms: number): Session {
+    if (!this.sessions.has(name) && this.sessions.size >= limits.sessionsPerShard)
+      this.#forgetSession(now_ms);
+    return this.#session(name, base, now_ms);
+  }
+
+  #session(name: string, base: number, now_ms: number): Session {
     let session = this.sessions.get(name);
-    if (session === undefined) {
-      if (this.sessions.size >= limits.sessionsPerShard) this.#forgetSession(now_ms);
-      session = new Session(name, base, now_ms);
-      this.sessions.set(name, session);
-    }
+    if (session === undefined) this.sessions.set(name, (session = new Session(name, base, now_ms)));
     session.used_ms = now_ms;
     return session;
   }
@@ -241,7 +244,8 @@ export class ShardState {
   replay(record: TurnRecord, at: Link, now_ms: number): void {
     if (record.source === FromSession) {
       const name = record.sourceName as string;
-      this.session(name, record.sourceNumber, now_ms).recover(record.sourceNumber, {
+      // Not bounded here: what the tail proves must be known again, however many sessions came and went in it.
+      this.#session(name, record.sourceNumber, now_ms).recover(record.sourceNumber, {
         id: record.id,
         at,
         reply: undefined,

@@ -43,6 +43,7 @@ import {
   KeyframeTurn,
   NoLink,
   type OutMessage,
+  packTimers,
   Refusal,
   type SourceKind,
   type TurnRecord,
@@ -173,7 +174,13 @@ function transit(
     trace: job.message.trace,
     refusal: undefined,
   });
-  const bytes = checkSize(snapshot, (whole ? 0 : before.bytes) + record.length, a.id);
+  const bytes = checkSize(
+    snapshot,
+    effects.timers,
+    requests,
+    (whole ? 0 : before.bytes) + record.length,
+    a.id,
+  );
   const turn = new Turn(
     a.id,
     number,
@@ -356,7 +363,8 @@ function addressed(effects: Effects, a: Activation, trace: string | undefined, s
       const address = parseAddress(to);
       const { type, key, id, shard: toShard } = placeOf(address.type, address.key, shards);
       checkEvent(event);
-      seal(event, "the told event");
+      const bytes = seal(event, "the told event");
+      if (bytes > limits.eventBytes) throw tooLarge(bytes);
       const channel = a.shard.out(toShard);
       const number = (numbers.get(toShard) ?? channel.numbered) + 1;
       if (number - channel.acknowledged > limits.outboxPerChannel) {
@@ -376,6 +384,14 @@ function addressed(effects: Effects, a: Activation, trace: string | undefined, s
       );
     }
   });
+}
+
+/** The refusal of an event over the limit. */
+export function tooLarge(bytes: number): KeyturnError {
+  return new KeyturnError(
+    "event_too_large",
+    `The event takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
+  );
 }
 
 function sealReply(value: unknown): void {
@@ -405,9 +421,20 @@ function encoded(record: TurnRecord): Uint8Array {
 }
 
 /** The new estimate of an actor's size. Only an estimate over the limit costs an exact count. */
-function checkSize(snapshot: MachineSnapshot, estimate: number, id: string): number {
+function checkSize(
+  snapshot: MachineSnapshot,
+  timers: readonly Timer[],
+  requests: readonly RequestPlace[],
+  estimate: number,
+  id: string,
+): number {
   if (estimate <= limits.stateBytes) return estimate;
-  const exact = encode(persist(snapshot)).length;
+  // Everything that a snapshot holds; see encodeSnapshot.
+  const exact = encode([
+    persist(snapshot),
+    packTimers(timers),
+    requests.map((r) => [r.requestId, 0, 0]),
+  ]).length;
   if (exact <= limits.stateBytes) return exact;
   throw new KeyturnError(
     "state_too_large",
