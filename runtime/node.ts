@@ -66,7 +66,13 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
     shards: app.shards,
     observer: { ...silent, ...options.observer },
   });
-  await node.join();
+  try {
+    await node.join();
+  } catch (error) {
+    // What has begun must not go on without anybody who could stop it.
+    node.kill();
+    throw error;
+  }
   return node;
 }
 

@@ -116,6 +116,7 @@ export class Incarnation {
 
   #arrangeBeat(): void {
     if (this.#phase === "over") return;
+    this.#cancelBeat?.();
     this.#cancelBeat = this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => {
       this.#arrangeBeat();
       void this.#quietly("heartbeat", () => this.membership.beat());
@@ -125,7 +126,8 @@ export class Incarnation {
   }
 
   #reconcile(): void {
-    if (this.#phase === "over") return;
+    // Before it has joined it is no member: the others would take its shards for abandoned.
+    if (this.#phase === "over" || this.#phase === "joining") return;
     void this.#quietly("reconcile", () => this.ownership.reconcile());
   }
 
