@@ -1,4 +1,9 @@
-/** A counter: adds, can be switched off and on, and answers with its count. */
+/**
+ * A counter: adds, can be switched off and on, and answers with its count.
+ *
+ *     const visits = client.actor(counter, "page:home");
+ *     await visits.ask({ type: "add", by: 1 }); // 1
+ */
 import { defineActor, reply } from "keyturn";
 import { assign, setup } from "xstate";
 
@@ -6,10 +11,20 @@ export type CounterEvent =
   /** Adds `by` and answers with the new count. While the counter is off, nothing is added. */
   { type: "add"; by: number } | { type: "off" } | { type: "on" };
 
+export interface CounterReplies {
+  /** The count after it. */
+  add: number;
+}
+
+interface CounterContext {
+  readonly count: number;
+}
+
 export const counter = defineActor({
   type: "counter",
   machine: setup({
-    types: { context: {} as { count: number }, events: {} as CounterEvent },
+    types: { context: {} as CounterContext, events: {} as CounterEvent },
+    actions: { answer: reply(({ context }: { context: CounterContext }) => context.count) },
   }).createMachine({
     id: "counter",
     context: { count: 0 },
@@ -17,17 +32,12 @@ export const counter = defineActor({
     states: {
       on: {
         on: {
-          add: {
-            actions: [
-              assign({ count: ({ context, event }) => context.count + event.by }),
-              reply(({ context }) => context.count),
-            ],
-          },
+          add: { actions: [assign({ count: ({ context, event }) => context.count + event.by }), "answer"] },
           off: "off",
         },
       },
-      off: { on: { on: "on", add: { actions: reply(({ context }) => context.count) } } },
+      off: { on: { add: { actions: "answer" }, on: "on" } },
     },
   }),
-  types: {} as { replies: { add: number } },
+  types: {} as { replies: CounterReplies },
 });
