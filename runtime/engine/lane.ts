@@ -68,6 +68,8 @@ export class Lane {
   /** Appends what `encode` made. Resolves when the outcome is certain. */
   async append(bytes: Uint8Array): Promise<CommitResult> {
     let wait = RETRY_FIRST_MS;
+    // Once a try has no answer, "no room" says only that this repetition did not get in: the first may have, or still may.
+    let uncertain = false;
     while (true) {
       const result = await this.#journal.append(this.name, this.expected(), bytes);
       switch (result.kind) {
@@ -79,8 +81,10 @@ export class Lane {
           break;
         }
         case "full":
-          return result;
+          if (!uncertain) return result;
+          break;
         case "unknown":
+          uncertain = true;
           break;
       }
       if (this.#stopped) return { kind: "fenced" };
