@@ -213,11 +213,6 @@ class View implements Store {
         lost();
         return;
       }
-      if (writes && faults.strikes("request repeated", rates.requestRepetition)) {
-        timeline.after(faults.storeDelay_ms() + faults.storeDelay_ms(), server, name, () => {
-          if (!faults.down) execute().catch(() => undefined);
-        });
-      }
       timeline.after(faults.storeDelay_ms(), server, name, () => {
         if (faults.down || !faults.reaches(host.name, STORE)) {
           lost();
@@ -232,6 +227,11 @@ class View implements Store {
           if (silent) lost();
           else host.after(faults.storeDelay_ms(), label, run);
         };
+        if (writes && !faults.full && faults.strikes("request repeated", rates.requestRepetition)) {
+          timeline.after(faults.storeDelay_ms(), server, name, () => {
+            if (!faults.down) execute().catch(() => undefined);
+          });
+        }
         execute().then(
           (value) => answer(name, () => resolve(value)),
           (error: unknown) => answer(name, () => reject(error)),
