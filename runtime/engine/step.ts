@@ -144,7 +144,10 @@ function transit(
   const fresh = before.snapshot === undefined;
   const start = before.snapshot ?? host.start(a.key, number, now).snapshot;
   const { snapshot, effects } = host.step(start, event, timers, number, now, fresh);
-  const { replied, reply, actions, emitted } = effects;
+  const { replied, reply } = effects;
+  // The effects' own empty arrays are filled by later steps.
+  const actions = effects.actions.length === 0 ? nothing : effects.actions;
+  const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
   const out = effects.tells.length === 0 ? nothing : addressed(effects, a, job.message.trace, shards);
   const whole = (number - 1) % limits.keyframeTurns === 0;
