@@ -9,6 +9,9 @@
  * 2. `holds` is true only within one lease, less a margin, of the moment before the last successful heartbeat was
  *    sent. Others wait a whole lease after they saw it, so while it is true no other node has taken this one's shards.
  *    It makes reads cheap; it never makes a write safe (that is the lane's fence).
+ * 3. Once it has run out, a later heartbeat alone does not bring it back: another node may have found this one dead
+ *    and be about to take its shards, however late. `proven` does, after every shard's entry was written anew: whoever
+ *    looked for this node before the heartbeat has then read an entry that is out of date, and loses the race.
  */
 import type { Clock, Directory, Member } from "../ports/index.ts";
 
@@ -23,6 +26,9 @@ export class Membership {
   #self: Member;
   #until_ms = Number.NEGATIVE_INFINITY;
   #members: readonly Member[] = [];
+  /** How often the lease has run out, and up to which time it was proven that no shard was lost by that. */
+  #lapses = 0;
+  #provenLapses = 0;
 
   constructor(directory: Directory, clock: Clock, lease_ms: number, self: Member) {
     this.#directory = directory;
@@ -37,7 +43,22 @@ export class Membership {
 
   /** Whether this node is sure that its lease has not run out for anybody. */
   holds(): boolean {
-    return this.#clock.monotonic() < this.#until_ms;
+    return this.#lapses === this.#provenLapses && this.#clock.monotonic() < this.#until_ms;
+  }
+
+  /** How often the lease has run out. */
+  get lapses(): number {
+    return this.#lapses;
+  }
+
+  /** Whether the lease has run out since it was proven last. */
+  get lapsed(): boolean {
+    return this.#lapses !== this.#provenLapses;
+  }
+
+  /** Every shard's entry was written anew since the lease ran out so many times. */
+  proven(lapses: number): void {
+    this.#provenLapses = Math.max(this.#provenLapses, lapses);
   }
 
   /** Sends a heartbeat. Throws what the directory throws; the lease then runs on. */
@@ -45,6 +66,7 @@ export class Membership {
     const sent_ms = this.#clock.monotonic();
     this.#self = { ...this.#self, beat: this.#self.beat + 1 };
     await this.#directory.beat(this.#self);
+    if (this.#until_ms > Number.NEGATIVE_INFINITY && this.#clock.monotonic() >= this.#until_ms) this.#lapses++;
     this.#until_ms = Math.max(this.#until_ms, sent_ms + this.#lease_ms * (1 - MARGIN));
   }
 

@@ -116,7 +116,9 @@ export class Ownership {
 
   async #reconcile(): Promise<void> {
     await this.#membership.look();
+    if (this.#membership.lapsed) await this.#prove();
     const table = await this.#store.directory.readShards();
+    if (await this.#hasLost(table)) return;
     const candidates = this.#membership.candidates();
     const self = this.#membership.self;
     const wanted: number[] = [];
@@ -138,6 +140,36 @@ export class Ownership {
     for (const shard of orphans) await this.#disown(shard, false);
     if (unwanted.length > 0) await this.#release(unwanted);
     if (wanted.length > 0 && !this.#stopped) await this.#acquire(wanted);
+  }
+
+  /** The lease had run out: finds out, by writing their entries anew, that all shards are still this node's. */
+  async #prove(): Promise<void> {
+    const { lapses } = this.#membership;
+    for (const held of [...this.#held.values()]) {
+      if (held.phase !== "serving" || held.state === undefined) continue;
+      const stored = await this.#store.directory.readShard(held.number);
+      if (stored?.entry.owner !== this.#membership.self.incarnation) return;
+      const revision = await this.#store.directory.writeShard(held.number, stored.entry, stored.revision);
+      if (revision === undefined) return;
+      held.revision = revision;
+    }
+    this.#membership.proven(lapses);
+  }
+
+  /** Whether another node has taken a shard that is served here: then its lane is sealed, and this life is over. */
+  async #hasLost(table: ReadonlyMap<number, StoredShard>): Promise<boolean> {
+    const { incarnation } = this.#membership.self;
+    for (const { number, phase } of [...this.#held.values()]) {
+      if (phase !== "serving" || table.get(number)?.entry.owner === incarnation) continue;
+      // The table as a whole may be behind.
+      const stored = await this.#store.directory.readShard(number);
+      if (stored?.entry.owner === incarnation || this.#stopped) continue;
+      this.#engine.stop();
+      this.#engine.parts.observer.fenced(incarnation);
+      this.#engine.parts.onFenced();
+      return true;
+    }
+    return false;
   }
 
   // ---- Taking over ------------------------------------------------------------------------------------------------
@@ -170,6 +202,8 @@ export class Ownership {
     const { clock } = this.#engine.parts.world;
     const before = new Map<number, StoredShard | undefined>();
     for (const number of numbers) before.set(number, await this.#store.directory.readShard(number));
+    // In this order: an owner that comes back to life between the two writes the entry anew (see Membership).
+    await this.#membership.look();
     const closed = new Map<number, readonly Segment[]>();
     const seals = new Map<string, number>();
     for (const [number, stored] of before) {

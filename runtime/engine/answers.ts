@@ -5,14 +5,13 @@
  * to the history. Whoever calls has made sure that what is answered is committed.
  */
 import type { Transport } from "../ports/index.ts";
-import type { KeyturnError } from "../words/errors.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
 import { Ask, Delete, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { HistoryQuery, HistoryReader } from "./history.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { Session, ShardState } from "./shard.ts";
-import { asError } from "./step.ts";
 
 export function isWrite(kind: number): boolean {
   return kind === Ask || kind === Send || kind === Delete;
@@ -85,7 +84,7 @@ export class Answers {
     this.#history.replyOf(id, at).then(
       (value) => answer(undefined, job.kind === Ask ? value : undefined),
       (error: unknown) => {
-        const { code, message } = asError(error);
+        const { code, message } = asReadError(error);
         answer([code, message], undefined);
       },
     );
@@ -104,7 +103,7 @@ export class Answers {
       },
       (error: unknown) => {
         if (this.#stopped) return;
-        this.reject(job, asError(error));
+        this.reject(job, asReadError(error));
         this.flush();
       },
     );
@@ -114,6 +113,12 @@ export class Answers {
     this.#stopped = true;
     this.#replies.clear();
   }
+}
+
+/** The turn stands, whatever became of reading it: the asker must not take it for refused. */
+function asReadError(cause: unknown): KeyturnError {
+  if (cause instanceof KeyturnError && cause.code === "history_trimmed") return cause;
+  return new KeyturnError("store_failed", `The journal cannot be read: ${textOf(cause)}`, { cause });
 }
 
 /** An actor's state as clients see it. An actor that no message has reached shows its machine's initial state. */
