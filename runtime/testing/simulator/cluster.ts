@@ -47,6 +47,8 @@ export class Site {
 
 export class Cluster {
   readonly sites: Site[] = [];
+  /** The faults are over: whatever stops is started again. */
+  healed = false;
   readonly #parts: ClusterParts;
   #hosts = 0;
 
@@ -120,6 +122,7 @@ export class Cluster {
       node.stop({ closeStore: false }).then(
         () => {
           if (site.host === host) this.crash(site);
+          if (this.healed) this.start(site);
         },
         (error: unknown) => this.#parts.violated(`stop of ${site.name} threw: ${textOf(error)}`),
       );

@@ -53,6 +53,7 @@ export class Nemesis {
   /** Everything is well again. */
   end(): void {
     this.#over = true;
+    this.#cluster.healed = true;
     this.#faults.cut(undefined);
     this.#faults.full = false;
     this.#faults.down = false;

@@ -247,6 +247,7 @@ class Run {
     for (const text of found.violations) this.violated(text);
     for (const text of compareLive(this.#cluster, found, this.#scenario)) this.violated(text);
     if (this.#violations.length > 0) return;
+    this.#cluster.healed = false;
     for (const site of this.#cluster.sites) this.#cluster.crash(site);
     const fresh = this.#cluster.add();
     if (fresh.host !== undefined) fresh.host.skew_ms = HEALED_SKEW_MS;
