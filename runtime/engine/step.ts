@@ -80,7 +80,9 @@ const noTimers: readonly Timer[] = [];
 /** Checks an event that came from outside. */
 export function checkEvent(event: unknown): asserts event is { type: string } {
   const type: unknown =
-    typeof event === "object" && event !== null ? (event as { type?: unknown }).type : undefined;
+    typeof event === "object" && event !== null && !Array.isArray(event)
+      ? (event as { type?: unknown }).type
+      : undefined;
   if (typeof type !== "string" || type === "") {
     throw new KeyturnError(
       "invalid_event",
