@@ -16,6 +16,8 @@ import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
 
 /** How much of the actors in memory one sweep frees at least, so that sweeps are rare. */
 const SWEEP_SHARE = 0.02;
+/** How long passivation rests after snapshots could not be written. */
+const RETRY_MS = 1_000;
 
 export class Saver {
   readonly #engine: Engine;
@@ -104,7 +106,10 @@ export class Saver {
         for (const a of dirty)
           if (!a.used && !this.#isBusy(a) && !a.dirty && actors.get(a.id) === a) actors.delete(a.id);
       })
-      .catch((error: unknown) => parts.observer.troubled("passivation", error))
+      .catch(async (error: unknown) => {
+        parts.observer.troubled("passivation", error);
+        await new Promise<void>((resolve) => parts.world.clock.after(RETRY_MS, resolve));
+      })
       .finally(() => {
         this.#sweeping = false;
         if (!this.#engine.stopped) this.passivate();
@@ -112,12 +117,12 @@ export class Saver {
   }
 
   /** Second-chance sweep: who was used since the last pass is spared once. Source: the CLOCK algorithm (Corbató). */
-  #choose(wanted: number): Activation[] {
+  #choose(wanted: number): Set<Activation> {
     const { actors } = this.#engine;
-    const victims: Activation[] = [];
+    const victims = new Set<Activation>();
     let looked = 0;
     const lookMax = 2 * actors.size;
-    while (victims.length < wanted && looked++ < lookMax) {
+    while (victims.size < wanted && looked++ < lookMax) {
       this.#sweep ??= actors.values();
       const next = this.#sweep.next();
       if (next.done) {
@@ -127,7 +132,7 @@ export class Saver {
       const a = next.value;
       if (this.#isBusy(a)) continue;
       if (a.used) a.used = false;
-      else if (!victims.includes(a)) victims.push(a);
+      else victims.add(a);
     }
     return victims;
   }
