@@ -26,14 +26,14 @@ import { Call, Requests, type Sender } from "./session.ts";
 
 export interface CallOptions {
   /** How long to wait for the outcome, in milliseconds; 10,000 by default, at most `limits.deadline_ms`. */
-  readonly timeout_ms?: number;
+  readonly timeout_ms?: number | undefined;
   /**
    * An id of the caller's own for this request. A repetition with the same id, from any client and also after a
    * crash, is answered from the first one's stored reply; each actor remembers its last `limits.requestsPerActor` ids.
    */
-  readonly requestId?: string;
+  readonly requestId?: string | undefined;
   /** W3C `traceparent`, carried into the record and to the actors that are told. */
-  readonly trace?: string;
+  readonly trace?: string | undefined;
 }
 
 export interface GetOptions extends CallOptions {
@@ -45,13 +45,13 @@ export interface HistoryOptions {
   /** Newest turn first by default. */
   readonly order?: "newest" | "oldest";
   /** Stop after so many turns. */
-  readonly limit?: number;
-  readonly timeout_ms?: number;
+  readonly limit?: number | undefined;
+  readonly timeout_ms?: number | undefined;
 }
 
 export interface WatchOptions {
   /** Ends the watch. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
