@@ -13,7 +13,15 @@
  */
 import type { Clock, Transport } from "../ports/index.ts";
 import { isErrorCode, KeyturnError } from "../words/errors.ts";
-import type { Frame, RefusalFrame, Reply, ReplyFrame, Request, RequestKind } from "../words/frames.ts";
+import {
+  type Frame,
+  type RefusalFrame,
+  type Reply,
+  type ReplyFrame,
+  type Request,
+  type RequestKind,
+  Unwatch,
+} from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 
 /** Who sends: remembers its newest request, so that a repetition never overtakes one. */
@@ -36,6 +44,8 @@ export class Call implements Request {
   deadline_ms = 0;
   number = 0;
   settled = false;
+  /** Settled with an error: it must never be applied any more. */
+  refused = false;
   /** False once its deadline has passed: the caller was told that the outcome is unknown. */
   waited = true;
 
@@ -107,6 +117,8 @@ class Channel {
   pause_ms = REPEAT_FIRST_MS;
   retry_ms = RETRY_FIRST_MS;
   retryAt_ms = 0;
+  /** Epoch of the shard's owner as far as it is known. */
+  epoch = 0;
   dirty = false;
 
   constructor(shard: number) {
@@ -272,21 +284,26 @@ export class Requests {
       const first = channel.unsent;
       // Settled ones stay in: the numbers of a frame have no gaps, and the receiver knows the repetition.
       for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
-        requests.push(channel.at(n) as Call);
+        const call = channel.at(n) as Call;
+        requests.push(call.refused ? nothingOf(call) : call);
       }
+      // Set before, because a refusal may come back while the frame is being published.
+      const unsent = first + requests.length;
+      channel.unsent = unsent;
       const sent = this.#transport.publish(`shard.${shard}`, {
         kind: "request",
         shard,
         session: this.name,
         base: channel.base,
         first,
+        epoch: channel.epoch,
         requests,
       });
       if (!sent) {
         this.#retry(channel, now);
         return;
       }
-      channel.unsent = first + requests.length;
+      if (channel.unsent !== unsent) return;
     }
   }
 
@@ -312,7 +329,10 @@ export class Requests {
       const channel = this.#channels.get(reply[0]);
       const open = channel?.at(reply[1]);
       if (channel === undefined || open === undefined || open.settled) continue;
+      // A former owner's refusal says nothing once the request was sent to the next owner.
+      if (reply[2] !== undefined && reply[2][2] !== channel.epoch) continue;
       open.settled = true;
+      open.refused = reply[2] !== undefined;
       this.#open--;
       channel.pause_ms = REPEAT_FIRST_MS;
       channel.retry_ms = RETRY_FIRST_MS;
@@ -347,7 +367,8 @@ export class Requests {
     const channel = this.#channels.get(frame.shard);
     if (channel === undefined || channel.size === 0) return;
     if (frame.reason === "moved") this.#retry(channel, this.#clock.monotonic());
-    else {
+    else if (frame.epoch >= channel.epoch) {
+      channel.epoch = frame.epoch;
       channel.unsent = Math.max(channel.base, Math.min(frame.expected, channel.next));
       this.#mark(channel);
     }
@@ -421,6 +442,11 @@ function settle(call: Call, [, , error, value]: Reply): void {
   }
   const [code, text] = error;
   call.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
+}
+
+/** Takes a refused request's place in its channel: changes nothing at the next owner, who does not know it. */
+function nothingOf({ type, key, id }: Call): Request {
+  return { kind: Unwatch, type, key, id, event: "", requestId: undefined, trace: undefined };
 }
 
 function forgotten(requestId: string): KeyturnError {

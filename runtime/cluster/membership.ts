@@ -66,7 +66,8 @@ export class Membership {
     const sent_ms = this.#clock.monotonic();
     this.#self = { ...this.#self, beat: this.#self.beat + 1 };
     await this.#directory.beat(this.#self);
-    if (this.#until_ms > Number.NEGATIVE_INFINITY && this.#clock.monotonic() >= this.#until_ms) this.#lapses++;
+    if (this.#until_ms > Number.NEGATIVE_INFINITY && this.#clock.monotonic() >= this.#until_ms)
+      this.#lapses++;
     this.#until_ms = Math.max(this.#until_ms, sent_ms + this.#lease_ms * (1 - MARGIN));
   }
 

@@ -78,20 +78,22 @@ export class Ownership {
 
   /** Brings what is held closer to what should be. Resolves when it has been looked at after this call. */
   reconcile(): Promise<void> {
-    if (this.#running !== undefined) {
-      this.#again = true;
-      return this.#running;
-    }
-    const run = async (): Promise<void> => {
-      do {
-        this.#again = false;
-        if (!this.#stopped) await this.#reconcile();
-      } while (this.#again && !this.#stopped);
-    };
-    this.#running = run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#again = true;
+    if (this.#stopped) return Promise.resolve();
+    this.#running ??= this.#run();
     return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#again && !this.#stopped) {
+        this.#again = false;
+        await this.#reconcile();
+      }
+    } finally {
+      // In the same moment in which `again` was found false: a call in between would be lost.
+      this.#running = undefined;
+    }
   }
 
   /** Writes snapshots and cuts the tails of everything served here. */
@@ -183,7 +185,7 @@ export class Ownership {
         // One of them is damaged; the others must not suffer.
         for (const number of numbers)
           if (this.#held.get(number)?.phase === "acquiring") await this.#acquireOne(number);
-      } else if (isDamage(error)) this.#setDamaged(numbers[0] as number, error);
+      } else if (isDamage(error)) await this.#setDamaged(numbers[0] as number, error);
       else this.#engine.parts.observer.troubled("acquire shards", error);
     }
     for (const number of numbers) if (this.#held.get(number)?.phase === "acquiring") this.#letGo(number);
@@ -193,7 +195,7 @@ export class Ownership {
     try {
       await this.#takeOver([number]);
     } catch (error) {
-      if (isDamage(error)) this.#setDamaged(number, error);
+      if (isDamage(error)) await this.#setDamaged(number, error);
       else this.#engine.parts.observer.troubled("acquire shards", error);
     }
   }
@@ -275,6 +277,7 @@ export class Ownership {
     );
     const held = this.#held.get(state.shard);
     if (revision === undefined || held === undefined || this.#stopped) return;
+    state.epoch = epoch;
     held.state = state;
     held.revision = revision;
     held.epoch = epoch;
@@ -378,13 +381,16 @@ export class Ownership {
     else if (held.pending.length < PENDING_FRAMES) held.pending.push(frame);
   }
 
-  #setDamaged(number: number, error: KeyturnError): void {
+  async #setDamaged(number: number, error: KeyturnError): Promise<void> {
     this.#damaged.set(number, error);
     this.#engine.parts.observer.shardFailed(number, error);
     const held = this.#held.get(number);
     if (held === undefined) return;
     const state = new ShardState(number);
     state.failed = error;
+    // Clients are answered in the name of the last owner, whom they know.
+    const stored = await this.#store.directory.readShard(number).catch(() => undefined);
+    state.epoch = stored?.entry.epoch ?? 0;
     held.state = state;
     // It answers with the error; it is not in the shard table as ours and nothing of it is ever written.
     held.phase = "draining";

@@ -50,7 +50,8 @@ export class Answers {
   settle(job: Job, error: readonly [string, string] | undefined, value: unknown): void {
     job.shard.busy--;
     if (job.session === undefined || job.shard.phase === "gone") return;
-    const reply: Reply = [job.shard.shard, job.number, error, value];
+    const refused = error === undefined ? undefined : ([...error, job.shard.epoch] as const);
+    const reply: Reply = [job.shard.shard, job.number, refused, value];
     if (isWrite(job.kind)) job.session.settle(job.number, { id: job.message.id, reply, at: undefined });
     this.add(job.session.name, reply);
   }
@@ -68,6 +69,7 @@ export class Answers {
       from,
       reason,
       expected,
+      epoch: shard.epoch,
     });
   }
 

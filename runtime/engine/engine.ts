@@ -112,6 +112,7 @@ export class Engine {
       parts.settings.intakeMessages,
       this.#answers,
       this.outbox,
+      parts.lease,
     );
     this.#alarm = new Alarm(
       world.clock,

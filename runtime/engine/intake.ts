@@ -6,13 +6,15 @@
  * Invariants:
  * 1. A channel's messages enter the queue in the order of their numbers, none twice.
  * 2. A repeated request is answered as it was the first time, or not at all while it is on its way.
- * 3. Over the node's limit, requests are refused by name and told messages are left to be sent again.
+ * 3. Requests are taken in only from a client that knows this owner: what is refused here stays refused.
+ * 4. Over the node's limit, requests are refused by name and told messages are left to be sent again.
  */
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } from "../words/frames.ts";
 import type { Job } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
+import type { Lease } from "./engine.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";
@@ -24,16 +26,18 @@ export class Intake {
   readonly #queueMax: number;
   readonly #answers: Answers;
   readonly #outbox: Outbox;
+  readonly #lease: Lease;
   /** Until then writes are refused: the store had no room. Monotonic. */
   #closedUntil_ms = 0;
   #closedBy: KeyturnError | undefined;
 
-  constructor(clock: Clock, queue: Queue, queueMax: number, answers: Answers, outbox: Outbox) {
+  constructor(clock: Clock, queue: Queue, queueMax: number, answers: Answers, outbox: Outbox, lease: Lease) {
     this.#clock = clock;
     this.#queue = queue;
     this.#queueMax = queueMax;
     this.#answers = answers;
     this.#outbox = outbox;
+    this.#lease = lease;
   }
 
   hasRoom(): boolean {
@@ -66,6 +70,11 @@ export class Intake {
       return;
     }
     session.advance(frame.base);
+    if (frame.epoch !== shard.epoch) {
+      // Meant for another owner. Only one that is surely the owner may say so, or two of them send the client to and fro.
+      if (this.#lease.holds()) this.#answers.refuse(shard, frame.session, "gap", session.last + 1);
+      return;
+    }
     let number = frame.first;
     for (const request of frame.requests) {
       const verdict = session.classify(number);
@@ -130,7 +139,12 @@ export class Intake {
 
   #refuseAll(shard: ShardState, frame: RequestFrame, { code, message }: KeyturnError): void {
     frame.requests.forEach((_request, index) => {
-      this.#answers.add(frame.session, [shard.shard, frame.first + index, [code, message], undefined]);
+      this.#answers.add(frame.session, [
+        shard.shard,
+        frame.first + index,
+        [code, message, shard.epoch],
+        undefined,
+      ]);
     });
   }
 

@@ -183,6 +183,8 @@ export class ShardState {
   readonly due = new DueHeap();
   /** What the tail says of actors that are not in memory, by id. Emptied by the next checkpoint. */
   readonly patches = new Map<string, Patch>();
+  /** Which ownership of the shard this is. */
+  epoch = 0;
   /** Revision of the stored entry. */
   revision = 0;
   /** Set when storage of this shard does not hold together: everything sent to it is refused so. */

@@ -51,6 +51,11 @@ export interface RequestFrame {
   readonly base: number;
   /** Number of the first request; the others follow without gap. */
   readonly first: number;
+  /**
+   * Epoch of the owner that this is meant for, 0 if the client does not know it yet. No other owner takes it in: what
+   * one owner has refused must not be applied by the next, out of a frame that was late.
+   */
+  readonly epoch: number;
   readonly requests: readonly Request[];
 }
 
@@ -58,7 +63,7 @@ export interface RequestFrame {
 export type Reply = readonly [
   shard: number,
   number: number,
-  error: readonly [code: string, text: string] | undefined,
+  error: readonly [code: string, text: string, epoch: number] | undefined,
   value: unknown,
 ];
 
@@ -76,6 +81,8 @@ export interface RefusalFrame {
   readonly shard: number;
   readonly from: string;
   readonly reason: "gap" | "moved";
+  /** For a gap: the owner's epoch. */
+  readonly epoch: number;
   /** For a gap: the number that must come next. */
   readonly expected: number;
 }
@@ -123,7 +130,7 @@ const kinds = ["request", "reply", "refusal", "told", "ack", "watch"] as const;
 export function encodeFrame(frame: Frame): Uint8Array {
   switch (frame.kind) {
     case "request": {
-      const body: unknown[] = [0, frame.shard, frame.session, frame.base, frame.first];
+      const body: unknown[] = [0, frame.shard, frame.session, frame.base, frame.first, frame.epoch];
       for (const r of frame.requests)
         body.push(r.kind, r.id, r.event, r.requestId ?? null, r.trace ?? null, r.key);
       return encode(body);
@@ -131,7 +138,7 @@ export function encodeFrame(frame: Frame): Uint8Array {
     case "reply":
       return encode([1, frame.from, frame.replies]);
     case "refusal":
-      return encode([2, frame.shard, frame.from, frame.reason, frame.expected]);
+      return encode([2, frame.shard, frame.from, frame.reason, frame.expected, frame.epoch]);
     case "told": {
       const body: unknown[] = [3, frame.shard, frame.fromShard, frame.first];
       for (const m of frame.messages) body.push(m.id, m.event, m.trace ?? null, m.key);
@@ -153,7 +160,7 @@ export function decodeFrame(bytes: Uint8Array, bytesMax: number): Frame {
   switch (kind) {
     case "request": {
       const requests: Request[] = [];
-      for (let at = 5; at < list.length; at += 6) {
+      for (let at = 6; at < list.length; at += 6) {
         const id = text(list[at + 1]);
         requests.push({
           kind: requestKind(list[at]),
@@ -165,13 +172,14 @@ export function decodeFrame(bytes: Uint8Array, bytesMax: number): Frame {
           trace: optionalText(list[at + 4]),
         });
       }
-      const [, shard, session, base, first] = list;
+      const [, shard, session, base, first, epoch] = list;
       return {
         kind,
         shard: whole(shard),
         session: text(session),
         base: whole(base),
         first: whole(first),
+        epoch: whole(epoch),
         requests,
       };
     }
@@ -180,7 +188,15 @@ export function decodeFrame(bytes: Uint8Array, bytesMax: number): Frame {
     case "refusal": {
       const reason = list[3];
       if (reason !== "gap" && reason !== "moved") throw bad();
-      return { kind, shard: whole(list[1]), from: text(list[2]), reason, expected: whole(list[4]) };
+      const [, shard, from, , expected, epoch] = list;
+      return {
+        kind,
+        shard: whole(shard),
+        from: text(from),
+        reason,
+        expected: whole(expected),
+        epoch: whole(epoch),
+      };
     }
     case "told": {
       const messages: Told[] = [];
@@ -212,7 +228,7 @@ function replies(value: unknown): Reply[] {
     const [shard, number, error, result] = reply as unknown[];
     if (error === undefined || error === null) return [whole(shard), whole(number), undefined, result];
     if (!Array.isArray(error)) throw bad();
-    return [whole(shard), whole(number), [text(error[0]), text(error[1])], undefined];
+    return [whole(shard), whole(number), [text(error[0]), text(error[1]), whole(error[2])], undefined];
   });
 }
 

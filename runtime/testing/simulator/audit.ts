@@ -138,11 +138,13 @@ class Walk {
     for (const message of record.out) this.#out(`${shard}>${message.toShard}`, message, where);
     const trail = this.#trailOf(record.id);
     if (record.kind === Refusal) {
-      if (record.turn !== trail.turn) this.report(`${where} refuses at turn ${record.turn}, not ${trail.turn}`);
+      if (record.turn !== trail.turn)
+        this.report(`${where} refuses at turn ${record.turn}, not ${trail.turn}`);
       return;
     }
     if (record.source === FromTimer) this.#fired(trail, record, batch.header.time + record.delay, where);
-    if (record.turn !== trail.turn + 1) this.report(`${where} is turn ${record.turn} after turn ${trail.turn}`);
+    if (record.turn !== trail.turn + 1)
+      this.report(`${where} is turn ${record.turn} after turn ${trail.turn}`);
     const { requestId } = record;
     if (requestId !== undefined) {
       if (trail.requestIds.has(requestId)) this.report(`${where} applies request ${requestId} again`);
@@ -160,7 +162,9 @@ class Walk {
     } else {
       const previous = resolveLink(record.previous, batch);
       if (previous[0] !== trail.last[0] || previous[1] !== trail.last[1])
-        this.report(`${where} links to ${previous.join(".")}, its previous turn is at ${trail.last.join(".")}`);
+        this.report(
+          `${where} links to ${previous.join(".")}, its previous turn is at ${trail.last.join(".")}`,
+        );
       trail.turn = record.turn;
       trail.last = at;
       const timers = record.change?.timers ?? null;
@@ -201,7 +205,9 @@ class Walk {
   }
 
   #fired(trail: ActorTrail, record: TurnRecord, now: number, where: string): void {
-    const timer = trail.timers.find((t) => t.id === record.sourceName && t.generation === record.sourceNumber);
+    const timer = trail.timers.find(
+      (t) => t.id === record.sourceName && t.generation === record.sourceNumber,
+    );
     const name = `timer ${record.sourceName} of turn ${record.sourceNumber}`;
     if (timer === undefined) this.report(`${where} fires ${name}, which is not set`);
     else if (timer.due > now) this.report(`${where} fires ${name} ${timer.due - now} ms early`);
@@ -228,7 +234,8 @@ class Walk {
   }
 
   deadLetters(found: readonly string[]): void {
-    for (const name of this.#refused) if (!found.includes(name)) this.report(`no dead letter for record ${name}`);
+    for (const name of this.#refused)
+      if (!found.includes(name)) this.report(`no dead letter for record ${name}`);
     for (const name of found)
       if (!this.#refused.has(name)) this.report(`a dead letter for record ${name}, which was not refused`);
   }

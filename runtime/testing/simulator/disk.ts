@@ -145,7 +145,12 @@ class View implements Store {
     };
     this.snapshots = {
       read: (ids) => this.#call("snapshots.read", false, () => snapshots.read(ids)),
-      write: (writes) => this.#call("snapshots.write", true, this.#roomFor(() => snapshots.write(writes))),
+      write: (writes) =>
+        this.#call(
+          "snapshots.write",
+          true,
+          this.#roomFor(() => snapshots.write(writes)),
+        ),
       due: (shard, before, limit, after) =>
         this.#call("due", false, () => snapshots.due(shard, before, limit, after)),
     };
@@ -161,7 +166,12 @@ class View implements Store {
       watch: (changed) => directory.watch(() => this.#tell(changed)),
     };
     this.deadLetters = {
-      put: (letters) => this.#call("deadLetters.put", true, this.#roomFor(() => deadLetters.put(letters))),
+      put: (letters) =>
+        this.#call(
+          "deadLetters.put",
+          true,
+          this.#roomFor(() => deadLetters.put(letters)),
+        ),
       list: (limit, after) => this.#call("deadLetters.list", false, () => deadLetters.list(limit, after)),
     };
   }

@@ -95,4 +95,3 @@ export class Faults {
     return 0.02 - Math.log(1 - this.random.next()) * this.rates.storeMean_ms;
   }
 }
-

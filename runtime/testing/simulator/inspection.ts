@@ -29,7 +29,8 @@ export function unrest(cluster: Cluster, shards: number): string | undefined {
       served.add(shard.shard);
       if (shard.busy !== 0) return `${at} is busy with ${shard.busy} messages`;
       for (const [from, channel] of shard.ins)
-        if (channel.parked.length > 0) return `${at} parks ${channel.parked.length} messages of shard ${from}`;
+        if (channel.parked.length > 0)
+          return `${at} parks ${channel.parked.length} messages of shard ${from}`;
       for (const [to, channel] of shard.outs)
         if (channel.waiting.length > 0)
           return `${at} has ${channel.waiting.length} messages for shard ${to} without acknowledgement`;
@@ -60,7 +61,8 @@ function compareEngine(engine: Engine, name: string, actors: Audit["actors"]): s
   const differences: string[] = [];
   for (const a of engine.actors.values()) {
     if (a.failed !== undefined) {
-      if (a.failed.code !== "unknown_type") differences.push(`${a.id} is ${a.failed.code} at ${name}, for ever`);
+      if (a.failed.code !== "unknown_type")
+        differences.push(`${a.id} is ${a.failed.code} at ${name}, for ever`);
       continue;
     }
     const live = textOfData(dataOf(a.committed));

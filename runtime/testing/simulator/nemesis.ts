@@ -104,8 +104,7 @@ export class Nemesis {
         this.#partition(lasts);
         return;
       case "jump":
-        if (site.host !== undefined)
-          site.host.skew_ms += Math.round(this.#random.between(-HOUR_MS, HOUR_MS));
+        if (site.host !== undefined) site.host.skew_ms += Math.round(this.#random.between(-HOUR_MS, HOUR_MS));
         return;
       case "powerLoss":
         this.#disk.crash(this.#random.between(0, lasts));

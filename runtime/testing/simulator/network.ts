@@ -102,8 +102,7 @@ export class Network {
 }
 
 function describe(frame: Frame): string {
-  return JSON.stringify(frame, (_, value: unknown) => (typeof value === "bigint" ? `${value}n` : value)).slice(
-    0,
-    400,
-  );
+  return JSON.stringify(frame, (_, value: unknown) =>
+    typeof value === "bigint" ? `${value}n` : value,
+  ).slice(0, 400);
 }

@@ -228,7 +228,9 @@ class Run {
       // Acknowledgements are on their way, or a timer is looked at once a minute only.
       await this.#timeline.run(() => false, 5_000);
       if (begun > liveness_ms * 4) {
-        this.violated(`liveness: ${undelivered} messages are not delivered, the last timer is due ${latestDue}`);
+        this.violated(
+          `liveness: ${undelivered} messages are not delivered, the last timer is due ${latestDue}`,
+        );
         return;
       }
     }
