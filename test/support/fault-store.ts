@@ -47,7 +47,7 @@ export class Gate {
 export class FaultStore implements Store {
   readonly description = "memory, with faults";
   readonly durability = "process";
-  readonly inner: MemoryStore = memory();
+  readonly inner: MemoryStore;
   readonly journal: Journal;
   readonly snapshots: Snapshots;
   readonly directory: Directory;
@@ -56,6 +56,7 @@ export class FaultStore implements Store {
   readonly appendGate = new Gate();
   readonly snapshotWriteGate = new Gate();
   readonly snapshotReadGate = new Gate();
+  readonly directoryGate = new Gate();
   /** For the next appends, in order. */
   readonly appendFaults: AppendFault[] = [];
   /** Lanes whose appends the gate and the faults concern; all by default. */
@@ -73,11 +74,25 @@ export class FaultStore implements Store {
   readonly frames: { readonly subject: string; readonly frame: Frame }[] = [];
   journalReads = 0;
 
-  constructor() {
-    const { inner } = this;
-    this.directory = inner.directory;
+  /** @param inner give the same one to several, for nodes of one app with faults of their own */
+  constructor(inner: MemoryStore = memory()) {
+    this.inner = inner;
     this.deadLetters = inner.deadLetters;
-    const { journal, snapshots, transport } = inner;
+    const { journal, snapshots, transport, directory } = inner;
+    const looked = async <T>(run: () => Promise<T>): Promise<T> => {
+      await this.directoryGate.pass();
+      return run();
+    };
+    this.directory = {
+      app: (wanted) => looked(() => directory.app(wanted)),
+      readShard: (shard) => looked(() => directory.readShard(shard)),
+      readShards: () => looked(() => directory.readShards()),
+      writeShard: (shard, entry, expected) => looked(() => directory.writeShard(shard, entry, expected)),
+      beat: (member) => looked(() => directory.beat(member)),
+      leave: (incarnation) => looked(() => directory.leave(incarnation)),
+      members: () => looked(() => directory.members()),
+      watch: (changed) => directory.watch(changed),
+    };
     const note = (): void => {
       this.journalReads++;
     };

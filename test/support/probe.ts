@@ -171,7 +171,8 @@ export async function rig(options: RigOptions = {}): Promise<Rig> {
       store,
       name,
       weight: options.weight ?? 1,
-      shards: options.shards ?? 4,
+      // A store that is there already says how many shards its app has.
+      ...(options.shards === undefined && options.store !== undefined ? {} : { shards: options.shards ?? 4 }),
       settings: options.settings ?? {},
       world,
       observer: noting(told),
