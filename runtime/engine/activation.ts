@@ -7,15 +7,14 @@
  *
  * Invariants:
  * 1. `committed.turn <= latest.turn`; they are the same object when nothing of the actor is in flight.
- * 2. Everything a turn holds is immutable but its reply and its batch's sequence.
+ * 2. Everything a turn holds is immutable but its batch's sequence.
  */
 import type { HostedType } from "./definition.ts";
 import type { KeyturnError } from "../words/errors.ts";
-import type { Reply } from "../words/frames.ts";
 import type { MachineSnapshot, Timer } from "./machine.ts";
 import { persist } from "./machine.ts";
 import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
-import type { Session, Settled, ShardState } from "./shard.ts";
+import type { Session, ShardState, Stepped } from "./shard.ts";
 import type { ActorData, Patch, RequestMark } from "./state.ts";
 
 /** A batch as those see it who only need to know where it came to lie. */
@@ -57,8 +56,8 @@ export interface RequestPlace {
   readonly place: Place;
 }
 
-/** One turn: the state it made, where its record lies, and who is to be answered. Turn 0 is "no state yet". */
-export class Turn implements Settled, Place {
+/** One turn: the state it made, and where its record lies. Turn 0 is "no state yet". */
+export class Turn implements Stepped, Place {
   readonly id: string;
   readonly turn: number;
   /** Undefined before the first turn and after a deletion. */
@@ -72,8 +71,6 @@ export class Turn implements Settled, Place {
   readonly keyframe: Place;
   /** Upper estimate of the encoded state. */
   readonly bytes: number;
-  /** The asker's result; set when the gate opens. */
-  reply: Reply | undefined = undefined;
 
   constructor(
     id: string,

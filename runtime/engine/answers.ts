@@ -11,7 +11,7 @@ import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { HistoryQuery, HistoryReader } from "./history.ts";
 import { type Link, NoLink } from "./record.ts";
-import type { Session, ShardState } from "./shard.ts";
+import type { ShardState } from "./shard.ts";
 
 export function isWrite(kind: number): boolean {
   return kind === Ask || kind === Send || kind === Delete;
@@ -52,7 +52,7 @@ export class Answers {
     if (job.session === undefined || job.shard.phase === "gone") return;
     const refused = error === undefined ? undefined : ([...error, job.shard.epoch] as const);
     const reply: Reply = [job.shard.shard, job.number, refused, value];
-    if (isWrite(job.kind)) job.session.settle(job.number, { id: job.message.id, reply, at: undefined });
+    if (isWrite(job.kind)) job.session.settle(job.number, reply);
     this.add(job.session.name, reply);
   }
 
@@ -73,14 +73,11 @@ export class Answers {
     });
   }
 
-  /** Answers with what a past turn answered. `session` remembers it for the next time. */
-  fromJournal(job: Job, id: string, at: Link, session: Session | undefined): void {
+  /** Answers with what a past turn answered. */
+  fromJournal(job: Job, id: string, at: Link): void {
     const answer = (error: readonly [string, string] | undefined, value: unknown): void => {
       if (this.#stopped || job.shard.phase === "gone") return;
       this.settle(job, error, value);
-      if (session !== undefined && error === undefined) {
-        session.settle(job.number, { id, reply: [job.shard.shard, job.number, undefined, value], at });
-      }
       this.flush();
     };
     this.#history.replyOf(id, at).then(

@@ -19,7 +19,7 @@
 import type { Store, World } from "../ports/index.ts";
 import { decodeKey } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { Ask, Delete, type Frame, Get, History, Send, Unwatch, Watch } from "../words/frames.ts";
+import { Ask, Delete, type Frame, Get, History, type Reply, Send, Unwatch, Watch } from "../words/frames.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
@@ -263,7 +263,7 @@ export class Engine {
       const known = a.latest.requests.find((r) => r.requestId === job.message.requestId);
       if (known !== undefined) {
         const place = known.place;
-        this.#afterCommit(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(place), undefined));
+        this.#afterCommit(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(place)));
         return true;
       }
     }
@@ -350,7 +350,7 @@ export class Engine {
     open.add(taken);
     a.latest = taken.turn;
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
-    if (job.session !== undefined && taken.refusal === undefined) job.session.settle(job.number, taken.turn);
+    if (job.session !== undefined && taken.refusal === undefined) job.session.step(job.number, taken.turn);
     return true;
   }
 
@@ -521,8 +521,9 @@ export class Engine {
     }
     if (job.session !== undefined) {
       const value = job.kind !== Ask ? undefined : taken.replied ? taken.reply : stateOf(a, turn, now);
-      turn.reply = [shard.shard, job.number, undefined, value];
-      this.#answers.add(job.session.name, turn.reply);
+      const reply: Reply = [shard.shard, job.number, undefined, value];
+      job.session.settle(job.number, reply);
+      this.#answers.add(job.session.name, reply);
     } else if (job.fromShard >= 0) {
       shard.in(job.fromShard).committed = job.number;
       this.outbox.acknowledge(shard, job.fromShard, job.number);

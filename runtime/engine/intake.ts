@@ -99,17 +99,17 @@ export class Intake {
 
   /** A request that was taken in before: its answer may have been lost. */
   #repeated(shard: ShardState, session: Session, number: number, request: Request): void {
-    const settled = session.settledAs(number);
-    if (settled?.reply !== undefined) {
-      this.#answers.add(session.name, settled.reply);
+    const reply = session.replyTo(number);
+    if (reply !== undefined) {
+      this.#answers.add(session.name, reply);
       return;
     }
-    if (settled !== undefined && settled.at === undefined) return;
-    if (number < session.base) return;
+    const stepped = session.steppedAs(number);
+    if (number < session.base || (stepped !== undefined && stepped.at === undefined)) return;
     const job = jobOf(shard, session, number, request);
-    if (settled?.at !== undefined) {
+    if (stepped?.at !== undefined) {
       shard.busy++;
-      this.#answers.fromJournal(job, settled.id, settled.at, session);
+      this.#answers.fromJournal(job, stepped.id, stepped.at);
     } else if (!isWrite(request.kind)) {
       shard.busy++;
       this.#queue.push(job);

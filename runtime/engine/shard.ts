@@ -21,12 +21,10 @@ import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts"
 import type { Patch } from "./state.ts";
 import { DueHeap } from "./timers.ts";
 
-/** What a session remembers of a request that was stepped or refused. A turn of the engine is one of these. */
-export interface Settled {
+/** A request that was stepped, and where its record lies. A turn of the engine is one of these. */
+export interface Stepped {
   readonly id: string;
-  /** The result, once committed or refused; undefined if it has to be read from the journal, or is not there yet. */
-  readonly reply: Reply | undefined;
-  /** Where its record lies; undefined if it is not committed, or left no record. */
+  /** Undefined until it is committed. */
   readonly at: Link | undefined;
 }
 
@@ -40,7 +38,9 @@ export class Session {
   /** Monotonic time of the last frame; the session may be forgotten some time after. */
   used_ms: number;
   /** What the client may still ask about: numbers from `#offset` on, of which those below `#base` are dead. */
-  readonly #settled: (Settled | undefined)[] = [];
+  readonly #stepped: (Stepped | undefined)[] = [];
+  /** The results of the same numbers. A committed one without a result here has it in the journal. */
+  readonly #replies: (Reply | undefined)[] = [];
   #offset: number;
   #base: number;
 
@@ -61,13 +61,16 @@ export class Session {
   advance(base: number): void {
     if (base <= this.#base) return;
     // At once: what is kept here keeps whole states alive.
-    const end = Math.min(base - this.#offset, this.#settled.length);
-    for (let slot = this.#base - this.#offset; slot < end; slot++) this.#settled[slot] = undefined;
+    const end = base - this.#offset;
+    for (let slot = this.#base - this.#offset; slot < end && slot < this.#stepped.length; slot++) {
+      this.#stepped[slot] = undefined;
+      this.#replies[slot] = undefined;
+    }
     this.#base = base;
     if (this.last < base - 1) this.last = base - 1;
-    const dead = base - this.#offset;
-    if (dead > 256 && dead * 2 > this.#settled.length) {
-      this.#settled.splice(0, dead);
+    if (end > 256 && end * 2 > this.#stepped.length) {
+      this.#stepped.splice(0, end);
+      this.#replies.splice(0, end);
       this.#offset = base;
     }
   }
@@ -77,31 +80,50 @@ export class Session {
     return number === this.last + 1 ? "next" : number > this.last ? "gap" : "repeated";
   }
 
-  settle(number: number, settled: Settled): void {
-    const slot = number - this.#offset;
-    if (slot < 0) return;
-    while (this.#settled.length < slot) this.#settled.push(undefined);
-    this.#settled[slot] = settled;
+  /** Notes that a request was stepped. */
+  step(number: number, stepped: Stepped): void {
+    const slot = this.#slot(number);
+    if (slot >= 0) this.#stepped[slot] = stepped;
   }
 
-  settledAs(number: number): Settled | undefined {
-    return number < this.#base ? undefined : this.#settled[number - this.#offset];
+  /** Notes a request's result. */
+  settle(number: number, reply: Reply): void {
+    const slot = this.#slot(number);
+    if (slot >= 0) this.#replies[slot] = reply;
+  }
+
+  steppedAs(number: number): Stepped | undefined {
+    return number < this.#base ? undefined : this.#stepped[number - this.#offset];
+  }
+
+  replyTo(number: number): Reply | undefined {
+    return number < this.#base ? undefined : this.#replies[number - this.#offset];
   }
 
   /** For recovery: a number that a record proves to have been applied. */
-  recover(number: number, settled: Settled): void {
+  recover(number: number, stepped: Stepped): void {
     if (number > this.last) this.last = number;
     this.inherited = this.last;
     this.advance(this.last - limits.sessionInFlight);
-    this.settle(number, settled);
+    this.step(number, stepped);
   }
 
-  /** What is remembered, by number. */
-  *remembered(): Generator<[number: number, settled: Settled]> {
-    for (let number = this.#base; number - this.#offset < this.#settled.length; number++) {
-      const settled = this.#settled[number - this.#offset];
-      if (settled !== undefined) yield [number, settled];
+  /** What was stepped and may still be asked about, by number. */
+  *remembered(): Generator<[number: number, stepped: Stepped]> {
+    for (let number = this.#base; number - this.#offset < this.#stepped.length; number++) {
+      const stepped = this.#stepped[number - this.#offset];
+      if (stepped !== undefined) yield [number, stepped];
     }
+  }
+
+  /** A number's place in both lists, which are made long enough; below 0 if it is dead. */
+  #slot(number: number): number {
+    const slot = number - this.#offset;
+    while (this.#stepped.length <= slot) {
+      this.#stepped.push(undefined);
+      this.#replies.push(undefined);
+    }
+    return slot;
   }
 }
 
@@ -250,7 +272,6 @@ export class ShardState {
       this.#session(name, record.sourceNumber, now_ms).recover(record.sourceNumber, {
         id: record.id,
         at,
-        reply: undefined,
       });
     } else if (record.source === FromShard) {
       const channel = this.in(record.sourceName as number);
@@ -309,7 +330,7 @@ export class ShardState {
       const session = new Session(name, base, now_ms);
       session.last = last;
       session.inherited = last;
-      for (const [number, id, at] of places) session.settle(number, { id, at, reply: undefined });
+      for (const [number, id, at] of places) session.step(number, { id, at });
       this.sessions.set(name, session);
     }
     for (const [from, committed] of ins) this.ins.set(from, new InChannel(committed));
