@@ -135,7 +135,7 @@ export const airport = defineActor({
   types: {} as { replies: { departed: AirportReply; arrived: AirportReply } },
 });
 
-/** Mean delay of an airport's departures, rounded to two decimals; 0 without departures. */
+/** Mean delay of the departures, rounded to two decimals, halves up; 0 without departures. */
 export function meanDelayMinutes({ departures, delayMinutes }: AirportContext): number {
   if (departures === 0) return 0;
   // A mean just below zero would round to -0.
