@@ -1,0 +1,3 @@
+import { main } from "./chat.ts";
+
+await main();

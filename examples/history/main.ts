@@ -1,0 +1,3 @@
+import { main } from "./history.ts";
+
+await main();

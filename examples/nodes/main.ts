@@ -1,0 +1,3 @@
+import { main } from "./nodes.ts";
+
+await main();

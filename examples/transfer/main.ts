@@ -1,0 +1,3 @@
+import { main } from "./transfer.ts";
+
+await main();
