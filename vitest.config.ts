@@ -8,8 +8,12 @@ export default defineConfig({
     {
       // Vite would add "development". Tests run the build of XState that users run.
       name: "keyturn-conditions",
-      configResolved({ ssr }) {
+      configResolved({ ssr, environments }) {
         ssr.resolve = { ...ssr.resolve, conditions };
+        for (const environment of Object.values(environments)) {
+          environment.resolve.conditions = conditions;
+          environment.resolve.externalConditions = conditions;
+        }
       },
     },
   ],
