@@ -81,6 +81,7 @@ export class Checkpointer {
     const of = new Set<ShardState>();
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
+    for (const shard of of) await shard.letters.put(engine.parts.store.deadLetters);
     const journal = engine.parts.store.journal.number;
     const segments = [{ journal, lane: engine.lane.name, from, to: undefined }];
     const cut = new Set<ShardState>();

@@ -34,7 +34,7 @@ import type { ActionEffect, Timer } from "./machine.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
 import { Queue } from "./queue.ts";
-import { typeOfId } from "./record.ts";
+import { decodeRecord } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { earliestDue } from "./state.ts";
@@ -136,6 +136,7 @@ export class Engine {
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
     this.outbox.resume(shard);
+    this.#bury(shard);
     this.wakeForTimers();
   }
 
@@ -211,6 +212,8 @@ export class Engine {
     this.loader.start();
     this.#commit();
     this.#answers.flush();
+    // Acknowledgements of what was repeated: nothing may be committed here for a long time.
+    this.outbox.flush();
     // Here too, because what is only read commits nothing.
     this.saver.passivate();
     if (this.#queue.length > 0 && !this.#blocked) this.schedule();
@@ -483,7 +486,7 @@ export class Engine {
   #openGate(batch: OpenBatch): void {
     const now = this.parts.world.clock.now();
     this.committedSeq = batch.ref.seq;
-    for (const entry of batch.entries) this.#release(entry, now);
+    for (const entry of batch.entries) this.#release(entry, batch, now);
     for (const read of batch.reads) read(undefined);
     this.#answers.flush();
     this.outbox.flush();
@@ -505,7 +508,7 @@ export class Engine {
   }
 
   /** One committed turn's outputs. */
-  #release(taken: Taken, now: number): void {
+  #release(taken: Taken, batch: OpenBatch, now: number): void {
     const { a, job, turn } = taken;
     const { shard } = job;
     shard.busy--;
@@ -530,7 +533,12 @@ export class Engine {
     }
     if (taken.out.length > 0) this.outbox.add(shard, taken.out);
     if (turn.timers.length > 0) this.#alarm.lookAt(shard.due.next());
-    if (taken.refusal !== undefined) this.#bury(a, job, taken, now);
+    if (taken.refusal !== undefined) {
+      const { journal } = this.parts.store;
+      const at = [batch.ref.seq, taken.index] as const;
+      shard.letters.add(decodeRecord(taken.record), at, journal.number, batch.time);
+      this.#bury(shard);
+    }
   }
 
   #notify(a: Activation, turn: Turn, now: number): void {
@@ -571,16 +579,11 @@ export class Engine {
     this.parts.world.clock.after(FULL_PAUSE_MS, () => this.wakeForTimers());
   }
 
-  #bury(a: Activation, job: Job, taken: Taken, now: number): void {
-    const { refusal, turn } = taken;
-    if (refusal === undefined) return;
-    const position = { journal: this.parts.store.journal.number, seq: this.lane.last };
-    const event = job.kind === TimerJob ? { type: "timer", turn: turn.turn } : job.message.event;
-    const letter = { position, index: taken.index, type: typeOfId(a.id), key: a.key, event, time: now };
-    const put = this.parts.store.deadLetters.put([
-      { ...letter, code: refusal.code, reason: refusal.message },
-    ]);
-    put.catch((error: unknown) => this.parts.observer.troubled("dead letters", error));
+  /** Stores a shard's dead letters. What fails is stored by the next checkpoint. */
+  #bury(shard: ShardState): void {
+    shard.letters
+      .put(this.parts.store.deadLetters)
+      .catch((error: unknown) => this.parts.observer.troubled("dead letters", error));
   }
 }
 

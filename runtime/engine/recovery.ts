@@ -125,6 +125,7 @@ function replayBatch(
     const at = [batch.seq, index] as const;
     // A record older than the shard's entry only repeats what the entry knows; `replay` tells by the numbers.
     shard.replay(record, at, monotonic_ms);
+    shard.letters.add(record, at, segment.journal, batch.header.time);
     if (record.kind === Refusal) continue;
     let patch = shard.patches.get(record.id);
     if (patch === undefined) shard.patches.set(record.id, (patch = new Patch(record.turn - 1)));

@@ -17,6 +17,7 @@ import { decode, encode, envelope, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { Reply } from "../words/frames.ts";
 import type { Job } from "./activation.ts";
+import { Letters } from "./dead-letters.ts";
 import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts";
 import type { Patch } from "./state.ts";
 import { DueHeap } from "./timers.ts";
@@ -205,6 +206,7 @@ export class ShardState {
   readonly due = new DueHeap();
   /** What the tail says of actors that are not in memory, by id. Emptied by the next checkpoint. */
   readonly patches = new Map<string, Patch>();
+  readonly letters = new Letters();
   /** Which ownership of the shard this is. */
   epoch = 0;
   /** Revision of the stored entry. */

@@ -6,7 +6,7 @@ const has = (f: string) => process.argv.includes(f);
 const t = performance.now();
 let bad = 0;
 for (let seed = from; seed < from + seeds; seed++) {
-  const s = drawScenario(seed, { workloads: workloads.map((w) => w.name), calm: has("--calm") });
+  const s = drawScenario(seed, { workloads: workloads.map((w) => w.name), calm: has("--calm"), only: process.argv.find((a)=>a.startsWith("-w="))?.slice(3).split(",") });
   const r = await simulate(s, { workloads, trace: has("-v") ? console.log : undefined });
   if (r.violations.length) {
     bad++;

@@ -1,5 +1,19 @@
 /** All workloads of this repository. */
 import type { Workload } from "../../../runtime/testing/simulator/index.ts";
+import { bankWorkload } from "./bank.ts";
 import { counterWorkload } from "./counter.ts";
+import { listWorkload } from "./list.ts";
+import { poisonWorkload } from "./poison.ts";
+import { registerWorkload } from "./register.ts";
+import { retryWorkload } from "./retries.ts";
+import { timerWorkload } from "./timers.ts";
 
-export const workloads: readonly Workload[] = [counterWorkload];
+export const workloads: readonly Workload[] = [
+  counterWorkload,
+  registerWorkload,
+  listWorkload,
+  bankWorkload,
+  timerWorkload,
+  retryWorkload,
+  poisonWorkload,
+];
