@@ -245,6 +245,7 @@ export class MachineHost {
       } as never) as MachineSnapshot;
       // XState fills in initial states where the machine has become deeper; nobody has entered those.
       if (!sameValue(snapshot.value, state.value)) throw this.#incompatible(state, undefined);
+      sortNodes(snapshot);
       share(snapshot, undefined);
       return snapshot;
     } catch (cause) {
@@ -353,6 +354,7 @@ export class MachineHost {
   /** Whether what a step made can be kept. */
   #check(next: MachineSnapshot, before: MachineSnapshot | undefined): void {
     if (next.status === "error") throw this.#failure(next.error);
+    if (next._nodes !== before?._nodes) sortNodes(next);
     if (next.children !== before?.children && Object.keys(next.children).length > 0) {
       throw this.#unsupported("spawned actors");
     }
@@ -457,6 +459,14 @@ export function persist(snapshot: MachineSnapshot): MachineState {
     output: snapshot.output,
     history: historyOf(snapshot),
   };
+}
+
+/**
+ * Puts a snapshot's states into document order. XState keeps them in the order in which they were entered, and takes
+ * eventless transitions of several regions in that order: a restored actor would take them otherwise.
+ */
+function sortNodes(snapshot: MachineSnapshot): void {
+  snapshot._nodes.sort((a, b) => a.order - b.order);
 }
 
 function sameValue(a: StateValue, b: StateValue): boolean {
