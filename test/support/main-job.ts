@@ -23,7 +23,8 @@ export async function buildMainJob(folder: string): Promise<string> {
   await cp(join(root, "package.json"), join(folder, "package.json"));
   await symlink(join(root, "node_modules"), join(folder, "node_modules"), "junction");
   const tsc = join(root, "node_modules/typescript/bin/tsc");
-  const options = ["--outDir", dist, "--tsBuildInfoFile", join(dist, ".tsbuildinfo")];
+  // Types are checked elsewhere; this is about what runs.
+  const options = ["--outDir", dist, "--incremental", "false", "--noCheck", "--noEmitOnError", "false"];
   await promisify(execFile)(process.execPath, [tsc, "-p", "tsconfig.build.json", ...options], { cwd: root });
   return join(dist, "examples/flights/main.js");
 }
