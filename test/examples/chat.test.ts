@@ -1,6 +1,10 @@
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { follow, main, room } from "../../examples/chat/chat.ts";
 import { memory, startNode } from "../../runtime/index.ts";
+
+beforeEach(() => {
+  vi.spyOn(console, "log").mockReturnValue(undefined);
+});
 
 describe("chat", () => {
   it("shows every post once and in order, and none of somebody who has not joined", async () => {

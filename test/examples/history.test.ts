@@ -1,5 +1,9 @@
-import { expect, it } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { main } from "../../examples/history/history.ts";
+
+beforeEach(() => {
+  vi.spyOn(console, "log").mockReturnValue(undefined);
+});
 
 it("shows every turn of the past, and brings a state of it back", async () => {
   expect(await main()).toEqual({

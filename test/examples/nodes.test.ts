@@ -1,5 +1,9 @@
-import { expect, it } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { main } from "../../examples/nodes/nodes.ts";
+
+beforeEach(() => {
+  vi.spyOn(console, "log").mockReturnValue(undefined);
+});
 
 it("moves about half of the shards to a second node and back, and applies every add once", async () => {
   const { steps, answered, counted } = await main();

@@ -1,7 +1,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { account, main } from "../../examples/transfer/transfer.ts";
 import { memory, startNode } from "../../runtime/index.ts";
+
+beforeEach(() => {
+  vi.spyOn(console, "log").mockReturnValue(undefined);
+});
 
 describe("transfer", () => {
   it("neither loses nor makes money when a node dies", async () => {
