@@ -96,7 +96,7 @@ export class Checkpointer {
       return true;
     } catch (error) {
       if (isKeyturnError(error, "corrupt_snapshot") || isKeyturnError(error, "corrupt_record")) {
-        this.#engine.failShard(shard, error);
+        await this.#engine.failShard(shard, error);
       } else if (isKeyturnError(error, "newer_format")) {
         this.#engine.parts.observer.troubled(`checkpoint of shard ${shard.shard}`, error);
       } else throw error;

@@ -48,6 +48,8 @@ export const TimerJob = 100;
 const PUMP_MESSAGES = 4_096;
 /** After the store had no room: how long new messages are refused before it is tried again. */
 const FULL_PAUSE_MS = 1_000;
+/** Between looks at who owns a shard, when the shard table cannot be read. */
+const OWNER_LOOK_MS = 200;
 /** How long a told message waits when its own tells do not fit into the outbox, or its actor cannot be read. */
 const PARK_MS = 50;
 
@@ -172,12 +174,37 @@ export class Engine {
     this.outbox.stop();
   }
 
-  /** Storage of a shard does not hold together: it is stopped, loudly, and serves nothing. */
-  failShard(shard: ShardState, error: KeyturnError): void {
-    if (shard.phase === "gone") return;
+  /**
+   * Storage of a shard does not hold together: it is stopped, loudly, and serves nothing. Unless the shard belongs to
+   * another node by now, whose newer snapshots only look like damage from here: then this life is over.
+   */
+  async failShard(shard: ShardState, error: KeyturnError): Promise<void> {
+    if (!(await this.#owns(shard))) this.#fence();
+    if (this.#stopped || shard.phase === "gone" || shard.failed !== undefined) return;
     shard.failed = error;
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
     this.parts.observer.shardFailed(shard.shard, error);
+  }
+
+  async #owns(shard: ShardState): Promise<boolean> {
+    const { store, world, incarnation, observer } = this.parts;
+    while (!this.#stopped) {
+      try {
+        return (await store.directory.readShard(shard.shard))?.entry.owner === incarnation;
+      } catch (cause) {
+        observer.troubled(`look at shard ${shard.shard}`, cause);
+        await new Promise<void>((resolve) => world.clock.after(OWNER_LOOK_MS, resolve));
+      }
+    }
+    return true;
+  }
+
+  /** This incarnation can never commit again. */
+  #fence(): void {
+    if (this.#stopped) return;
+    this.stop();
+    this.parts.observer.fenced(this.parts.incarnation);
+    this.parts.onFenced();
   }
 
   /** A frame for a shard that this engine has. */
@@ -461,9 +488,7 @@ export class Engine {
     if (this.#stopped) return;
     this.#inFlight = undefined;
     if (result.kind === "fenced") {
-      this.stop();
-      this.parts.observer.fenced(this.parts.incarnation);
-      this.parts.onFenced();
+      this.#fence();
       return;
     }
     if (result.kind === "full") {

@@ -51,9 +51,14 @@ export class Loader {
     if (this.#engine.stopped) return;
     batch.forEach((a, index) => {
       if (a.shard.phase === "gone") return;
-      if (entries instanceof KeyturnError) a.failed = entries;
-      else this.#fill(a, entries[index]);
-      this.#engine.ready(a);
+      const error = entries instanceof KeyturnError ? entries : this.#fill(a, entries[index]);
+      const finish = (): void => {
+        a.failed = error;
+        this.#engine.ready(a);
+      };
+      // What looks like damage may be a new owner's work: nobody is answered before that is clear.
+      if (error !== undefined && isDamage(error)) void this.#engine.failShard(a.shard, error).then(finish);
+      else finish();
     });
   }
 
@@ -71,7 +76,8 @@ export class Loader {
     }
   }
 
-  #fill(a: Activation, entry: SnapshotEntry | undefined): void {
+  /** Makes an actor of what is stored. Returns why it cannot. */
+  #fill(a: Activation, entry: SnapshotEntry | undefined): KeyturnError | undefined {
     const { patch } = a;
     a.patch = undefined;
     try {
@@ -82,12 +88,13 @@ export class Loader {
       // What came from the tail is not in the snapshot yet.
       a.saved = patch === undefined ? a.committed.turn : entry === undefined && data === undefined ? 0 : -1;
       a.shard.patches.delete(a.id);
+      return undefined;
     } catch (cause) {
-      const error = asError(cause);
-      a.failed = error;
-      if (error.code === "corrupt_snapshot" || error.code === "corrupt_record") {
-        this.#engine.failShard(a.shard, error);
-      }
+      return asError(cause);
     }
   }
+}
+
+function isDamage({ code }: KeyturnError): boolean {
+  return code === "corrupt_snapshot" || code === "corrupt_record";
 }

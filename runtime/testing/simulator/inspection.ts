@@ -15,7 +15,7 @@ import type { Cluster } from "./cluster.ts";
 import type { Scenario } from "./scenario.ts";
 
 /** What is not at rest, or undefined. */
-export function unrest(cluster: Cluster, shards: number): string | undefined {
+export function unrest(cluster: Cluster, { shards, settings }: Scenario): string | undefined {
   const served = new Set<number>();
   for (const { name, state, node } of cluster.sites) {
     if (state === "down") continue;
@@ -36,6 +36,8 @@ export function unrest(cluster: Cluster, shards: number): string | undefined {
         if (channel.waiting.length > 0)
           return `${at} has ${channel.waiting.length} messages for shard ${to} without acknowledgement`;
     }
+    const most = settings.activeActors ?? nodeDefaults.activeActors;
+    if (engine.actors.size > most) return `${engine.actors.size} actors are in memory at ${name}, over ${most}`;
     for (const a of engine.actors.values()) {
       if (a.loading) return `${a.id} is being loaded at ${name}`;
       if (a.inFlight) return `${a.id} has turns in flight at ${name}`;
@@ -45,15 +47,11 @@ export function unrest(cluster: Cluster, shards: number): string | undefined {
 }
 
 /** What the engines hold against what the journal tells. */
-export function compareLive(cluster: Cluster, { actors }: Audit, scenario: Scenario): string[] {
+export function compareLive(cluster: Cluster, { actors }: Audit): string[] {
   const differences: string[] = [];
   for (const { name, node } of cluster.sites) {
     if (node === undefined) continue;
-    const { engine } = node.incarnation;
-    const most = scenario.settings.activeActors ?? nodeDefaults.activeActors;
-    if (engine.actors.size > most + most / 10 + 8)
-      differences.push(`${engine.actors.size} actors in memory at ${name}, the limit is ${most}`);
-    differences.push(...compareEngine(engine, name, actors));
+    differences.push(...compareEngine(node.incarnation.engine, name, actors));
   }
   return differences;
 }

@@ -243,14 +243,14 @@ class Run {
     // A request that nobody waits for any more is repeated all the same, until its outcome is known.
     for (const client of this.#clients)
       if (client.inFlight > 0) return `a client has ${client.inFlight} requests in flight`;
-    return unrest(this.#cluster, this.#scenario.shards);
+    return unrest(this.#cluster, this.#scenario);
   }
 
   async #verdict(observer: Client): Promise<void> {
     const found = await audit(this.#disk);
     this.#audit = found;
     for (const text of found.violations) this.violated(text);
-    for (const text of compareLive(this.#cluster, found, this.#scenario)) this.violated(text);
+    for (const text of compareLive(this.#cluster, found)) this.violated(text);
     if (this.#violations.length > 0) return;
     this.#cluster.healed = false;
     for (const site of this.#cluster.sites) this.#cluster.crash(site);
