@@ -121,7 +121,8 @@ export class Saver {
     const { actors } = this.#engine;
     const victims = new Set<Activation>();
     let looked = 0;
-    const lookMax = 2 * actors.size;
+    // Two rounds, and the ends of both.
+    const lookMax = 2 * actors.size + 2;
     while (victims.size < wanted && looked++ < lookMax) {
       this.#sweep ??= actors.values();
       const next = this.#sweep.next();
