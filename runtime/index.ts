@@ -23,6 +23,7 @@ export { reply, tell } from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";
 export { KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
+export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
 export { memory } from "./stores/memory/index.ts";
 export { type Address, decodeKey, encodeKey, parseAddress, shardOf } from "./words/address.ts";
 export { type ErrorCode, isKeyturnError, KeyturnError, type Outcome } from "./words/errors.ts";
