@@ -1,0 +1,3 @@
+import { main } from "./checkout.ts";
+
+await main();

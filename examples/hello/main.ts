@@ -1,0 +1,3 @@
+import { main } from "./hello.ts";
+
+await main();
