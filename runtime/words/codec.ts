@@ -25,7 +25,14 @@ export function encode(value: unknown): Uint8Array {
 
 /** Decodes bytes that this runtime wrote and whose checksum was verified. */
 export function decode(bytes: Uint8Array): unknown {
-  return packr.unpack(bytes);
+  return packr.unpack(plain(bytes));
+}
+
+/** Bytes within a value take after the bytes that they are decoded from: always Uint8Array here, never Buffer. */
+function plain(bytes: Uint8Array): Uint8Array {
+  return bytes.constructor === Uint8Array
+    ? bytes
+    : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** Decodes bytes from outside. Throws `invalid_frame` for anything malformed, too deep, too long, or of a foreign type. */
@@ -34,7 +41,7 @@ export function decodeForeign(bytes: Uint8Array, bytesMax: number): unknown {
   const end = scan(bytes);
   if (end !== bytes.length) throw bad(`${bytes.length - end} bytes follow the value`);
   try {
-    return packr.unpack(bytes);
+    return packr.unpack(plain(bytes));
   } catch (cause) {
     throw new KeyturnError("invalid_frame", "The bytes are not msgpack that this runtime reads.", { cause });
   }
