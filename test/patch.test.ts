@@ -47,9 +47,15 @@ const op: fc.Arbitrary<Op> = fc.record({
     { nil: undefined },
   ),
   timers: fc.option(
-    fc.array(fc.record({ id: key, due: fc.nat(), generation: fc.nat(), event: fc.constant({ type: "t" }) }), {
-      maxLength: 2,
-    }),
+    fc.array(
+      fc.record(
+        { id: key, due: fc.nat(), generation: fc.nat(), event: fc.constant({ type: "t" }) },
+        { noNullPrototype: true },
+      ),
+      {
+        maxLength: 2,
+      },
+    ),
     { nil: undefined },
   ),
   asked: fc.boolean(),
