@@ -1,17 +1,166 @@
-import { drawScenario, simulate, describeScenario } from "../../runtime/testing/simulator/index.ts";
-import { workloads } from "./workloads/index.ts";
-const seeds = Number(process.argv[2] ?? 10),
-  from = Number(process.argv[3] ?? 1);
-const has = (f: string) => process.argv.includes(f);
-const t = performance.now();
-let bad = 0;
-for (let seed = from; seed < from + seeds; seed++) {
-  const s = drawScenario(seed, { workloads: workloads.map((w) => w.name), calm: has("--calm"), only: process.argv.find((a)=>a.startsWith("-w="))?.slice(3).split(",") });
-  const r = await simulate(s, { workloads, trace: has("-v") ? console.log : undefined });
-  if (r.violations.length) {
-    bad++;
-    if (has("-d")) console.log(describeScenario(s));
-    if (bad < 15) console.log(seed, r.violations.slice(0, 2).join("\n").slice(0, 500));
-  } else if (has("-s")) console.log(seed, r.hash, r.events, r.virtual_ms, r.records);
+/**
+ * The simulator's command line.
+ *
+ *   npm run sim -- --seeds 10000 --jobs 2          many seeds, from 1 or --from
+ *   npm run sim -- --seed 203 [--verbose]          one seed, with the tail of its trace or all of it
+ *   npm run sim -- --bug no-fence --seeds 500      with a seeded bug, until it is caught
+ *   npm run sim -- --bug all                       all of them, as a table
+ *
+ * Also: --workload counter,bank · --calm · --keep-going. Exits with 1 if there was a violation (with a bug: if there was none).
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { describeScenario } from "../../runtime/testing/simulator/index.ts";
+import { bugs } from "./bugs.ts";
+import { commandOf, play, type PlayOptions, scenarioOf } from "./play.ts";
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: "string", default: "100" },
+    seed: { type: "string" },
+    from: { type: "string", default: "1" },
+    workload: { type: "string" },
+    bug: { type: "string" },
+    jobs: { type: "string", default: "1" },
+    calm: { type: "boolean", default: false },
+    verbose: { type: "boolean", default: false },
+    "keep-going": { type: "boolean", default: false },
+    /** Internal: this process runs every so many seeds for another. */
+    worker: { type: "string" },
+  },
+});
+
+const options: PlayOptions = { only: values.workload?.split(","), bug: values.bug, calm: values.calm };
+const from = Number(values.from);
+const seeds = Number(values.seeds);
+const jobs = Number(values.jobs);
+const TAIL_LINES = 60;
+
+/** What a worker tells after every seed. */
+interface Report {
+  readonly seed: number;
+  readonly events: number;
+  readonly records: number;
+  readonly virtual_ms: number;
+  readonly violations: readonly string[];
+  readonly faults: readonly (readonly [string, number])[];
 }
-console.log("bad", bad, "ms/seed", (performance.now() - t) / seeds);
+
+class Totals {
+  seeds = 0;
+  events = 0;
+  records = 0;
+  virtual_ms = 0;
+  readonly faults = new Map<string, number>();
+  readonly failed: Report[] = [];
+
+  add(report: Report): void {
+    this.seeds++;
+    this.events += report.events;
+    this.records += report.records;
+    this.virtual_ms += report.virtual_ms;
+    for (const [name, count] of report.faults) this.faults.set(name, (this.faults.get(name) ?? 0) + count);
+    if (report.violations.length > 0) this.failed.push(report);
+  }
+}
+
+async function run(seed: number, how: PlayOptions): Promise<Report> {
+  const { events, records, virtual_ms, violations, faults } = await play(seed, how);
+  return { seed, events, records, virtual_ms, violations, faults: [...faults] };
+}
+
+/** One seed, with its trace. */
+async function one(seed: number): Promise<void> {
+  console.log(describeScenario(scenarioOf(seed, options)));
+  const trace = (line: string): void => {
+    if (values.verbose) console.log(line);
+  };
+  const first = await play(seed, { ...options, trace });
+  if (!values.verbose && first.violations.length > 0)
+    for (const line of first.tail.slice(-TAIL_LINES)) console.log(line);
+  console.log(
+    `seed ${seed}: hash ${first.hash}, ${first.events} events, ${first.records} records, ${first.virtual_ms} ms of virtual time`,
+  );
+  console.log(`faults: ${describeFaults(first.faults)}`);
+  const again = await play(seed, options);
+  // The trace adds to its own hash only what it would add without anybody listening.
+  if (again.hash !== first.hash) console.log(`NOT DETERMINISTIC: run again its hash is ${again.hash}`);
+  for (const violation of first.violations) console.log(`VIOLATION ${violation}`);
+  process.exitCode = first.violations.length > 0 || again.hash !== first.hash ? 1 : 0;
+}
+
+/** Many seeds, in this process or several. */
+async function many(): Promise<void> {
+  const begun = performance.now();
+  const totals = new Totals();
+  const progress = setInterval(() => {
+    const rate = totals.seeds / ((performance.now() - begun) / 1_000);
+    console.log(`${totals.seeds} of ${seeds} seeds, ${rate.toFixed(1)}/s, ${totals.failed.length} violated`);
+  }, 10_000);
+  const enough = (): boolean => totals.failed.length > 0 && values["keep-going"] !== true;
+  if (jobs <= 1) {
+    for (let seed = from; seed < from + seeds && !enough(); seed++) totals.add(await run(seed, options));
+  } else await Promise.all(Array.from({ length: jobs }, (_, job) => worker(job, totals, enough)));
+  clearInterval(progress);
+  const seconds = (performance.now() - begun) / 1_000;
+  console.log(
+    `${totals.seeds} seeds in ${seconds.toFixed(1)} s (${(totals.seeds / seconds).toFixed(1)}/s): ${totals.records} records, ` +
+      `${totals.events} events, ${(totals.virtual_ms / 3_600_000).toFixed(1)} h of virtual time`,
+  );
+  console.log(`faults: ${describeFaults(totals.faults)}`);
+  const failed = totals.failed.sort((a, b) => a.seed - b.seed);
+  for (const { seed, violations } of failed.slice(0, 20)) {
+    console.log(`VIOLATION in seed ${seed}: ${violations[0]?.slice(0, 600)}\n  ${commandOf(seed, options)}`);
+  }
+  if (failed[0] !== undefined && values.bug === undefined) await one(failed[0].seed);
+  process.exitCode = failed.length > 0 === (values.bug === undefined) ? 1 : 0;
+}
+
+function worker(job: number, totals: Totals, enough: () => boolean): Promise<void> {
+  const args = [...process.argv.slice(2), "--worker", String(job)];
+  const child: ChildProcess = fork(fileURLToPath(import.meta.url), args);
+  return new Promise((resolve, reject) => {
+    child.on("message", (report: Report) => {
+      totals.add(report);
+      if (enough()) child.kill();
+    });
+    child.on("error", reject);
+    child.on("exit", (code) => {
+      if (code === null || code === 0) resolve();
+      else reject(new Error(`A worker ended with ${code}.`));
+    });
+  });
+}
+
+/** Every seeded bug: how many seeds it takes to catch it. */
+async function table(): Promise<void> {
+  for (const { name, budget, text } of bugs) {
+    const begun = performance.now();
+    let caught: Report | undefined;
+    let seed = from;
+    for (; seed < from + budget && caught === undefined; seed++) {
+      const report = await run(seed, { ...options, bug: name });
+      if (report.violations.length > 0) caught = report;
+    }
+    const seconds = ((performance.now() - begun) / 1_000).toFixed(1);
+    const verdict = caught === undefined ? `NOT CAUGHT in ${budget}` : `${seed - from} seeds`;
+    console.log(`| ${name} | ${text} | ${verdict} | ${seconds} s | ${caught?.violations[0]?.slice(0, 140) ?? ""} |`);
+    if (caught === undefined) process.exitCode = 1;
+  }
+}
+
+function describeFaults(faults: ReadonlyMap<string, number>): string {
+  const list = [...faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, count]) => `${name} ${count}`);
+  return list.length === 0 ? "none" : list.join(", ");
+}
+
+if (values.worker !== undefined) {
+  for (let seed = from + Number(values.worker); seed < from + seeds; seed += jobs) {
+    const report = await run(seed, options);
+    await new Promise((resolve) => process.send?.(report, resolve));
+  }
+  process.disconnect();
+} else if (values.seed !== undefined) await one(Number(values.seed));
+else if (values.bug === "all") await table();
+else await many();

@@ -101,7 +101,8 @@ export class Nemesis {
         if (cluster.sites.length < NODES_MAX) cluster.add();
         return;
       case "partition":
-        this.#partition(lasts);
+        if (this.#random.chance(0.4)) this.#cutFromStore(site, lasts);
+        else this.#partition(lasts);
         return;
       case "jump":
         if (site.host !== undefined) site.host.skew_ms += Math.round(this.#random.between(-HOUR_MS, HOUR_MS));
@@ -115,6 +116,15 @@ export class Nemesis {
           this.#faults.full = false;
         });
     }
+  }
+
+  /** One node cannot reach the store; everybody else can, and clients still reach the node. */
+  #cutFromStore(site: Site, lasts: number): void {
+    const oneWay = this.#random.chance(0.3);
+    this.#faults.cut(
+      (from, to) => (from === site.name && to === STORE) || (!oneWay && from === STORE && to === site.name),
+    );
+    this.#later(lasts, () => this.#faults.cut(undefined));
   }
 
   /** Splits hosts and store into two groups; one way or both ways. */

@@ -1,0 +1,360 @@
+/**
+ * Seeded bugs: what would happen if one safeguard were missing. The simulator must notice each.
+ *
+ * Patches prototypes of the runtime from the outside while one run lasts; the runtime knows nothing of it. A bug that
+ * is not caught within its budget of seeds means that the simulator is too weak.
+ */
+import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
+import { Activation } from "../../runtime/engine/activation.ts";
+import { Engine } from "../../runtime/engine/engine.ts";
+import { Lane } from "../../runtime/engine/lane.ts";
+import { Membership } from "../../runtime/cluster/membership.ts";
+import { decodeBatch } from "../../runtime/engine/record.ts";
+import { Saver } from "../../runtime/engine/saver.ts";
+import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import type { Disk } from "../../runtime/testing/simulator/index.ts";
+import { Send } from "../../runtime/words/frames.ts";
+
+export interface Bug {
+  readonly name: string;
+  /** What is missing. */
+  readonly text: string;
+  /** Workloads that it shows in; all by default. */
+  readonly workloads?: readonly string[];
+  /** Seeds within which it must be caught. */
+  readonly budget: number;
+  /** Puts it in. Called before a run, with the run's disk. */
+  install(disk: Disk, patch: Patcher): void;
+}
+
+/** Replaces methods and puts them back. */
+export class Patcher {
+  readonly #undo: (() => void)[] = [];
+
+  /** Replaces a method by what `make` makes of the original. */
+  replace<T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]): void {
+    const before = Object.getOwnPropertyDescriptor(target, name);
+    const original = target[name];
+    Object.defineProperty(target, name, { value: make(original), configurable: true, writable: true });
+    this.#undo.push(() => {
+      if (before === undefined) delete target[name];
+      else Object.defineProperty(target, name, before);
+    });
+  }
+
+  undo(): void {
+    for (const undo of this.#undo.splice(0).reverse()) undo();
+  }
+}
+
+/** Which engine has a shard; noted when it is given one. */
+function enginesOf(patch: Patcher): Map<ShardState, Engine> {
+  const engines = new Map<ShardState, Engine>();
+  patch.replace(
+    Engine.prototype,
+    "addShard",
+    (original) =>
+      function (this: Engine, shard) {
+        engines.set(shard, this);
+        original.call(this, shard);
+      },
+  );
+  return engines;
+}
+
+export const bugs: readonly Bug[] = [
+  {
+    name: "no-fence",
+    text: "an append expects whatever the lane's last sequence is, so a seal stops nobody",
+    budget: 150,
+    install(disk, patch) {
+      const { journal } = disk.memory;
+      patch.replace(journal, "append", (original) => async (lane, expected, bytes) => {
+        const seal = decodeBatch(bytes, 0).header.sealedBy !== undefined;
+        return original.call(journal, lane, seal ? expected : await journal.last(lane), bytes);
+      });
+    },
+  },
+  {
+    name: "answer-before-commit",
+    text: "send is answered when the turn is stepped, before its append",
+    budget: 150,
+    install(_disk, patch) {
+      const engines = enginesOf(patch);
+      const sends = new WeakMap<Session, Set<number>>();
+      const homes = new WeakMap<Session, ShardState>();
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            original.call(this, shard, frame);
+            if (frame.kind !== "request") return;
+            const session = shard.sessions.get(frame.session);
+            if (session === undefined || frame.epoch !== shard.epoch) return;
+            homes.set(session, shard);
+            frame.requests.forEach((request, at) => {
+              const number = frame.first + at;
+              const known = sends.get(session) ?? new Set<number>();
+              sends.set(session, known);
+              if (request.kind !== Send || known.has(number) || number > session.last) return;
+              known.add(number);
+              engines.get(shard)?.parts.store.transport.publish(`client.${session.name}`, {
+                kind: "reply",
+                from: this.parts.incarnation,
+                replies: [[shard.shard, number, undefined, undefined]],
+              });
+            });
+          },
+      );
+    },
+  },
+  {
+    name: "no-request-dedupe",
+    text: "a session takes every request for a new one",
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(Session.prototype, "classify", () => () => "next" as const);
+    },
+  },
+  {
+    name: "no-told-dedupe",
+    text: "a channel between shards takes repeated messages for new ones",
+    workloads: ["bank"],
+    budget: 80,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind === "told" && shard.phase === "serving")
+              shard.in(frame.fromShard).accepted = frame.first - 1;
+            original.call(this, shard, frame);
+          },
+      );
+    },
+  },
+  {
+    name: "lost-channel-order",
+    text: "a channel between shards goes on behind a gap",
+    workloads: ["bank"],
+    budget: 80,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind === "told" && shard.phase === "serving") {
+              const channel = shard.in(frame.fromShard);
+              channel.accepted = Math.max(channel.accepted, frame.first - 1);
+            }
+            original.call(this, shard, frame);
+          },
+      );
+    },
+  },
+  {
+    name: "tail-cut-early",
+    text: "a checkpoint cuts the tail three entries beyond what is saved",
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        Checkpointer.prototype,
+        "cutAt",
+        (original) =>
+          function (this: Checkpointer) {
+            return original.call(this) + 3;
+          },
+      );
+    },
+  },
+  {
+    name: "snapshots-not-saved",
+    text: "a checkpoint cuts the tail without having written the snapshots",
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(Saver.prototype, "save", () => () => Promise.resolve());
+    },
+  },
+  {
+    name: "timer-twice",
+    text: "a timer that fires is not taken away in the same look",
+    workloads: ["timers"],
+    budget: 60,
+    install(_disk, patch) {
+      const fired = new WeakMap<Activation, ReturnType<Engine["dueTimers"]>>();
+      patch.replace(
+        Engine.prototype,
+        "dueTimers",
+        (original) =>
+          function (this: Engine, a, now) {
+            const due = original.call(this, a, now);
+            const again = due.length === 0 ? (fired.get(a) ?? []) : [];
+            fired.set(a, due);
+            const { latest } = a;
+            if (again.length > 0) Object.defineProperty(latest, "timers", { value: [...latest.timers, ...again] });
+            return [...due, ...again];
+          },
+      );
+    },
+  },
+  {
+    name: "timer-early",
+    text: "a timer fires 50 ms before it is due",
+    workloads: ["timers"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "dueTimers",
+        (original) =>
+          function (this: Engine, a, now) {
+            return original.call(this, a, now + 50);
+          },
+      );
+    },
+  },
+  {
+    name: "stale-read",
+    text: "a node believes for ever that its lease holds",
+    workloads: ["register", "counter"],
+    budget: 1_500,
+    install(_disk, patch) {
+      patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "lease-revives",
+    text: "a lease that ran out holds again after the next heartbeat",
+    workloads: ["register", "counter"],
+    budget: 3_000,
+    install(_disk, patch) {
+      patch.replace(
+        Membership.prototype,
+        "beat",
+        (original) =>
+          async function (this: Membership) {
+            await original.call(this);
+            this.proven(this.lapses);
+          },
+      );
+    },
+  },
+  {
+    name: "no-seal",
+    text: "shards are taken over without sealing the owner's lane",
+    budget: 150,
+    install(disk, patch) {
+      const { journal } = disk.memory;
+      patch.replace(journal, "append", (original) => async (lane, expected, bytes) => {
+        if (decodeBatch(bytes, 0).header.sealedBy === undefined)
+          return original.call(journal, lane, expected, bytes);
+        return { kind: "committed", seq: await journal.last(lane) };
+      });
+    },
+  },
+  {
+    name: "acknowledged-before-commit",
+    text: "told messages are acknowledged when they are taken in",
+    workloads: ["bank"],
+    budget: 400,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            original.call(this, shard, frame);
+            if (frame.kind !== "told" || shard.phase !== "serving") return;
+            this.outbox.acknowledge(shard, frame.fromShard, shard.in(frame.fromShard).accepted);
+            this.outbox.flush();
+          },
+      );
+    },
+  },
+  {
+    name: "uncommitted-snapshot",
+    text: "snapshots hold the latest state instead of the committed one",
+    budget: 300,
+    install(_disk, patch) {
+      patch.replace(
+        Saver.prototype,
+        "save",
+        (original) =>
+          function (this: Saver, actors) {
+            return original.call(this, actors.map(latestOf));
+          },
+      );
+    },
+  },
+  {
+    name: "second-segment-ignored",
+    text: "recovery reads the first of a shard's segments only",
+    budget: 400,
+    install(disk, patch) {
+      const { directory } = disk.memory;
+      patch.replace(directory, "readShard", (original) => async (shard) => {
+        const stored = await original.call(directory, shard);
+        if (stored === undefined) return undefined;
+        return { ...stored, entry: { ...stored.entry, segments: stored.entry.segments.slice(0, 1) } };
+      });
+    },
+  },
+  {
+    name: "outbox-forgotten",
+    text: "recovery does not find what was told and not acknowledged",
+    workloads: ["bank"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        ShardState.prototype,
+        "replay",
+        (original) =>
+          function (this: ShardState, record, at, now_ms) {
+            original.call(this, record, at, now_ms);
+            for (const channel of this.outs.values()) {
+              channel.acknowledged = channel.committed;
+              channel.sent = channel.committed;
+              channel.waiting = [];
+            }
+          },
+      );
+    },
+  },
+  {
+    name: "requests-forgotten",
+    text: "recovery does not find which requests were applied",
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(Session.prototype, "recover", () => () => undefined);
+    },
+  },
+  {
+    name: "any-owner",
+    text: "a request is taken in by whichever owner it reaches",
+    budget: 3_000,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            original.call(this, shard, frame.kind === "request" ? { ...frame, epoch: shard.epoch } : frame);
+          },
+      );
+    },
+  },
+];
+
+/** An actor as one whose latest state is taken for committed. Writes go through. */
+function latestOf(a: Activation): Activation {
+  return new Proxy(a, {
+    get: (target, name) => {
+      if (name === "committed") return target.latest;
+      if (name === "dirty") return target.latest.turn !== target.saved;
+      return Reflect.get(target, name, target) as unknown;
+    },
+  });
+}

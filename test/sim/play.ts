@@ -1,0 +1,53 @@
+/** One seed of this repository's simulation: its scenario, its workloads and, if wanted, a seeded bug. */
+import {
+  drawScenario,
+  type RunResult,
+  type Scenario,
+  simulate,
+} from "../../runtime/testing/simulator/index.ts";
+import { type Bug, bugs, Patcher } from "./bugs.ts";
+import { workloads } from "./workloads/index.ts";
+
+export interface PlayOptions {
+  /** Run exactly these workloads; otherwise the seed chooses. */
+  readonly only?: readonly string[] | undefined;
+  readonly bug?: string | undefined;
+  readonly calm?: boolean | undefined;
+  readonly trace?: ((line: string) => void) | undefined;
+}
+
+export function scenarioOf(seed: number, { only, calm, bug }: PlayOptions): Scenario {
+  const names = workloads.map(({ name }) => name);
+  const among = only ?? bugOf(bug)?.workloads;
+  const unknown = only?.find((name) => !names.includes(name));
+  if (unknown !== undefined) throw new RangeError(`There is no workload ${unknown}, only ${names.join(", ")}.`);
+  return drawScenario(seed, { workloads: names, only: among, calm });
+}
+
+export async function play(seed: number, options: PlayOptions = {}): Promise<RunResult> {
+  const patcher = new Patcher();
+  const bug = bugOf(options.bug);
+  try {
+    return await simulate(scenarioOf(seed, options), {
+      workloads,
+      trace: options.trace,
+      prepare: (disk) => bug?.install(disk, patcher),
+    });
+  } finally {
+    patcher.undo();
+  }
+}
+
+export function bugOf(name: string | undefined): Bug | undefined {
+  if (name === undefined) return undefined;
+  const found = bugs.find((bug) => bug.name === name);
+  if (found === undefined)
+    throw new RangeError(`There is no bug ${name}, only ${bugs.map((bug) => bug.name).join(", ")}.`);
+  return found;
+}
+
+/** The command that repeats a seed. */
+export function commandOf(seed: number, { only, bug, calm }: PlayOptions): string {
+  const workload = only === undefined ? "" : ` --workload ${only.join(",")}`;
+  return `npm run sim -- --seed ${seed}${workload}${bug === undefined ? "" : ` --bug ${bug}`}${calm ? " --calm" : ""}`;
+}
