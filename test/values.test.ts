@@ -1,0 +1,169 @@
+/** What may be kept: the check that freezes, and the codec under it. */
+import { isDeepStrictEqual } from "node:util";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { decode, encode } from "../runtime/words/codec.ts";
+import { limits } from "../runtime/words/limits.ts";
+import { seal, ValueFault } from "../runtime/words/values.ts";
+import { storable, unstorable } from "./support/values.ts";
+
+function frozen(value: unknown): boolean {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array || value instanceof Date)
+    return true;
+  return Object.isFrozen(value) && Object.values(value).every(frozen);
+}
+
+/** The path in the fault that a value is refused with. */
+function faultOf(value: unknown, trustFrozen = false): string {
+  try {
+    seal(value, "event", trustFrozen);
+  } catch (error) {
+    if (error instanceof ValueFault) return error.path;
+    throw error;
+  }
+  return "accepted";
+}
+
+function nested(depth: number): unknown {
+  let value: unknown = 1;
+  for (let at = 0; at < depth; at++) value = at % 2 === 0 ? [value] : { in: value };
+  return value;
+}
+
+describe("seal", () => {
+  it("values 1: what it accepts is deeply frozen", () => {
+    fc.assert(
+      fc.property(storable, (value) => {
+        seal(value, "value");
+        expect(frozen(value)).toBe(true);
+      }),
+    );
+  });
+
+  it("values 3: what it accepts survives being stored, unchanged", () => {
+    fc.assert(
+      fc.property(storable, (value) => {
+        const before = structuredClone(value);
+        seal(value, "value");
+        expect(isDeepStrictEqual(decode(encode(value)), before)).toBe(true);
+      }),
+      { numRuns: 3_000 },
+    );
+  });
+
+  it("refuses what cannot be stored, at any depth, and names the place", () => {
+    fc.assert(
+      fc.property(
+        unstorable,
+        fc.array(fc.oneof(fc.nat({ max: 3 }), fc.constantFrom("a", "b")), { maxLength: 6 }),
+        (bad, path) => {
+          let value: unknown = bad;
+          let name = "";
+          for (const step of path) {
+            value =
+              typeof step === "number"
+                ? [...new Array<number>(step).fill(0), value]
+                : { other: 1, [step]: value };
+            name = (typeof step === "number" ? `[${step}]` : `.${step}`) + name;
+          }
+          expect(faultOf(value)).toBe(`event${name}`);
+          expect(() => seal(value, "event")).toThrow(/event/);
+        },
+      ),
+    );
+  });
+
+  it("refuses cycles, and nesting beyond the limit", () => {
+    const circle: unknown[] = [];
+    circle.push({ back: circle });
+    expect(faultOf(circle)).toMatch(/^event\[0\]\.back/);
+    expect(faultOf(nested(limits.valueDepth))).toBe("accepted");
+    expect(faultOf(nested(limits.valueDepth + 1))).toMatch(/^event/);
+  });
+
+  it("refuses more values than the limit, in one list or in all", () => {
+    expect(faultOf(new Array<number>(limits.valueNodes + 1).fill(0))).toBe("event");
+    const half = (): number[] => new Array<number>(limits.valueNodes / 2 + 1).fill(0);
+    expect(faultOf([half(), half()])).toBe("event[1]");
+    expect(faultOf(new Array<number>(limits.valueNodes).fill(0))).toBe("accepted");
+  });
+
+  it("a caller's frozen value is walked all the same: freezing hides nothing", () => {
+    expect(faultOf(Object.freeze({ f: Object.freeze([() => 1]) }))).toBe("event.f[0]");
+    const inner = { n: 1 };
+    seal(Object.freeze([inner]), "event");
+    expect(Object.isFrozen(inner)).toBe(true);
+  });
+
+  it("a class that looks plain is none; an object without a prototype is plain", () => {
+    class Plain {}
+    expect(faultOf(new Plain())).toBe("event");
+    expect(() => seal(new Plain(), "event")).toThrow("an instance of Plain");
+    expect(faultOf(Object.assign(Object.create(null), { a: 1 }))).toBe("accepted");
+    expect(faultOf({ constructor: 1, toString: 2, hasOwnProperty: 3 })).toBe("accepted");
+  });
+
+  it("estimates the bytes from above, but for text beyond ASCII", () => {
+    const ascii = fc.string({ unit: "grapheme-ascii" });
+    const value = fc.letrec<{ v: unknown }>((tie) => ({
+      v: fc.oneof(
+        { maxDepth: 4 },
+        ascii,
+        fc.integer(),
+        fc.double(),
+        fc.boolean(),
+        fc.array(tie("v")),
+        fc.dictionary(ascii, tie("v")),
+      ),
+    })).v;
+    fc.assert(
+      fc.property(value, (v) => {
+        const estimate = seal(v, "value");
+        expect(encode(v).length).toBeLessThanOrEqual(estimate);
+      }),
+    );
+  });
+
+  it("a long path is cut short in the message", () => {
+    const value = { ["x".repeat(5_000)]: () => 1 };
+    expect(faultOf(value).length).toBeLessThan(200);
+  });
+
+  it("a getter that throws is the caller's error, not a fault", () => {
+    const value = {
+      get broken(): number {
+        throw new Error("mine");
+      },
+    };
+    expect(() => seal(value, "event")).toThrow("mine");
+  });
+});
+
+describe("codec 1: encoded values", () => {
+  it("are self-contained: each alone gives its value, whatever was encoded before", () => {
+    fc.assert(
+      fc.property(fc.array(storable, { minLength: 1, maxLength: 10 }), (values) => {
+        const before = structuredClone(values);
+        const bytes = values.map((value) => Uint8Array.from(encode(value)));
+        expect(isDeepStrictEqual(bytes.reverse().map(decode), before.reverse())).toBe(true);
+      }),
+    );
+  });
+
+  it("stay as they are when more is encoded", () => {
+    const first = encode({ a: 1 });
+    const copy = Uint8Array.from(first);
+    for (let n = 0; n < 10_000; n++) encode({ n, text: "x".repeat(100) });
+    expect(Buffer.compare(first, copy)).toBe(0);
+  });
+
+  it("bytes within are a copy, and a Uint8Array whatever they came in", () => {
+    for (const bytes of [new Uint8Array([1, 2, 3]), Buffer.from([1, 2, 3])]) {
+      const encoded = encode({ bytes });
+      const { bytes: back } = decode(encoded) as { bytes: Uint8Array };
+      expect(back.constructor).toBe(Uint8Array);
+      encoded.fill(0);
+      expect([...back]).toEqual([1, 2, 3]);
+    }
+  });
+});
