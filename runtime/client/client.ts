@@ -273,7 +273,7 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   }
 
   /** The actor's turns: event, time, resulting state, position. */
-  async *history(options: HistoryOptions = {}): AsyncGenerator<HistoryTurn> {
+  async *history(options: HistoryOptions = {}): AsyncGenerator<HistoryTurn<M>> {
     const { order = "newest", limit = Number.POSITIVE_INFINITY } = options;
     let left = limit;
     let cursor: HistoryPage["next"];
@@ -285,7 +285,7 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
         query,
         options,
       )) as HistoryPage;
-      for (const turn of page.turns) {
+      for (const turn of page.turns as readonly HistoryTurn<M>[]) {
         if (left-- <= 0) return;
         yield turn;
       }

@@ -8,6 +8,8 @@
  */
 import type { Journal } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
+import type { ActorState } from "./definition.ts";
+import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
 import { limits } from "../words/limits.ts";
 import {
   type Batch,
@@ -33,14 +35,16 @@ export interface HistoryQuery {
 export type HistoryCursor = readonly Link[];
 
 /** One turn of the past. */
-export interface HistoryTurn {
+export interface HistoryTurn<M extends Machine = Machine> {
   readonly turn: number;
+  /** Milliseconds since the epoch. */
   readonly time: number;
-  readonly event: unknown;
+  /** What was sent; for a timer, its delayed event. */
+  readonly event: EventOf<M>;
   /** The state after the turn. */
-  readonly value: unknown;
-  readonly context: Readonly<Record<string, unknown>>;
-  readonly status: string;
+  readonly value: ValueOf<M>;
+  readonly context: Readonly<ContextOf<M>>;
+  readonly status: ActorState["status"];
   readonly replied: boolean;
   readonly reply: unknown;
   /** Addresses and events that the turn told. */
