@@ -38,11 +38,10 @@ export async function main(): Promise<{ texts: string[]; restored: string }> {
 
   const texts: string[] = [];
   for await (const { turn, time, event, value, context } of harbour.history({ order: "oldest" })) {
-    const { type } = event as PageEvent;
     console.log(
-      `${turn} ${new Date(time).toISOString()} ${type}: ${value}, "${context.text}" by ${context.by}`,
+      `${turn} ${new Date(time).toISOString()} ${event.type}: ${value}, "${context.text}" by ${context.by}`,
     );
-    texts.push(String(context.text));
+    texts.push(context.text);
   }
 
   // Back in time, newest first, to the last state that was not Mallory's.
@@ -50,7 +49,7 @@ export async function main(): Promise<{ texts: string[]; restored: string }> {
     if (context.by === "Mallory") continue;
     console.log(`Back to turn ${turn}.`);
     await harbour.send({ type: "unlock" });
-    await harbour.send({ type: "edit", by: "Cleo", text: String(context.text) });
+    await harbour.send({ type: "edit", by: "Cleo", text: context.text });
     break;
   }
   const { context } = await harbour.get();
