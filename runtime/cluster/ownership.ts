@@ -217,7 +217,7 @@ export class Ownership {
     const wanted = [...closed].map(([shard, segments]) => ({ shard, segments }));
     const states = await recover(this.#store, wanted, clock.now(), clock.monotonic());
     if (this.#stopped) return;
-    await Promise.all(
+    await allDone(
       states.map((state) =>
         this.#claim(state, before.get(state.shard), closed.get(state.shard) as readonly Segment[]),
       ),
@@ -262,6 +262,7 @@ export class Ownership {
   ): Promise<void> {
     const { journal, directory } = this.#store;
     const incarnation = this.#membership.self.incarnation;
+    const held = this.#held.get(state.shard);
     const open: Segment = {
       journal: journal.number,
       lane: this.#engine.lane.name,
@@ -275,8 +276,8 @@ export class Ownership {
       { owner: incarnation, epoch, segments },
       before?.revision ?? 0,
     );
-    const held = this.#held.get(state.shard);
-    if (revision === undefined || held === undefined || this.#stopped) return;
+    if (revision === undefined || held === undefined || this.#held.get(state.shard) !== held) return;
+    if (this.#stopped) return;
     state.epoch = epoch;
     held.state = state;
     held.revision = revision;
@@ -303,7 +304,7 @@ export class Ownership {
       for (const state of states) await this.#drained(state);
       const cut = await this.#checkpointer.run(states);
       if (!this.#stopped)
-        await Promise.all(unwanted.map((held) => this.#giveUp(held, cut.has(held.state as ShardState))));
+        await allDone(unwanted.map((held) => this.#giveUp(held, cut.has(held.state as ShardState))));
     } catch (error) {
       this.#engine.parts.observer.troubled("release shards", error);
       for (const held of unwanted) {
@@ -415,6 +416,14 @@ export class Ownership {
     held.revision = revision;
     return true;
   }
+}
+
+/**
+ * Waits for all, then throws the first error. What is still under way when a reconciliation ends would meet the next
+ * one, which may be about the same shards.
+ */
+async function allDone(tasks: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(tasks)) if (result.status === "rejected") throw result.reason;
 }
 
 function isFilled({ from, to }: Segment): boolean {
