@@ -1,0 +1,297 @@
+/** Security 1 and codec 2: bytes from outside are refused by name, quickly, and without taking memory; nothing else happens. */
+import { isDeepStrictEqual } from "node:util";
+import fc from "fast-check";
+import { Packr } from "msgpackr";
+import { describe, expect, it } from "vitest";
+import { decodeForeign, encode } from "../runtime/words/codec.ts";
+import { isKeyturnError } from "../runtime/words/errors.ts";
+import { decodeFrame, encodeFrame, type Frame } from "../runtime/words/frames.ts";
+import { limits } from "../runtime/words/limits.ts";
+import { storable } from "./support/values.ts";
+
+const MAX = 1 << 20;
+
+/** "accepted" or the text of the refusal. Anything but `invalid_frame` is thrown on. */
+function outcome(run: () => unknown): string {
+  try {
+    run();
+  } catch (error) {
+    if (isKeyturnError(error, "invalid_frame")) return error.message;
+    throw error;
+  }
+  return "accepted";
+}
+
+const hex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replace(/\s/g, ""), "hex"));
+
+describe("decodeForeign", () => {
+  it("takes everything that encode makes of storable values", () => {
+    fc.assert(
+      fc.property(storable, (value) => {
+        expect(isDeepStrictEqual(decodeForeign(Uint8Array.from(encode(value)), MAX), value)).toBe(true);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it("of random bytes gives a value or invalid_frame, nothing else", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        outcome(() => decodeForeign(bytes, MAX));
+      }),
+      { numRuns: 20_000 },
+    );
+  });
+
+  it("of an encoded value with some bytes changed gives a value or invalid_frame, nothing else", () => {
+    const change = fc.record({ at: fc.nat(), byte: fc.nat({ max: 255 }) });
+    fc.assert(
+      fc.property(storable, fc.array(change, { minLength: 1, maxLength: 4 }), (value, changes) => {
+        const bytes = Uint8Array.from(encode(value));
+        for (const { at, byte } of changes) bytes[at % bytes.length] = byte;
+        outcome(() => decodeForeign(bytes, MAX));
+      }),
+      { numRuns: 10_000 },
+    );
+  });
+
+  it("of an encoded value cut short anywhere, or with something behind it, is invalid_frame", () => {
+    fc.assert(
+      fc.property(storable, (value) => {
+        const bytes = Uint8Array.from(encode(value));
+        for (let length = 0; length < bytes.length; length++) {
+          expect(outcome(() => decodeForeign(bytes.subarray(0, length), MAX))).not.toBe("accepted");
+        }
+        expect(outcome(() => decodeForeign(Uint8Array.from([...bytes, 0]), MAX))).toContain(
+          "follow the value",
+        );
+      }),
+    );
+  });
+
+  it.each([
+    ["nothing at all", ""],
+    ["the head that is never used", "c1"],
+    ["an array that declares four billion values (msgpackr #199)", "dd ffffffff"],
+    ["a map that declares four billion", "df ffffffff"],
+    ["a map whose doubled count overflows", "df 80000001 00"],
+    ["a text that declares four gigabytes", "db ffffffff"],
+    ["bytes that declare four gigabytes", "c6 ffffffff"],
+    ["an extension that declares four gigabytes", "c9 ffffffff 01"],
+    ["an array of 65,535 that is not there", "dc ffff"],
+    ["a record definition (msgpackr 0x72)", "d4 72 40 92 a1 61 a1 62 01 02"],
+    ["a record definition of two bytes", "d5 72 00 40 91 a1 61 01"],
+    ["bundled texts (0x62)", "d6 62 00000000"],
+    ["a Set (0x73)", "d4 73 00 91 01"],
+    ["a RegExp (0x78)", "d4 78 00 92 a1 78 a0"],
+    ["an Error (0x65)", "d4 65 00 93 a5 45 72 72 6f 72 a1 78 c0"],
+    ["a structured-clone pointer (0x70)", "d6 70 00000000"],
+    ["a typed array (0x74)", "c7 05 74 06 00 00 00 00"],
+    ["an extension of one's own", "d4 05 00"],
+    ["a timestamp of an odd size", "d4 ff 00"],
+    ["a map whose key is an array", "81 90 01"],
+    ["a map whose key is a map", "81 80 01"],
+  ])("refuses %s", (_what, bytes) => {
+    expect(outcome(() => decodeForeign(hex(bytes), MAX))).not.toBe("accepted");
+  });
+
+  it("reads integers that msgpackr takes for record definitions elsewhere as what they are", () => {
+    for (let byte = 0x40; byte <= 0x7f; byte++) expect(decodeForeign(new Uint8Array([byte]), 1)).toBe(byte);
+    const records = new Packr({ useRecords: true, structures: [] });
+    const packed = Uint8Array.from(records.pack([{ a: 1 }, { a: 2 }]));
+    expect(outcome(() => decodeForeign(packed, MAX))).not.toBe("accepted");
+    expect(outcome(() => decodeForeign(hex("d4 72 40 91 a1 78 01"), MAX))).not.toBe("accepted");
+    expect(decodeForeign(hex("40"), MAX)).toBe(0x40);
+  });
+
+  it("a key that names the prototype makes a property, not a prototype", () => {
+    const value = decodeForeign(hex("81 a9 5f5f70726f746f5f5f 81 a1 78 01"), MAX) as object;
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
+    expect((value as { x?: number }).x).toBeUndefined();
+  });
+
+  it("refuses nesting beyond the limit, 72 KB of it without overflowing the stack (msgpackr #200)", () => {
+    const deepest = new Uint8Array(limits.valueDepth + 1).fill(0x91);
+    deepest[limits.valueDepth] = 0xc0;
+    expect(outcome(() => decodeForeign(deepest, MAX))).toBe("accepted");
+    for (const head of [0x91, 0x81]) {
+      expect(outcome(() => decodeForeign(new Uint8Array(72_000).fill(head), MAX))).toContain("nests deeper");
+      expect(outcome(() => decodeForeign(new Uint8Array(MAX).fill(head), MAX))).toContain("nests deeper");
+    }
+  });
+
+  it("refuses more bytes than it is told to take, before looking at them", () => {
+    expect(outcome(() => decodeForeign(new Uint8Array(101), 100))).toContain("over the limit of 100");
+  });
+
+  it("refuses quickly and takes no memory: a thousand hostile heads", () => {
+    const hostile = [
+      hex("dd ffffffff"),
+      hex("df 7fffffff"),
+      hex("dd 00100000"),
+      hex("db 7fffffff"),
+      new Uint8Array(64_000).fill(0x91),
+      new Uint8Array(64_000).fill(0xdd),
+    ];
+    const started = performance.now();
+    const before = process.memoryUsage();
+    for (let n = 0; n < 200; n++)
+      for (const bytes of hostile) expect(outcome(() => decodeForeign(bytes, MAX))).not.toBe("accepted");
+    const after = process.memoryUsage();
+    expect(after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers).toBeLessThan(
+      64 * (1 << 20),
+    );
+    expect(performance.now() - started).toBeLessThan(5_000);
+  });
+});
+
+const id = fc.constantFrom("probe.a", "other.k=2F1");
+const text = fc.string({ maxLength: 20 });
+const optional = fc.option(text, { nil: undefined });
+const event = storable;
+const request = fc.record(
+  {
+    kind: fc.constantFrom(0, 1, 2, 3, 4, 5, 6),
+    type: fc.constant("probe"),
+    key: text,
+    id: fc.constant("probe.a"),
+    event,
+    requestId: optional,
+    trace: optional,
+  },
+  { noNullPrototype: true },
+);
+const whole = fc.maxSafeNat();
+const reply = fc.oneof(
+  fc.tuple(whole, whole, fc.constant(undefined), storable),
+  fc.tuple(whole, whole, fc.tuple(text, text, whole), fc.constant(undefined)),
+);
+const record = <T extends object>(shape: { [K in keyof T]: fc.Arbitrary<T[K]> }) =>
+  fc.record(shape, { noNullPrototype: true });
+const frame = fc.oneof(
+  record({
+    kind: fc.constant("request"),
+    shard: whole,
+    session: text,
+    base: whole,
+    first: whole,
+    epoch: whole,
+    requests: fc.array(request, { maxLength: 4 }),
+  }),
+  record({ kind: fc.constant("reply"), from: text, replies: fc.array(reply, { maxLength: 4 }) }),
+  record({
+    kind: fc.constant("refusal"),
+    shard: whole,
+    from: text,
+    reason: fc.constantFrom("gap", "moved"),
+    expected: whole,
+    epoch: whole,
+  }),
+  record({
+    kind: fc.constant("told"),
+    shard: whole,
+    fromShard: whole,
+    first: whole,
+    messages: fc.array(
+      record({ type: fc.constant("probe"), key: text, id: fc.constant("probe.a"), event, trace: optional }),
+      { maxLength: 4 },
+    ),
+  }),
+  record({ kind: fc.constant("ack"), shard: whole, fromShard: whole, upTo: whole }),
+  record({ kind: fc.constant("watch"), watch: text, state: storable }),
+) as fc.Arbitrary<Frame>;
+
+describe("frames from outside", () => {
+  it("come back as they were sent, with their events frozen", () => {
+    fc.assert(
+      fc.property(frame, (sent) => {
+        const got = decodeFrame(Uint8Array.from(encodeFrame(sent)), MAX);
+        expect(isDeepStrictEqual(got, sent)).toBe(true);
+        const carried = got.kind === "request" ? got.requests : got.kind === "told" ? got.messages : [];
+        for (const { event: e } of carried)
+          expect(
+            typeof e !== "object" ||
+              e === null ||
+              e instanceof Date ||
+              e instanceof Uint8Array ||
+              Object.isFrozen(e),
+          ).toBe(true);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  it("of any storable value, or changed in some bytes, are a frame or invalid_frame", () => {
+    fc.assert(
+      fc.property(storable, (value) => {
+        outcome(() => decodeFrame(Uint8Array.from(encode(value)), MAX));
+      }),
+      { numRuns: 2_000 },
+    );
+    const list = fc.array(fc.oneof(fc.nat({ max: 7 }), id, text, storable), { maxLength: 12 });
+    fc.assert(
+      fc.property(fc.nat({ max: 7 }), list, (kind, rest) => {
+        outcome(() => decodeFrame(Uint8Array.from(encode([kind, ...rest])), MAX));
+      }),
+      { numRuns: 5_000 },
+    );
+    fc.assert(
+      fc.property(frame, fc.nat(), fc.nat({ max: 255 }), (sent, at, byte) => {
+        const bytes = Uint8Array.from(encodeFrame(sent));
+        bytes[at % bytes.length] = byte;
+        outcome(() => decodeFrame(bytes, MAX));
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  it("with an event that may not be stored are invalid_frame", () => {
+    const base = [0, 1, "s", 1, 1, 0, 0, "probe.a"];
+    const deep = new Uint8Array(limits.valueDepth + 4).fill(0x91);
+    deep[deep.length - 1] = 0xc0;
+    const head = Uint8Array.from(encode([...base, null, null, null, "a"]));
+    expect(outcome(() => decodeFrame(head, MAX))).toBe("accepted");
+    // The event's place is the null behind "probe.a".
+    const at = Buffer.from(head).indexOf("probe.a") + 7;
+    const bytes = Uint8Array.from([...head.subarray(0, at), ...deep, ...head.subarray(at + 1)]);
+    expect(outcome(() => decodeFrame(bytes, MAX))).toContain("nested deeper");
+    const date = Uint8Array.from([
+      ...head.subarray(0, at),
+      ...hex("c7 0c ff 00000000 7fffffffffffffff"),
+      ...head.subarray(at + 1),
+    ]);
+    expect(outcome(() => decodeFrame(date, MAX))).toContain("Date");
+  });
+
+  it("that are half a frame, or of a kind that is none, are invalid_frame", () => {
+    const bad: unknown[] = [
+      {},
+      "x",
+      null,
+      [],
+      [6],
+      [-1],
+      [0.5],
+      ["request"],
+      [0],
+      [0, 1, "s"],
+      [0, -1, "s", 1, 1, 0],
+      [0, 1, 2, 1, 1, 0],
+      [0, 1, "s", 1, 1, 0, 7, "probe.a", null, null, null, "a"],
+      [0, 1, "s", 1, 1, 0, 0, "probe.a", null],
+      [0, 1, "s", 1, 1, 0, 0, 5, null, null, null, "a"],
+      [1, "n", 5],
+      [1, "n", [5]],
+      [1, "n", [[1, 1, ["code"]]]],
+      [2, 1, "n", "why", 1, 0],
+      [3, 1, 1, 1, "probe.a"],
+      [4, 1, 1],
+      [4, 1, 1, 2 ** 60],
+      [5],
+    ];
+    for (const value of bad)
+      expect([value, outcome(() => decodeFrame(Uint8Array.from(encode(value)), MAX))]).not.toContain(
+        "accepted",
+      );
+  });
+});
