@@ -43,6 +43,7 @@ export interface Journal {
   readonly number: number;
   /** Sequence of the lane's last entry, 0 if it has none. Never stale. */
   last(lane: string): Promise<number>;
+  /** The bytes belong to the journal until it answers: the caller must not change them. */
   append(lane: string, expectedLast: number, bytes: Uint8Array): Promise<AppendResult>;
   /** The lane's entries with `from <= seq <= to`, in order, in chunks of bounded size. */
   read(lane: string, from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
@@ -79,7 +80,9 @@ export interface DueEntry {
  *    in the order of the writes. A resolved write is durable.
  * 2. Revisions are positive and never repeat for one id, also across a deletion, so a delayed write of a dead node
  *    cannot bring an old entry back.
- * 3. The due index changes together with the entry. It never names an entry that is gone.
+ * 3. The due index changes together with the entry. It never names an entry that is gone. Entries due at the same time
+ *    come in an order that does not change between two pages.
+ * 4. A call of `write` is not atomic: some of its entries may be refused or, after a crash, missing.
  */
 export interface Snapshots {
   read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]>;

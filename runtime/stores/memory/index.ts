@@ -99,6 +99,8 @@ export class MemoryStore implements Store {
   crash(kept = 0): void {
     const pending = this.#pending;
     this.#pending = [];
+    // The flush that was arranged may be lost with the rest.
+    this.#scheduled = false;
     pending.forEach((write, index) => {
       if (index < kept) write.apply();
       else write.lost();

@@ -1,0 +1,106 @@
+/**
+ * Programs that tests run as processes of their own: the sources, compiled once per test file.
+ *
+ * Owns a folder under node_modules/.cache, so that the compiled code finds the packages. Node 20 does not run
+ * TypeScript, and a real process is what has to be killed.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll } from "vitest";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+let folder: string | undefined;
+
+/** The compiled form of a source file, which is named by its path from the root of the project. */
+export function compiled(source: string): string {
+  folder ??= compile();
+  return join(folder, source.replace(/\.ts$/, ".js"));
+}
+
+function compile(): string {
+  const out = join(root, "node_modules", ".cache", `keyturn-test-${process.pid}`);
+  const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
+  const options = ["--noCheck", "--noEmitOnError", "false", "--incremental", "false", "--sourceMap", "false"];
+  const args = [
+    compiler,
+    "-p",
+    join(root, "tsconfig.build.json"),
+    "--outDir",
+    out,
+    ...options,
+    "--inlineSources",
+    "false",
+  ];
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
+  if (status !== 0) throw new Error(`The sources cannot be compiled: ${stdout}`);
+  return out;
+}
+
+afterAll(() => {
+  if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  folder = undefined;
+});
+
+/** A running program and the lines that it has printed. */
+export interface Program {
+  readonly lines: readonly string[];
+  readonly errors: readonly string[];
+  /** Resolves when a line satisfies the condition, or when the program has ended. */
+  until(holds: (line: string) => boolean): Promise<void>;
+  kill(signal?: NodeJS.Signals): void;
+  /** Exit code, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+}
+
+/** Starts a compiled program. `limits` is put before it in a shell, for example `ulimit -f 100`. */
+export function start(source: string, args: readonly string[], limits?: string): Program {
+  const file = compiled(source);
+  const child =
+    limits === undefined
+      ? spawn(process.execPath, [file, ...args], { stdio: ["ignore", "pipe", "pipe"] })
+      : spawn("/bin/sh", ["-c", `${limits}; exec "$0" "$@"`, process.execPath, file, ...args], {
+          stdio: ["ignore", "pipe", "pipe"],
+        });
+  const lines: string[] = [];
+  const errors: string[] = [];
+  const waiting = new Set<() => void>();
+  let open = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    const parts = (open + text).split("\n");
+    // A line that was cut off by the end of the process was not printed.
+    open = parts.pop() as string;
+    lines.push(...parts);
+    for (const look of [...waiting]) look();
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => errors.push(text));
+  let over = false;
+  const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", (code, signal) => {
+      over = true;
+      for (const look of [...waiting]) look();
+      resolve(code ?? (signal as NodeJS.Signals));
+    });
+  });
+  return {
+    lines,
+    errors,
+    ended,
+    until(holds) {
+      return new Promise((resolve) => {
+        const look = (): void => {
+          if (!over && !lines.some(holds)) return;
+          waiting.delete(look);
+          resolve();
+        };
+        waiting.add(look);
+        look();
+      });
+    },
+    kill(signal = "SIGKILL") {
+      child.kill(signal);
+    },
+  };
+}
