@@ -144,6 +144,8 @@ export class Activation {
   life = 0;
   /** Revision of the stored snapshot, 0 if there is none. */
   revision = 0;
+  /** A snapshot was given to the store in this activation; there may be one, whatever was answered. */
+  written = false;
   /** Set on every use, cleared by the passivation sweep. */
   used = true;
   /** Messages that wait for the actor to be loaded; undefined once it is. */

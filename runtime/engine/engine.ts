@@ -541,7 +541,7 @@ export class Engine {
     if (turn !== a.committed) {
       if (turn.snapshot === undefined) {
         a.life++;
-        a.saved = a.revision === 0 ? 0 : -1;
+        a.saved = a.revision === 0 && !a.written ? 0 : -1;
       }
       if (turn.timers !== a.committed.timers) shard.due.set(a.id, earliestDue(turn.timers));
       a.committed = turn;

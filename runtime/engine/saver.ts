@@ -51,6 +51,7 @@ export class Saver {
   async #write(actors: readonly Activation[]): Promise<void> {
     const { snapshots } = this.#engine.parts.store;
     const written = actors.map((a) => ({ a, turn: a.committed, life: a.life }));
+    for (const a of actors) a.written = true;
     const revisions = await snapshots.write(written.map(({ a, turn }) => writeOf(a, turn)));
     const refused: Activation[] = [];
     written.forEach(({ a, turn, life }, index) => {
