@@ -78,7 +78,6 @@ export class Timeline {
 
   /** Writes into the trace. */
   note(owner: Owner, text: string): void {
-    this.mix(text.length);
     if (!this.tracing) return;
     const line = `${this.now.toFixed(3).padStart(12)} ${owner.name}#${owner.number} ${text}`;
     this.#tail.push(line);
