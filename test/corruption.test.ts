@@ -54,6 +54,7 @@ describe("a damaged tail", () => {
     ],
     ["an empty batch", (e) => (e.seq === 5 ? { seq: 5, bytes: new Uint8Array(0) } : e)],
     ["a missing batch", (e) => (e.seq === 5 ? undefined : e)],
+    ["a missing batch with the last turn of an actor", (e) => (e.seq === 10 ? undefined : e)],
     ["a missing end", (e) => (e.seq >= 12 ? undefined : e)],
     ["a missing begin", (e) => (e.seq <= 2 ? undefined : e)],
   ];

@@ -339,6 +339,36 @@ describe("contract 11: a store without room", () => {
     }
   });
 
+  it("contract 3: told messages in the queue behind a full batch are sent again, though their shard had no part in it", async () => {
+    const r = await rig();
+    const [from, to] = [0, 1].map((shard) => keyIn(r.node, r.probe, shard)) as [string, string];
+    const others = [1, 2, 3, 4, 5, 6].map((n) =>
+      r.node.client.actor(r.probe, keyIn(r.node, r.probe, 3, `${n}-`)),
+    );
+    await r.world.run(r.node.client.actor(r.probe, to).send({ type: "idle" }));
+    for (const other of others) await r.world.run(other.send({ type: "idle" }));
+    r.store.loses = (_subject, frame) => frame.kind === "told";
+    const tell = { type: "tellMany", to: [`probe/${to}`], from: "", count: 3 } as const;
+    await r.world.run(r.node.client.actor(r.probe, from).send(tell));
+    r.store.appendGate.close();
+    const grown = Promise.allSettled(
+      others.map(async (other, n) => {
+        if (n > 0) await r.world.settle();
+        await other.send({ type: "grow", bytes: 300_000 });
+      }),
+    );
+    await r.world.settle();
+    r.store.loses = () => false;
+    await r.world.advance(5_000);
+    expect(r.node.incarnation.engine.queued).toBeGreaterThan(3);
+    r.store.appendFaults.push("full");
+    r.store.appendGate.open();
+    await r.world.run(grown);
+    await r.world.advance(20_000);
+    const { context } = await r.world.run(r.node.client.actor(r.probe, to).get());
+    expect(context.seen).toEqual(["1", "2", "3"]);
+  });
+
   it("reads are answered meanwhile", async () => {
     const r = await rig();
     const ref = r.node.client.actor(r.probe, "a");

@@ -227,7 +227,7 @@ describe("far timers", () => {
   });
 
   it("recovery: one stored while the horizon moves on is not lost", async () => {
-    const r = await rig();
+    const r = await rig({ settings: { checkpoint_ms: 60 * MINUTE } });
     const ref = r.node.client.actor(r.probe, "a");
     await r.world.run(ref.send({ type: "later", ms: 12 * MINUTE }));
     const { due } = r.store.snapshots;

@@ -71,6 +71,7 @@ describe("keys", () => {
       ">",
     ];
     expect(new Set(close.map(encodeKey)).size).toBe(close.length);
+    expect(close.map((key) => decodeKey(encodeKey(key)))).toEqual(close);
   });
 
   it("address 1: any token either decodes to the key that encodes to it, or is refused", () => {
