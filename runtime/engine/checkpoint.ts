@@ -153,6 +153,7 @@ export class Checkpointer {
         };
       });
       const needed = writes.filter((write) => write.value !== undefined || write.expected > 0);
+      this.#engine.saver.checkLease();
       const revisions = needed.length === 0 ? [] : await snapshots.write(needed);
       const refused = new Set(
         needed.filter((_write, index) => revisions[index] === undefined).map(({ id }) => id),

@@ -50,6 +50,7 @@ export class Saver {
 
   async #write(actors: readonly Activation[]): Promise<void> {
     const { snapshots } = this.#engine.parts.store;
+    this.checkLease();
     const written = actors.map((a) => ({ a, turn: a.committed, life: a.life }));
     for (const a of actors) a.written = true;
     const revisions = await snapshots.write(written.map(({ a, turn }) => writeOf(a, turn)));
@@ -79,6 +80,14 @@ export class Saver {
       a.revision = entry?.revision ?? 0;
     });
     await this.#write(actors);
+  }
+
+  /**
+   * Throws while another node may own the shards. A revision keeps late writes from replacing newer ones; it cannot keep
+   * a first write from bringing back an actor that its new owner has deleted meanwhile.
+   */
+  checkLease(): void {
+    if (!this.#engine.parts.lease.holds()) throw new Error("The lease has run out; no snapshots are written.");
   }
 
   /** A stored timer beyond the horizon is found in the store's index when its time comes. */
