@@ -5,9 +5,8 @@
  * is not caught within its budget of seeds means that the simulator is too weak.
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
-import { Activation } from "../../runtime/engine/activation.ts";
+import type { Activation } from "../../runtime/engine/activation.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
-import { Lane } from "../../runtime/engine/lane.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
@@ -194,7 +193,8 @@ export const bugs: readonly Bug[] = [
             const again = due.length === 0 ? (fired.get(a) ?? []) : [];
             fired.set(a, due);
             const { latest } = a;
-            if (again.length > 0) Object.defineProperty(latest, "timers", { value: [...latest.timers, ...again] });
+            if (again.length > 0)
+              Object.defineProperty(latest, "timers", { value: [...latest.timers, ...again] });
             return [...due, ...again];
           },
       );

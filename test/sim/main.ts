@@ -145,7 +145,9 @@ async function table(): Promise<void> {
     }
     const seconds = ((performance.now() - begun) / 1_000).toFixed(1);
     const verdict = caught === undefined ? `NOT CAUGHT in ${budget}` : `${seed - from} seeds`;
-    console.log(`| ${name} | ${text} | ${verdict} | ${seconds} s | ${caught?.violations[0]?.slice(0, 140) ?? ""} |`);
+    console.log(
+      `| ${name} | ${text} | ${verdict} | ${seconds} s | ${caught?.violations[0]?.slice(0, 140) ?? ""} |`,
+    );
     if (caught === undefined) process.exitCode = 1;
   }
 }

@@ -20,7 +20,8 @@ export function scenarioOf(seed: number, { only, calm, bug }: PlayOptions): Scen
   const names = workloads.map(({ name }) => name);
   const among = only ?? bugOf(bug)?.workloads;
   const unknown = only?.find((name) => !names.includes(name));
-  if (unknown !== undefined) throw new RangeError(`There is no workload ${unknown}, only ${names.join(", ")}.`);
+  if (unknown !== undefined)
+    throw new RangeError(`There is no workload ${unknown}, only ${names.join(", ")}.`);
   return drawScenario(seed, { workloads: names, only: among, calm });
 }
 

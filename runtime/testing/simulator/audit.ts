@@ -222,6 +222,15 @@ class Walk {
     return trail;
   }
 
+  #stateOf(id: string, { patch }: ActorTrail): ActorData | undefined {
+    try {
+      return patch.applyTo(id, undefined, limits.requestsPerActor);
+    } catch (error) {
+      this.report(`${id}: ${textOf(error)}`);
+      return undefined;
+    }
+  }
+
   /** Who owned a shard when the entry at `seq` was appended. */
   #ownerAt(shard: number, seq: number): string | undefined {
     const claims = this.#claims.get(shard) ?? [];
@@ -245,7 +254,7 @@ class Walk {
     let latestDue = 0;
     for (const [id, trail] of this.#actors) {
       if (trail.turn === 0) actors.set(id, undefined);
-      else actors.set(id, trail.patch.applyTo(id, undefined, limits.requestsPerActor));
+      else actors.set(id, this.#stateOf(id, trail));
       for (const timer of trail.timers) latestDue = Math.max(latestDue, timer.due);
     }
     let undelivered = 0;

@@ -37,7 +37,8 @@ export function unrest(cluster: Cluster, { shards, settings }: Scenario): string
           return `${at} has ${channel.waiting.length} messages for shard ${to} without acknowledgement`;
     }
     const most = settings.activeActors ?? nodeDefaults.activeActors;
-    if (engine.actors.size > most) return `${engine.actors.size} actors are in memory at ${name}, over ${most}`;
+    if (engine.actors.size > most)
+      return `${engine.actors.size} actors are in memory at ${name}, over ${most}`;
     for (const a of engine.actors.values()) {
       if (a.loading) return `${a.id} is being loaded at ${name}`;
       if (a.inFlight) return `${a.id} has turns in flight at ${name}`;

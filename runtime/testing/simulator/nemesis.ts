@@ -101,7 +101,7 @@ export class Nemesis {
         if (cluster.sites.length < NODES_MAX) cluster.add();
         return;
       case "partition":
-        if (this.#random.chance(0.4)) this.#cutFromStore(site, lasts);
+        if (this.#random.chance(0.4)) this.#cutFromStore(site);
         else this.#partition(lasts);
         return;
       case "jump":
@@ -119,7 +119,9 @@ export class Nemesis {
   }
 
   /** One node cannot reach the store; everybody else can, and clients still reach the node. */
-  #cutFromStore(site: Site, lasts: number): void {
+  #cutFromStore(site: Site): void {
+    // Shorter than a lease it would only be a slow store.
+    const lasts = this.#random.between(1, 4) * (this.#scenario.settings.lease_ms as number);
     const oneWay = this.#random.chance(0.3);
     this.#faults.cut(
       (from, to) => (from === site.name && to === STORE) || (!oneWay && from === STORE && to === site.name),

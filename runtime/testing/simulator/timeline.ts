@@ -45,7 +45,7 @@ export class Timeline {
   readonly tracing: boolean;
   readonly #random: Prng;
   readonly #tail: string[] = [];
-  #heap: Event[] = [];
+  readonly #heap: Event[] = [];
   #order = 0;
   #hash = 0x811c9dc5;
 

@@ -12,7 +12,11 @@ type AccountEvent =
 const START = 100;
 
 const machine = setup({
-  types: { context: {} as { balance: number; key: string }, events: {} as AccountEvent, input: {} as { key: string } },
+  types: {
+    context: {} as { balance: number; key: string },
+    events: {} as AccountEvent,
+    input: {} as { key: string },
+  },
 }).createMachine({
   context: ({ input }) => ({ balance: START, key: input.key }),
   on: {

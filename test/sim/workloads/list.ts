@@ -4,7 +4,11 @@
  */
 import { assign, setup } from "xstate";
 import { defineActor } from "../../../runtime/engine/definition.ts";
-import { checkExactlyOnce, checkSenderFifo, type SentEntry } from "../../../runtime/testing/checkers/index.ts";
+import {
+  checkExactlyOnce,
+  checkSenderFifo,
+  type SentEntry,
+} from "../../../runtime/testing/checkers/index.ts";
 import { insist, resultOf, type Workload } from "../../../runtime/testing/simulator/index.ts";
 
 interface Entry {
@@ -84,7 +88,10 @@ export const listWorkload: Workload = {
       stops.push(stop);
       const note = { key, last: [] as readonly Entry[] };
       watched.set(name, note);
-      for await (const state of random.pick(context.clients).actor(list, key).watch({ signal: stop.signal })) {
+      for await (const state of random
+        .pick(context.clients)
+        .actor(list, key)
+        .watch({ signal: stop.signal })) {
         const { entries } = state.context;
         if (entries.length < note.last.length)
           told.push(`list ${key}: a watch went back from ${note.last.length} to ${entries.length} entries`);
@@ -94,7 +101,9 @@ export const listWorkload: Workload = {
       }
     };
     // Watches end in `finish`, so their processes are not waited for.
-    const watchers = Array.from({ length: random.whole(0, 2) }, (_, at) => watcher(`w${at}`, random.pick(keys)));
+    const watchers = Array.from({ length: random.whole(0, 2) }, (_, at) =>
+      watcher(`w${at}`, random.pick(keys)),
+    );
     return {
       processes: [
         ...Array.from({ length: random.whole(1, 4) }, (_, at) => sender(at)),
@@ -120,7 +129,9 @@ export const listWorkload: Workload = {
           const { entries } = state.context;
           const past = turns.map(({ context: then }) => (then as { entries: Entry[] }).entries.length);
           if (turns.length !== entries.length || past.some((length, at) => length !== at + 1))
-            told.push(`list ${key}: the history (${order}) has states of ${past.join()} entries, the list ${entries.length}`);
+            told.push(
+              `list ${key}: the history (${order}) has states of ${past.join()} entries, the list ${entries.length}`,
+            );
           const events = turns.map(({ event }) => (event as { sequence: number }).sequence);
           if (events.join() !== entries.map(({ sequence }) => sequence).join())
             told.push(`list ${key}: the history's events are not what is in the list`);
@@ -143,7 +154,9 @@ export const listWorkload: Workload = {
           if (entries.some((e, at) => e.sender !== whole[at]?.sender || e.sequence !== whole[at]?.sequence))
             violations.push(`list ${key}: ${how} of ${entries.length} entries saw no prefix of the list`);
           if (entries.length < atLeast)
-            violations.push(`list ${key}: ${how} saw ${entries.length} entries, ${atLeast} were acknowledged`);
+            violations.push(
+              `list ${key}: ${how} saw ${entries.length} entries, ${atLeast} were acknowledged`,
+            );
         }
         return violations;
       },

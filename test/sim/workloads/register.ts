@@ -1,5 +1,6 @@
 /** Registers: read, write, compare-and-set. Linearizable per key. */
 import { assign, setup } from "xstate";
+import type { Client } from "../../../runtime/client/client.ts";
 import { defineActor } from "../../../runtime/engine/definition.ts";
 import { reply } from "../../../runtime/engine/machine.ts";
 import {
@@ -39,6 +40,10 @@ const register = defineActor({
   types: {} as { replies: { read: number; swap: boolean } },
 });
 
+type Ref = ReturnType<typeof refOf>;
+
+const refOf = (client: Client, key: string) => client.actor(register, key);
+
 export const registerWorkload: Workload = {
   name: "register",
   actors: [register],
@@ -46,37 +51,43 @@ export const registerWorkload: Workload = {
     const { random } = context;
     const keys = Array.from({ length: random.whole(1, 6) }, (_, at) => `r/${at} é`);
     const history = new HistoryRecorder<RegisterInput, RegisterOutput>();
+    /** Values above those of compare-and-set are written once, so that a stale read shows. */
+    let values = 4;
     const process = (client: number) => async (): Promise<void> => {
-      const refs = keys.map((key) =>
-        context.clients[client % context.clients.length]!.actor(register, key),
-      );
+      const refs = keys.map((key) => refOf(context.clients[client % context.clients.length]!, key));
       for (let made = 0; made < context.requests && !context.ending; made++) {
         const ref = random.pick(refs);
         const dice = random.next();
         const value = random.whole(0, 4);
         const expected = random.whole(0, 4);
-        const input: RegisterInput =
-          dice < 0.4
-            ? { type: "read" }
-            : dice < 0.7
-              ? { type: "write", value }
-              : { type: "compareAndSet", expected, value };
-        const options = { timeout_ms: context.timeout_ms() };
-        const handle = history.begin(`p${client}`, ref.key, input, context.now());
-        const call = async (): Promise<RegisterOutput> => {
-          if (input.type === "read")
-            return random.chance(0.5)
-              ? (await ref.get(options)).context.value
-              : ref.ask({ type: "read" }, options);
-          if (input.type === "compareAndSet") return ref.ask({ type: "swap", expected, value }, options);
-          await ref.send({ type: "write", value }, options);
-          return null;
-        };
-        const result = await resultOf(call());
-        if (result.outcome === "ok") history.ok(handle, result.value, context.now());
-        else history[result.outcome](handle, result.error.code, context.now());
+        if (dice < 0.4) await operate(client, ref, { type: "read" });
+        else if (dice < 0.7) {
+          const written = await operate(client, ref, { type: "write", value: ++values });
+          // Somebody who may not have heard of a new owner yet looks at once.
+          if (written && random.chance(0.5))
+            await operate(client, refOf(random.pick(context.clients), ref.key), { type: "read" });
+        } else await operate(client, ref, { type: "compareAndSet", expected, value });
         if (random.chance(0.3)) await context.sleep(random.logarithmic(0.1, 300));
       }
+    };
+    const operate = async (client: number, ref: Ref, input: RegisterInput): Promise<boolean> => {
+      const options = { timeout_ms: context.timeout_ms() };
+      const handle = history.begin(`p${client}`, ref.key, input, context.now());
+      const call = async (): Promise<RegisterOutput> => {
+        if (input.type === "read")
+          return random.chance(0.5)
+            ? (await ref.get(options)).context.value
+            : ref.ask({ type: "read" }, options);
+        const value = input.value as number;
+        if (input.type === "compareAndSet")
+          return ref.ask({ type: "swap", expected: input.expected as number, value }, options);
+        await ref.send({ type: "write", value }, options);
+        return null;
+      };
+      const result = await resultOf(call());
+      if (result.outcome === "ok") history.ok(handle, result.value, context.now());
+      else history[result.outcome](handle, result.error.code, context.now());
+      return result.outcome === "ok";
     };
     return {
       processes: Array.from({ length: random.whole(2, 5) }, (_, at) => process(at)),

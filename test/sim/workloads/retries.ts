@@ -5,7 +5,11 @@
 import { assign, setup } from "xstate";
 import { defineActor } from "../../../runtime/engine/definition.ts";
 import { reply } from "../../../runtime/engine/machine.ts";
-import { checkLinearizability, HistoryRecorder, type Model } from "../../../runtime/testing/checkers/index.ts";
+import {
+  checkLinearizability,
+  HistoryRecorder,
+  type Model,
+} from "../../../runtime/testing/checkers/index.ts";
 import { insist, resultOf, type Workload } from "../../../runtime/testing/simulator/index.ts";
 
 const machine = setup({
@@ -110,7 +114,9 @@ export const retryWorkload: Workload = {
         for (const key of keys) {
           const state = await insist(context, () => context.observer.actor(ledger, key).get());
           if (state.context.total !== (sums.get(key) ?? 0))
-            violations.push(`ledger ${key} holds ${state.context.total}, its requests add ${sums.get(key) ?? 0}`);
+            violations.push(
+              `ledger ${key} holds ${state.context.total}, its requests add ${sums.get(key) ?? 0}`,
+            );
         }
       },
       check() {

@@ -110,9 +110,13 @@ export const timerWorkload: Workload = {
             if (times > 0 && plan.set === "failed")
               violations.push(`timer ${plan.name} of ${key} rang, although it was refused`);
           }
-          const { value, context: state } = await insist(context, () => context.observer.actor(fuse, key).get());
+          const { value, context: state } = await insist(context, () =>
+            context.observer.actor(fuse, key).get(),
+          );
           if (value !== "out" || state.lit !== state.burnt)
-            violations.push(`fuse ${key} is ${String(value)}, lit ${state.lit} times, burnt ${state.burnt} times`);
+            violations.push(
+              `fuse ${key} is ${String(value)}, lit ${state.lit} times, burnt ${state.burnt} times`,
+            );
         }
       },
       check: () => violations,

@@ -1,0 +1,54 @@
+/**
+ * Seeds that once found a bug in the runtime, each with what it found. They pass now.
+ *
+ * A change of the simulator changes what a seed does, so a seed here is no proof that its bug is gone; the tests named
+ * beside some are. Together they keep the ground covered on which bugs were found.
+ */
+export interface Regression {
+  readonly seed: number;
+  readonly workloads?: readonly string[];
+  readonly found: string;
+}
+
+export const regressions: readonly Regression[] = [
+  { seed: 36, workloads: ["counter"], found: "a release without an answer left a shard with two writers" },
+  {
+    seed: 128,
+    workloads: ["counter"],
+    found: "a shard given away, of which the shard table had not heard, was served by nobody",
+  },
+  {
+    seed: 228,
+    workloads: ["counter"],
+    found: "a journal that could not be read made an applied turn look refused",
+  },
+  {
+    seed: 287,
+    workloads: ["counter"],
+    found: "no room for a repeated append was taken for no room for the first",
+  },
+  {
+    seed: 809,
+    workloads: ["counter"],
+    found: "a node that had lost a shard while idle never noticed, and read it from memory",
+  },
+  {
+    seed: 1145,
+    workloads: ["counter"],
+    found: "a request that one owner had refused was applied by the next",
+  },
+  { seed: 135, workloads: ["bank"], found: "an idle node did not send acknowledgements again" },
+  { seed: 15, workloads: ["poison"], found: "a crash between commit and storing lost a dead letter" },
+  {
+    seed: 203,
+    workloads: ["poison"],
+    found: "a node that had lost a shard took the new owner's snapshots for damage",
+  },
+  {
+    seed: 1234,
+    workloads: ["register", "counter"],
+    found: "a late claim met the next one and dropped a segment",
+  },
+  { seed: 759, found: "a deleted actor came back out of a snapshot whose write had not been answered" },
+  { seed: 6212, found: "a resumed node's first snapshot of an actor that its new owner had deleted" },
+];

@@ -1,0 +1,90 @@
+/** The simulation: seeds without a violation, deterministic; and seeded bugs, each caught. */
+import { describe, expect, it } from "vitest";
+import { drawScenario, Prng } from "../runtime/testing/simulator/index.ts";
+import { bugs } from "./sim/bugs.ts";
+import { commandOf, play } from "./sim/play.ts";
+import { regressions } from "./sim/regressions/index.ts";
+import { workloads } from "./sim/workloads/index.ts";
+
+const SEEDS = 160;
+const CHUNK = 20;
+
+describe("a seed", () => {
+  it("draws the same scenario every time, and another seed another one", () => {
+    const names = workloads.map(({ name }) => name);
+    expect(drawScenario(7, { workloads: names })).toEqual(drawScenario(7, { workloads: names }));
+    expect(drawScenario(7, { workloads: names })).not.toEqual(drawScenario(8, { workloads: names }));
+  });
+
+  it("gives streams that do not depend on each other", () => {
+    const first = new Prng(1).split("a").word();
+    const random = new Prng(1);
+    const a = random.split("a");
+    random.split("b").word();
+    expect(a.word()).toBe(first);
+    expect(new Prng(1).split("b").word()).not.toBe(first);
+  });
+});
+
+describe("seeds with faults", () => {
+  for (let from = 1; from <= SEEDS; from += CHUNK) {
+    it(`${from} to ${from + CHUNK - 1}: no violation, and the same trace twice`, async () => {
+      for (let seed = from; seed < from + CHUNK; seed++) {
+        const { violations, hash, records } = await play(seed);
+        expect(violations, commandOf(seed, {})).toEqual([]);
+        expect(records, commandOf(seed, {})).toBeGreaterThan(0);
+        expect((await play(seed)).hash, commandOf(seed, {})).toBe(hash);
+      }
+    });
+  }
+
+  it("strikes with every fault there is", async () => {
+    const struck = new Set<string>();
+    for (let seed = 1; seed <= 20; seed++)
+      for (const name of (await play(seed)).faults.keys()) struck.add(name);
+    expect([...struck].sort()).toEqual([
+      "answer lost",
+      "crash",
+      "frame cut off",
+      "frame lost",
+      "frame repeated",
+      "full",
+      "join",
+      "jump",
+      "notice lost",
+      "operation refused",
+      "partition",
+      "pause",
+      "powerLoss",
+      "request lost",
+      "request repeated",
+      "stop",
+    ]);
+  });
+
+  it("leaves the trace alone when somebody listens to it", async () => {
+    const lines: string[] = [];
+    const heard = await play(3, { trace: (line) => lines.push(line) });
+    expect(heard.hash).toBe((await play(3)).hash);
+    expect(lines.length).toBeGreaterThan(heard.events / 2);
+    expect(heard.tail.length).toBeGreaterThan(0);
+  });
+});
+
+describe("seeds that found a bug once", () => {
+  for (const { seed, workloads: only, found } of regressions) {
+    it(`${seed}: ${found}`, async () => {
+      expect((await play(seed, { only })).violations, commandOf(seed, { only })).toEqual([]);
+    });
+  }
+});
+
+describe("seeded bugs are caught", () => {
+  for (const { name, text, budget } of bugs) {
+    it(`${name}: ${text}`, { timeout: 120_000 }, async () => {
+      let seed = 1;
+      while (seed <= budget && (await play(seed, { bug: name })).violations.length === 0) seed++;
+      expect(seed, `${name} was not caught within ${budget} seeds`).toBeLessThanOrEqual(budget);
+    });
+  }
+});
