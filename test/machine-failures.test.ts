@@ -250,3 +250,14 @@ interface Ctx {
 function deleteStrictly(context: Ctx): void {
   delete (context as Partial<Ctx>).list;
 }
+
+describe("machine 3: a frozen object in a context proves nothing", () => {
+  it("what it holds is checked and frozen all the same", () => {
+    const list: number[] = [];
+    const kept = doing(assign(() => ({ kept: Object.freeze({ list }) })));
+    stepped(kept, { type: "go" });
+    expect(Object.isFrozen(list)).toBe(true);
+    const hidden = doing(assign(() => ({ hidden: Object.freeze({ f: () => 1 }) })));
+    expect(refusal(() => stepped(hidden, { type: "go" })).code).toBe("context_invalid");
+  });
+});

@@ -14,9 +14,9 @@ function frozen(value: unknown): boolean {
 }
 
 /** The path in the fault that a value is refused with. */
-function faultOf(value: unknown, trustFrozen = false): string {
+function faultOf(value: unknown, known?: unknown): string {
   try {
-    seal(value, "event", trustFrozen);
+    seal(value, "event", known);
   } catch (error) {
     if (error instanceof ValueFault) return error.path;
     throw error;
@@ -93,6 +93,25 @@ describe("seal", () => {
     const inner = { n: 1 };
     seal(Object.freeze([inner]), "event");
     expect(Object.isFrozen(inner)).toBe(true);
+  });
+
+  it("values 2: what is shared with a known value is not walked again, wherever a list has grown", () => {
+    const items = [{ n: 1 }, { n: 2 }, { n: 3 }];
+    const known = { items, rest: { deep: { a: 1 } } };
+    const whole = seal(known, "event");
+    const grown = [
+      { ...known, items: [...items, { n: 4 }] },
+      { ...known, items: [{ n: 0 }, ...items] },
+      { ...known, items: items.slice(1) },
+    ];
+    for (const value of grown) expect(seal(value, "event", known)).toBeLessThan(whole + 10);
+    // Beside what is shared everything is looked at, frozen or not.
+    const hidden = Object.freeze({ f: () => 1 });
+    expect(faultOf({ ...known, more: hidden }, known)).toBe("event.more.f");
+    expect(faultOf({ ...known, items: [...items, hidden] }, known)).toBe("event.items[3].f");
+    const loose = { n: 1 };
+    seal({ ...known, more: Object.freeze([loose]) }, "event", known);
+    expect(Object.isFrozen(loose)).toBe(true);
   });
 
   it("a class that looks plain is none; an object without a prototype is plain", () => {

@@ -262,8 +262,11 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     return state as Promise<ActorState<M> | undefined>;
   }
 
-  /** Removes the actor: state, timers, remembered requests, history. A later message begins anew. */
-  async delete(options: CallOptions = {}): Promise<void> {
+  /**
+   * Removes the actor: state, timers, remembered requests, history. A later message begins anew. It takes no request
+   * id: nothing is left that could remember it.
+   */
+  async delete(options: Omit<CallOptions, "requestId"> = {}): Promise<void> {
     await this.#client.request(this as unknown as ActorRef, Delete, undefined, options);
   }
 

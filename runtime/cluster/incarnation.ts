@@ -37,6 +37,9 @@ export class Incarnation {
   readonly #unwatch: () => void;
   #phase: Phase = "joining";
   #cancelBeat: (() => void) | undefined;
+  #cancelLook: (() => void) | undefined;
+  /** Who was there at the last look. */
+  #there = "";
   #checkpointed_ms: number;
   #checkpointing = false;
 
@@ -75,6 +78,7 @@ export class Incarnation {
     await this.membership.beat();
     this.#phase = "active";
     this.#arrangeBeat();
+    this.#arrangeLook();
     await this.ownership.reconcile();
   }
 
@@ -109,6 +113,7 @@ export class Incarnation {
     this.#phase = "over";
     this.#unwatch();
     this.#cancelBeat?.();
+    this.#cancelLook?.();
     this.membership.end();
     this.ownership.stop();
     this.engine.stop();
@@ -123,6 +128,25 @@ export class Incarnation {
       this.#reconcile();
       this.#maintain();
     });
+  }
+
+  /** Looks often who is there, so that a dead node is missed soon after its lease, not a heartbeat later. */
+  #arrangeLook(): void {
+    if (this.#phase === "over") return;
+    this.#cancelLook?.();
+    this.#cancelLook = this.#parts.world.clock.after(
+      this.#parts.settings.heartbeat_ms / LOOKS_PER_BEAT,
+      () => {
+        this.#arrangeLook();
+        void this.#quietly("look", async () => {
+          await this.membership.look();
+          const there = this.membership.candidates().map((member) => member.incarnation);
+          if (there.join() === this.#there) return;
+          this.#there = there.join();
+          this.#reconcile();
+        });
+      },
+    );
   }
 
   #reconcile(): void {
@@ -159,3 +183,5 @@ export class Incarnation {
 }
 
 const LEAVE_TRIES = 5;
+/** A heartbeat is seen at most this part of its interval late. */
+const LOOKS_PER_BEAT = 3;

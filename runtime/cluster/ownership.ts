@@ -341,6 +341,7 @@ export class Ownership {
 
   async #drained(state: ShardState): Promise<void> {
     const { clock } = this.#engine.parts.world;
+    this.#engine.dropTold(state);
     const until = clock.monotonic() + DRAIN_MS;
     while (!this.#engine.isIdle(state) && state.phase === "draining") {
       if (clock.monotonic() > until)

@@ -152,6 +152,16 @@ export class Engine {
     this.watches.move(shard);
   }
 
+  /** Forgets the told messages of a shard that are not stepped yet: their senders bring them to the next owner. */
+  dropTold(shard: ShardState): void {
+    this.#queue.keep((job) => {
+      const told = job.shard === shard && job.fromShard >= 0;
+      if (told) shard.busy--;
+      return !told;
+    });
+    for (const channel of shard.ins.values()) shard.busy -= channel.rollback();
+  }
+
   /** True when nothing of the shard is queued, loading or in flight. */
   isIdle(shard: ShardState): boolean {
     return shard.busy === 0;
@@ -320,7 +330,12 @@ export class Engine {
       case Watch:
         this.#afterCommit(a, job, () => {
           const state = stateOf(a, a.committed, now);
-          this.watches.add(a, (job.session as Session).name, String(job.message.event));
+          try {
+            this.watches.add(a, (job.session as Session).name, String(job.message.event));
+          } catch (error) {
+            this.#answers.reject(job, asError(error));
+            return;
+          }
           this.#answers.settle(job, undefined, state);
         });
         return true;
@@ -553,7 +568,7 @@ export class Engine {
       job.session.settle(job.number, reply);
       this.#answers.add(job.session.name, reply);
     } else if (job.fromShard >= 0) {
-      shard.in(job.fromShard).committed = job.number;
+      shard.in(job.fromShard).commit(job.number);
       this.outbox.acknowledge(shard, job.fromShard, job.number);
     }
     if (taken.out.length > 0) this.outbox.add(shard, taken.out);

@@ -188,7 +188,8 @@ export class MachineHost {
       emit: noop,
       actionExecutor: (action: ExecutableAction) => this.#collect(action),
     };
-    if (typeof machine.config.context === "object") this.#sealed(machine.config.context, "context", false);
+    if (typeof machine.config.context === "object")
+      this.#sealed(machine.config.context, "context", undefined);
   }
 
   /** The snapshot of an actor that no message has reached yet, with what its entry wants done. */
@@ -360,29 +361,29 @@ export class MachineHost {
     }
     if (next.context !== before?.context) this.#checkContext(next.context, before?.context);
     if (next.status === "active") return;
-    if (next.output !== undefined) this.#sealed(next.output, "output", true);
+    if (next.output !== undefined) this.#sealed(next.output, "output", before?.output);
     // Nothing can happen to an actor that is done.
     if (this.#effects.timers.length > 0) this.#effects.timers = [];
   }
 
   #checkContext(context: Record<string, unknown>, before: Record<string, unknown> | undefined): void {
     if (before === undefined) {
-      this.#sealed(context, "context", true);
+      this.#sealed(context, "context", this.machine.config.context);
       return;
     }
     for (const name in context) {
       const value = context[name];
-      if (value !== before[name] && typeof value === "object") this.#sealed(value, `context.${name}`, true);
-      else if (typeof value === "function" || typeof value === "symbol" || typeof value === "bigint") {
-        this.#sealed(value, `context.${name}`, true);
+      // Numbers and truths need no look; most turns change nothing else.
+      if (value !== before[name] && typeof value !== "number" && typeof value !== "boolean") {
+        this.#sealed(value, `context.${name}`, before[name]);
       }
     }
     Object.freeze(context);
   }
 
-  #sealed(value: unknown, name: string, trustFrozen: boolean): void {
+  #sealed(value: unknown, name: string, known: unknown): void {
     try {
-      seal(value, name, trustFrozen);
+      seal(value, name, known);
     } catch (fault) {
       if (!(fault instanceof ValueFault)) throw fault;
       throw new KeyturnError("context_invalid", fault.message, { cause: fault });

@@ -147,6 +147,12 @@ export class InChannel {
     return number === this.accepted + 1;
   }
 
+  commit(number: number): void {
+    this.committed = number;
+    // After a rollback, what was in flight then is committed all the same.
+    if (this.accepted < number) this.accepted = number;
+  }
+
   /** Forgets what is not committed. Returns how many messages were waiting. */
   rollback(): number {
     const dropped = this.parked.length;

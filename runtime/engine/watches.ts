@@ -7,6 +7,8 @@
  * Invariant: only committed states are sent, newest last; a slow watcher may miss some in between, never the last.
  */
 import type { Clock, Transport } from "../ports/index.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { ShardState } from "./shard.ts";
@@ -25,20 +27,42 @@ export class Watches {
   readonly #clock: Clock;
   readonly #byActor = new Map<string, Map<string, Watcher>>();
 
+  #count = 0;
+
   constructor(transport: Transport, clock: Clock) {
     this.#transport = transport;
     this.#clock = clock;
   }
 
+  /** Adds or renews a watch. Throws `overloaded` over the limit. */
   add(a: Activation, session: string, watch: string): void {
     let watchers = this.#byActor.get(a.id);
+    if (watchers?.has(watch) !== true) {
+      if (this.#count >= limits.watchesPerNode) this.#dropExpired();
+      if (this.#count >= limits.watchesPerNode) {
+        const text = `This node has ${limits.watchesPerNode} watches, its limit. End some, or try again later.`;
+        throw new KeyturnError("overloaded", text);
+      }
+      this.#count++;
+      // Dropping the expired may have dropped the actor's list.
+      watchers = this.#byActor.get(a.id);
+    }
     if (watchers === undefined) this.#byActor.set(a.id, (watchers = new Map()));
     watchers.set(watch, { shard: a.shard, session, until_ms: this.#clock.monotonic() + WATCH_TTL_MS });
   }
 
   remove(id: string, watch: string): void {
     const watchers = this.#byActor.get(id);
-    if (watchers?.delete(watch) && watchers.size === 0) this.#byActor.delete(id);
+    if (watchers?.delete(watch) !== true) return;
+    this.#count--;
+    if (watchers.size === 0) this.#byActor.delete(id);
+  }
+
+  #dropExpired(): void {
+    const now = this.#clock.monotonic();
+    for (const [id, watchers] of this.#byActor) {
+      for (const [watch, { until_ms }] of watchers) if (until_ms < now) this.remove(id, watch);
+    }
   }
 
   watched(id: string): boolean {

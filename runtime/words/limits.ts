@@ -36,6 +36,8 @@ export const limits = {
   /** Every so many turns a record holds the whole state, so that any past turn is rebuilt from at most this many. */
   keyframeTurns: 64,
   historyPage: 256,
+  /** Watches on one node. */
+  watchesPerNode: 100_000,
   /** Unresolved requests of one client in one shard. */
   sessionInFlight: 8_192,
   /** Client sessions that one shard remembers. */

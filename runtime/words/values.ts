@@ -6,8 +6,8 @@
  * Invariants:
  * 1. What `seal` accepted is deeply frozen, so a later mutation throws where it is written and a reference is as
  *    good as a copy.
- * 2. With `trustFrozen` a frozen subtree is not walked again: with immutable updates a turn pays for what it changed.
- *    Only the runtime's own output (contexts) is walked so; what a caller hands in is walked whole.
+ * 2. What a new value shares with one that was sealed before is not walked again: with immutable updates a turn pays
+ *    for what it changed. That something is frozen proves nothing: a caller may freeze an object that holds a function.
  * 3. Every accepted value survives `encode` and `decode` unchanged, but for -0, which becomes 0, and holes in arrays,
  *    which become undefined.
  */
@@ -23,6 +23,7 @@ export class ValueFault extends Error {
   }
 }
 
+const LONG_TEXT = 256;
 const HALF_SURROGATE = "holds half a surrogate pair, which no encoding can carry. Use well-formed Unicode.";
 
 /** In Node since 20; not yet in the library that the sources are compiled against. */
@@ -31,24 +32,24 @@ function isWellFormed(text: string): boolean {
 }
 
 let nodes = 0;
-let trust = false;
 
 /**
  * Checks and freezes a value, deeply.
  * @param name what to call the value in a fault, for example `event`
- * @returns an estimate of its encoded bytes, without what had been sealed before
+ * @param known a value that was sealed before: what the new one shares with it, at the same place or, in a list, next
+ *   to it, is not walked again
+ * @returns an estimate of its encoded bytes, without what is shared with `known`
  * @throws ValueFault for functions, symbols, class instances, cycles, and nesting over `limits.valueDepth`
  */
-export function seal(value: unknown, name: string, trustFrozen = false): number {
+export function seal(value: unknown, name: string, known?: unknown): number {
   nodes = 0;
-  trust = trustFrozen;
   try {
-    return walk(value, undefined, 0);
+    return walk(value, known, undefined, 0);
   } catch (fault) {
     if (!(fault instanceof ValueFault)) throw fault;
     // Paths are built only for the text of a fault: walk once more with them.
     nodes = 0;
-    walk(value, name, 0);
+    walk(value, undefined, name, 0);
     throw fault;
   }
 }
@@ -56,13 +57,14 @@ export function seal(value: unknown, name: string, trustFrozen = false): number 
 /** The path is undefined on the first, fast walk. */
 type Path = string | undefined;
 
-function walk(value: unknown, path: Path, depth: number): number {
+function walk(value: unknown, known: unknown, path: Path, depth: number): number {
   switch (typeof value) {
     case "number":
       return 9;
     case "string":
       if (!isWellFormed(value)) throw new ValueFault(path ?? "", HALF_SURROGATE);
-      return value.length + 5;
+      // Counting bytes costs; only a long text is worth it.
+      return value.length < LONG_TEXT ? value.length + 5 : Buffer.byteLength(value) + 5;
     case "boolean":
     case "undefined":
       return 3;
@@ -72,13 +74,13 @@ function walk(value: unknown, path: Path, depth: number): number {
       }
       return 9;
     case "object":
-      return value === null ? 1 : walkObject(value, path, depth);
+      return value === null ? 1 : value === known ? 16 : walkObject(value, known, path, depth);
     default:
       throw new ValueFault(path ?? "", `is a ${typeof value}, which cannot be stored. Keep plain data only.`);
   }
 }
 
-function walkObject(value: object, path: Path, depth: number): number {
+function walkObject(value: object, known: unknown, path: Path, depth: number): number {
   if (depth >= limits.valueDepth) {
     throw new ValueFault(
       path ?? "",
@@ -87,10 +89,13 @@ function walkObject(value: object, path: Path, depth: number): number {
   }
   let bytes = 5;
   if (Array.isArray(value)) {
-    if (trust && Object.isFrozen(value)) return 16;
     count(value.length, path);
+    const before: readonly unknown[] = Array.isArray(known) ? known : [];
     for (let at = 0; at < value.length; at++) {
-      bytes += walk(value[at], path === undefined ? undefined : `${path}[${at}]`, depth + 1);
+      const inner: unknown = value[at];
+      // Most lists grow or shrink at one of their ends: an element is where it was, or one place on.
+      const same = inner === before[at + 1] || inner === before[at - 1] ? inner : before[at];
+      bytes += walk(inner, same, path === undefined ? undefined : `${path}[${at}]`, depth + 1);
     }
   } else if (value instanceof Uint8Array) {
     // Bytes cannot be frozen. Records are encoded within the turn, so the journal holds what the turn saw.
@@ -106,18 +111,25 @@ function walkObject(value: object, path: Path, depth: number): number {
         `is an instance of ${nameOf(value)}. Keep plain objects, arrays and Dates.`,
       );
     }
-    if (trust && Object.isFrozen(value)) return 16;
+    const before = propertiesOf(known);
     for (const name in value) {
       if (name === "__proto__") throw new ValueFault(path ?? "", "has a property named __proto__.");
       if (!isWellFormed(name))
         throw new ValueFault(path ?? "", `has a property whose name ${HALF_SURROGATE}`);
       count(1, path);
       const inner = (value as Record<string, unknown>)[name];
-      bytes += name.length + 2 + walk(inner, path === undefined ? undefined : `${path}.${name}`, depth + 1);
+      bytes += name.length + 2;
+      bytes += walk(inner, before[name], path === undefined ? undefined : `${path}.${name}`, depth + 1);
     }
   }
   Object.freeze(value);
   return bytes;
+}
+
+const nothing: Readonly<Record<string, unknown>> = Object.freeze(Object.create(null));
+
+function propertiesOf(known: unknown): Readonly<Record<string, unknown>> {
+  return typeof known === "object" && known !== null ? (known as Record<string, unknown>) : nothing;
 }
 
 function count(more: number, path: Path): void {
