@@ -22,6 +22,8 @@ export class Nemesis {
   readonly #random: Prng;
   readonly #owner: Owner;
   #over = false;
+  /** Counts partitions, so that the end of one does not heal the next. */
+  #partitions = 0;
 
   constructor(
     scenario: Scenario,
@@ -101,8 +103,8 @@ export class Nemesis {
         if (cluster.sites.length < NODES_MAX) cluster.add();
         return;
       case "partition":
-        if (this.#random.chance(0.4)) this.#cutFromStore(site);
-        else this.#partition(lasts);
+        if (this.#random.chance(0.3)) this.#cutFromStore(site);
+        else this.#partition(this.#random.chance(0.5) ? lasts : this.#longerThanLease());
         return;
       case "jump":
         if (site.host !== undefined) site.host.skew_ms += Math.round(this.#random.between(-HOUR_MS, HOUR_MS));
@@ -120,13 +122,24 @@ export class Nemesis {
 
   /** One node cannot reach the store; everybody else can, and clients still reach the node. */
   #cutFromStore(site: Site): void {
-    // Shorter than a lease it would only be a slow store.
-    const lasts = this.#random.between(1, 4) * (this.#scenario.settings.lease_ms as number);
+    const lasts = this.#longerThanLease();
     const oneWay = this.#random.chance(0.3);
     this.#faults.cut(
       (from, to) => (from === site.name && to === STORE) || (!oneWay && from === STORE && to === site.name),
     );
-    this.#later(lasts, () => this.#faults.cut(undefined));
+    this.#healAfter(lasts);
+  }
+
+  #healAfter(lasts: number): void {
+    const partition = ++this.#partitions;
+    this.#later(lasts, () => {
+      if (partition === this.#partitions) this.#faults.cut(undefined);
+    });
+  }
+
+  /** Long enough for shards to be taken over; anything shorter is only a slow network. */
+  #longerThanLease(): number {
+    return this.#random.between(1, 4) * (this.#scenario.settings.lease_ms as number);
   }
 
   /** Splits hosts and store into two groups; one way or both ways. */
@@ -144,6 +157,6 @@ export class Nemesis {
       if (sparesStore && (from === STORE || to === STORE)) return false;
       return oneWay ? isFar(from) && !isFar(to) : isFar(from) !== isFar(to);
     });
-    this.#later(lasts, () => this.#faults.cut(undefined));
+    this.#healAfter(lasts);
   }
 }

@@ -53,6 +53,9 @@ export const registerWorkload: Workload = {
     const history = new HistoryRecorder<RegisterInput, RegisterOutput>();
     /** Values above those of compare-and-set are written once, so that a stale read shows. */
     let values = 4;
+    /** The latest turn that anybody was shown: whoever asks later must not see an older one. */
+    const turns = new Map<string, number>();
+    const stale: string[] = [];
     const process = (client: number) => async (): Promise<void> => {
       const refs = keys.map((key) => refOf(context.clients[client % context.clients.length]!, key));
       for (let made = 0; made < context.requests && !context.ending; made++) {
@@ -70,19 +73,48 @@ export const registerWorkload: Workload = {
         if (random.chance(0.3)) await context.sleep(random.logarithmic(0.1, 300));
       }
     };
-    const operate = async (client: number, ref: Ref, input: RegisterInput): Promise<boolean> => {
-      const options = { timeout_ms: context.timeout_ms() };
+    /** Never hangs for long, so it goes on on the wrong side of a partition. */
+    const restless = (client: number, writes: boolean) => async (): Promise<void> => {
+      const own = context.clients[client % context.clients.length]!;
+      for (let made = 0; made < context.requests * 4 && !context.ending; made++) {
+        const ref = refOf(own, random.pick(keys));
+        const input: RegisterInput = writes ? { type: "write", value: ++values } : { type: "read" };
+        await operate(client, ref, input, random.logarithmic(10, 100));
+        await context.sleep(random.logarithmic(5, 200));
+      }
+    };
+    const operate = async (
+      client: number,
+      ref: Ref,
+      input: RegisterInput,
+      timeout_ms = context.timeout_ms(),
+    ): Promise<boolean> => {
+      const options = { timeout_ms };
       const handle = history.begin(`p${client}`, ref.key, input, context.now());
       const call = async (): Promise<RegisterOutput> => {
-        if (input.type === "read")
-          return random.chance(0.5)
-            ? (await ref.get(options)).context.value
-            : ref.ask({ type: "read" }, options);
+        if (input.type === "read" && random.chance(0.3)) return ref.ask({ type: "read" }, options);
+        if (input.type === "read") {
+          const state = await ref.get(options);
+          saw(state);
+          return state.context.value;
+        }
         const value = input.value as number;
         if (input.type === "compareAndSet")
           return ref.ask({ type: "swap", expected: input.expected as number, value }, options);
-        await ref.send({ type: "write", value }, options);
+        if (random.chance(0.3)) {
+          await ref.send({ type: "write", value }, options);
+          return null;
+        }
+        saw(await ref.ask({ type: "write", value }, options));
         return null;
+      };
+      const known = turns.get(ref.key) ?? 0;
+      const saw = ({ turn }: { turn: number }): void => {
+        if (turn < known)
+          stale.push(
+            `register ${ref.key}: turn ${turn} was shown to somebody who asked after turn ${known} was`,
+          );
+        turns.set(ref.key, Math.max(turn, turns.get(ref.key) ?? 0));
       };
       const result = await resultOf(call());
       if (result.outcome === "ok") history.ok(handle, result.value, context.now());
@@ -90,10 +122,14 @@ export const registerWorkload: Workload = {
       return result.outcome === "ok";
     };
     return {
-      processes: Array.from({ length: random.whole(2, 5) }, (_, at) => process(at)),
+      processes: [
+        ...Array.from({ length: random.whole(2, 5) }, (_, at) => process(at)),
+        restless(0, true),
+        ...Array.from({ length: random.whole(1, 3) }, (_, at) => restless(at + 1, false)),
+      ],
       check() {
         const linear = checkLinearizability(history.operations(), registerModel(0), { stepsMax: 60_000 });
-        return linear.ok === false ? [linear.message] : [];
+        return linear.ok === false ? [...stale, linear.message] : stale;
       },
     };
   },
