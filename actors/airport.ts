@@ -13,6 +13,7 @@
  */
 import { defineActor, reply } from "keyturn";
 import { and, assign, setup } from "xstate";
+import { checked } from "./checked.ts";
 
 /** Which message of the source this is, and which was the one before for this airport (-1 for the first). */
 interface Place {
@@ -131,6 +132,14 @@ export const airport = defineActor({
         after: { calm: { target: "busy", actions: "ease" } },
       },
     },
+  }),
+  events: checked((event: { type: string; position?: unknown; after?: unknown; delay?: unknown }) => {
+    for (const name of ["position", "after"] as const) {
+      if (!Number.isSafeInteger(event[name])) return [name, "is a whole number"];
+    }
+    return event.type !== "departed" || Number.isSafeInteger(event.delay)
+      ? undefined
+      : ["delay", "is a whole number of minutes"];
   }),
   types: {} as { replies: { departed: AirportReply; arrived: AirportReply } },
 });

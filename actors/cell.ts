@@ -13,6 +13,7 @@
  */
 import { defineActor, reply } from "keyturn";
 import { and, assign, setup } from "xstate";
+import { checked } from "./checked.ts";
 
 export type CellEvent =
   /** Puts a value in; with `ttl_ms`, in milliseconds, for so long only. Answers with the new reading. */
@@ -40,7 +41,7 @@ export interface CellReplies {
   read: Reading;
 }
 
-interface CellContext extends Reading {
+export interface CellContext extends Reading {
   /** 0 for a value that lasts. */
   readonly ttl_ms: number;
 }
@@ -104,9 +105,19 @@ export const cell = defineActor({
       expiring: { after: { ttl: { target: "empty", actions: "empty" } } },
     },
   }),
+  events: checked((event: { type: string; ttl_ms?: unknown; version?: unknown }) => {
+    if (event.ttl_ms !== undefined && !isCount(event.ttl_ms))
+      return ["ttl_ms", "is a whole number of milliseconds"];
+    if (event.type === "compareAndSet" && !isCount(event.version)) return ["version", "is a whole number"];
+    return undefined;
+  }),
   types: {} as { replies: CellReplies },
 });
 
 function readingOf({ found, value, version }: CellContext): Reading {
   return { found, value, version };
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -6,6 +6,7 @@
  */
 import { defineActor, reply } from "keyturn";
 import { assign, setup } from "xstate";
+import { checked } from "./checked.ts";
 
 export type CounterEvent =
   /** Adds `by` and answers with the new count. While the counter is off, nothing is added. */
@@ -16,7 +17,7 @@ export interface CounterReplies {
   add: number;
 }
 
-interface CounterContext {
+export interface CounterContext {
   readonly count: number;
 }
 
@@ -39,5 +40,8 @@ export const counter = defineActor({
       off: { on: { add: { actions: "answer" }, on: "on" } },
     },
   }),
+  events: checked((event: Partial<CounterEvent & { by: unknown }>) =>
+    event.type !== "add" || Number.isFinite(event.by) ? undefined : ["by", "is a finite number"],
+  ),
   types: {} as { replies: CounterReplies },
 });

@@ -3,28 +3,42 @@
  *
  * The public interface. Everything else is internal.
  */
-export {
+export type {
   ActorRef,
-  type CallOptions,
+  CallOptions,
   Client,
-  type GetOptions,
-  type HistoryOptions,
-  type WatchOptions,
+  GetOptions,
+  HistoryOptions,
+  RefFor,
+  WatchOptions,
 } from "./client/client.ts";
 export {
   type ActorDefinition,
   type ActorState,
+  type AnswerTo,
   type AnyActorDefinition,
   defineActor,
   type EventFor,
+  type EventSchema,
+  type NoReplies,
+  type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
-export { reply, tell } from "./engine/machine.ts";
+export {
+  type ContextOf,
+  type DurableAction,
+  type EventOf,
+  type Machine,
+  reply,
+  tell,
+  type ValueOf,
+} from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";
-export { KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
+export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
-export { memory } from "./stores/memory/index.ts";
+export { type MemoryOptions, type MemoryStore, memory } from "./stores/memory/index.ts";
 export { type Address, decodeKey, encodeKey, parseAddress, shardOf } from "./words/address.ts";
+export type { Frame } from "./words/frames.ts";
 export { type ErrorCode, isKeyturnError, KeyturnError, type Outcome } from "./words/errors.ts";
 export { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";

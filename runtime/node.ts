@@ -7,7 +7,7 @@ import { Client } from "./client/client.ts";
 import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { type Observer, silent } from "./engine/observer.ts";
-import type { Store, World } from "./ports/index.ts";
+import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
 import { realWorld } from "./world.ts";
@@ -44,11 +44,20 @@ export interface StopOptions {
  * @throws KeyturnError `invalid_options`, `app_mismatch`, and what the store throws
  */
 export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
+  if (typeof options !== "object" || options === null) {
+    throw new KeyturnError("invalid_options", "startNode takes { actors, store }.");
+  }
   const { actors, name, weight = 1, shards = DEFAULT_SHARDS, world = realWorld } = options;
   const settings = settingsOf(options.settings);
   checkOptions(options, weight, shards);
   const registry = registryOf(actors);
   const store = await options.store;
+  if (typeof store?.directory?.app !== "function") {
+    throw new KeyturnError(
+      "invalid_options",
+      'The store is none: give what embedded({ path: "./data" }) or memory() returns.',
+    );
+  }
   const app = await store.directory.app({ shards, format: FORMAT });
   if (app.format !== FORMAT || (options.shards !== undefined && app.shards !== shards)) {
     throw new KeyturnError(
@@ -109,6 +118,11 @@ export class KeyturnNode {
     return this.#life.join();
   }
 
+  /** Messages that were refused for good and had nobody waiting for the error, oldest first. */
+  deadLetters(limit = 100, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+    return this.store.deadLetters.list(limit, after);
+  }
+
   /** Writes snapshots of everything and cuts the tail, so that the next start has nothing to replay. */
   checkpoint(): Promise<void> {
     return this.#life.ownership.checkpoint();
@@ -148,11 +162,18 @@ export class KeyturnNode {
 }
 
 function settingsOf(given: Partial<NodeSettings> = {}): NodeSettings {
-  const settings = { ...nodeDefaults, ...given };
+  if (typeof given !== "object" || given === null)
+    throw new KeyturnError("invalid_options", "Settings are an object.");
+  const chosen = Object.entries(given).filter(([, value]) => value !== undefined);
+  const settings = { ...nodeDefaults, ...Object.fromEntries(chosen) };
   for (const [name, value] of Object.entries(settings)) {
-    if (!(name in nodeDefaults)) throw new KeyturnError("invalid_options", `There is no setting "${name}".`);
-    if (!(typeof value === "number" && value > 0)) {
-      throw new KeyturnError("invalid_options", `The setting ${name} is ${value}; it is a number above 0.`);
+    if (!Object.hasOwn(nodeDefaults, name))
+      throw new KeyturnError("invalid_options", `There is no setting "${name}".`);
+    if (!(typeof value === "number" && value > 0 && Number.isFinite(value))) {
+      throw new KeyturnError(
+        "invalid_options",
+        `The setting ${name} is ${value}; it is a finite number above 0.`,
+      );
     }
   }
   if (settings.heartbeat_ms * 3 > settings.lease_ms) {

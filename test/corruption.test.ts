@@ -237,7 +237,7 @@ describe("XState #3091: a machine that no longer has the stored state", () => {
     type: "door",
     machine: createMachine({
       initial: "open",
-      states: { open: { on: { shut: "shut", lock: "locked" } }, shut: {}, locked: {} },
+      states: { open: { on: { shut: "shut", lock: "locked", noop: {} } }, shut: {}, locked: {} },
     }),
   });
   const after = defineActor({

@@ -1,5 +1,6 @@
 /** What a client can ask of an actor, on one healthy node. */
 import { describe, expect, it } from "vitest";
+import { counter } from "../actors/counter.ts";
 import type { ActorState } from "../runtime/index.ts";
 import type { HistoryTurn } from "../runtime/engine/history.ts";
 import type { KeyturnNode } from "../runtime/node.ts";
@@ -38,10 +39,30 @@ describe("ask and send", () => {
   it("an event that no transition takes is a turn that changes nothing", async () => {
     const { node, probe, world } = await rig();
     const ref = node.client.actor("probe/a");
-    const state = (await world.run(ref.ask({ type: "unheard-of" }))) as ActorState;
+    const state = (await world.run(ref.ask({ type: "idle" }))) as ActorState;
     expect(state.turn).toBe(1);
     expect(state.context).toEqual({ count: 0, ticks: 0, seen: [], blob: "" });
     expect(await world.run(node.client.actor(probe, "a").ask({ type: "add", by: 1 }))).toBe(1);
+  });
+
+  it("an event that no state of the machine knows is rejected as invalid_event, and leaves no turn", async () => {
+    const { node, world } = await rig();
+    const ref = node.client.actor("probe/a");
+    const error = await world.run(failure(ref.ask({ type: "unheard-of" })));
+    expect(error).toMatchObject({ code: "invalid_event", outcome: "rejected" });
+    expect(error.message).toContain("add, ");
+    expect((await world.run(ref.get())).turn).toBe(0);
+  });
+
+  it("an event that does not fit the type's schema is rejected with the path of the fault; the state stays", async () => {
+    const { node, world } = await rig({ actors: [counter] });
+    const ref = node.client.actor("counter/a");
+    for (const event of [{ type: "add" }, { type: "add", by: "two" }, { type: "add", by: Number.NaN }]) {
+      const error = await world.run(failure(ref.ask(event)));
+      expect(error).toMatchObject({ code: "invalid_event", outcome: "rejected" });
+      expect(error.message).toContain("event.by");
+    }
+    expect((await world.run(ref.get())).turn).toBe(0);
   });
 
   it("send resolves with nothing, after the turn", async () => {

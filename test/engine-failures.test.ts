@@ -64,6 +64,7 @@ describe("poison", () => {
             if (input.key.startsWith("bad")) throw new Error("no such key");
             return { n: 1 };
           },
+          on: { x: {} },
         },
       ),
     });

@@ -122,6 +122,7 @@ describe("contract 11: what is over a limit is refused by name", () => {
         context: { blob: "" },
         on: {
           grow: { actions: assign({ blob: "x".repeat(500_000) }) },
+          idle: {},
           plan: {
             actions: raise({ type: "late", blob: "y".repeat(200_000) }, { delay: 60_000 }),
           },
@@ -267,6 +268,15 @@ describe("bad input", () => {
       { actors: [probe], store, settings: { activeActors: 0 } },
       { actors: [probe], store, settings: { activeActors: Number.NaN } },
       { actors: [probe], store, settings: { unheardOf: 1 } as never },
+      { actors: [probe], store, settings: { toString: 1 } as never },
+      { actors: [probe], store, settings: { activeActors: Number.POSITIVE_INFINITY } },
+      { actors: [probe], store, settings: null as never },
+      { actors: [probe.machine as never], store },
+      { actors: [undefined as never], store },
+      { actors: [probe], store: null as never },
+      { actors: [probe], store: "./data" as never },
+      { actors: [probe], store: memory as never },
+      undefined as never,
     ];
     for (const options of bad) expect((await failure(startNode(options))).code).toBe("invalid_options");
   });

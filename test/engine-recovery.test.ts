@@ -265,7 +265,7 @@ describe("a node that stops", () => {
     expect((await r.world.run(open)).outcome).toBe("unknown");
     r.store.appendGate.open();
     await r.world.settle();
-    expect((await failure(ref.send(add))).code).toBe("client_closed");
+    expect((await failure(ref.send(add))).code).toBe("client_ended");
     expect(r.node.incarnation.engine.actors.size).toBe(0);
   });
 });

@@ -7,11 +7,13 @@ const read = (path: string): string => readFileSync(new URL(path, root), "utf8")
 const readme = read("README.md");
 
 describe("the README", () => {
-  const rows = [...readme.matchAll(/^\| (\d+) \| `(test\/[^`]+)` \| (.+) \|$/gm)].map(([, promise, file, name]) => ({
-    promise: Number(promise),
-    file: file as string,
-    name: name as string,
-  }));
+  const rows = [...readme.matchAll(/^\| (\d+) \| `(test\/[^`]+)` \| (.+) \|$/gm)].map(
+    ([, promise, file, name]) => ({
+      promise: Number(promise),
+      file: file as string,
+      name: name as string,
+    }),
+  );
 
   it("names a test for each promise of the contract", () => {
     const promised = [...readme.matchAll(/^(\d+)\. \*\*/gm)].map(([, number]) => Number(number));

@@ -94,7 +94,13 @@ export class Client {
   ): ActorRef<M, R>;
   actor(address: string): ActorRef;
   actor(target: string | AnyActorDefinition, key?: string): ActorRef {
-    if (typeof target !== "string") return this.#ref(target.type, key as string);
+    if (typeof target === "object" && target !== null) return this.#ref(target.type, key as string);
+    if (typeof target !== "string" || key !== undefined) {
+      throw new KeyturnError(
+        "invalid_address",
+        'Name an actor by actor(definition, "key") or actor("type/key").',
+      );
+    }
     const address = parseAddress(target);
     return this.#ref(address.type, address.key);
   }
@@ -113,7 +119,7 @@ export class Client {
   request(ref: ActorRef, kind: RequestKind, event: unknown, options: CallOptions): Promise<unknown> {
     const { timeout_ms = DEFAULT_TIMEOUT_MS, requestId } = options;
     return new Promise((resolve, reject) => {
-      if (!(timeout_ms > 0 && timeout_ms <= limits.deadline_ms)) {
+      if (typeof timeout_ms !== "number" || !(timeout_ms >= 1 && timeout_ms <= limits.deadline_ms)) {
         throw new KeyturnError(
           "invalid_options",
           `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
@@ -297,6 +303,9 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   }
 }
 
+/** A reference to a definition's actors. */
+export type RefFor<D> = D extends ActorDefinition<string, infer M, infer R> ? ActorRef<M, R> : never;
+
 function checkOutgoing(event: unknown): void {
   checkEvent(event);
   let bytes: number;
@@ -312,7 +321,10 @@ function checkOutgoing(event: unknown): void {
 }
 
 function checkRequestId(requestId: string): void {
-  if (requestId.length === 0 || requestId.length > limits.requestIdBytes) {
-    throw new KeyturnError("invalid_options", `A request id has 1 to ${limits.requestIdBytes} characters.`);
+  if (typeof requestId !== "string" || requestId.length === 0 || requestId.length > limits.requestIdBytes) {
+    throw new KeyturnError(
+      "invalid_options",
+      `A request id is a text of 1 to ${limits.requestIdBytes} characters.`,
+    );
   }
 }

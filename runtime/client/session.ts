@@ -195,7 +195,8 @@ export class Requests {
   }
 
   #send(shard: number, call: Call): void {
-    if (this.#closed) throw closed();
+    if (this.#closed)
+      throw new KeyturnError("client_ended", "This client is closed; nothing was sent. Make a new one.");
     const channel = this.#channel(shard);
     if (channel.size >= limits.sessionInFlight) {
       throw new KeyturnError(

@@ -39,8 +39,8 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly turn: number;
   /** Milliseconds since the epoch. */
   readonly time: number;
-  /** What was sent; for a timer, its delayed event. */
-  readonly event: EventOf<M>;
+  /** What was sent; for an `after` of the machine, XState's own event. */
+  readonly event: EventOf<M> | { readonly type: `xstate.${string}` };
   /** The state after the turn. */
   readonly value: ValueOf<M>;
   readonly context: Readonly<ContextOf<M>>;

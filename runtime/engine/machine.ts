@@ -92,15 +92,7 @@ type Expression<C extends MachineContext, E extends EventObject, P, A extends Ev
 ) => R;
 
 /** A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments.) */
-type Plain =
-  | string
-  | number
-  | boolean
-  | bigint
-  | null
-  | undefined
-  | readonly unknown[]
-  | { readonly [name: string]: unknown };
+type Plain = string | number | boolean | bigint | null | undefined | (object & { readonly call?: never });
 
 /** An action in a machine, as XState types them. */
 export type DurableAction<
@@ -130,7 +122,7 @@ export function tell<
   A extends EventObject,
 >(
   to: string | Expression<C, E, P, A, string>,
-  event: EventObject | Expression<C, E, P, A, EventObject>,
+  event: (EventObject & { readonly [name: string]: unknown }) | Expression<C, E, P, A, EventObject>,
 ): DurableAction<C, E, P, A> {
   return mark({ kind: "tell", to, event }, "tell");
 }
@@ -164,6 +156,10 @@ export class MachineHost {
   readonly #self: unknown;
   readonly #type: string;
   readonly #effects = new Effects();
+  /** Event types that some transition names; undefined if a wildcard takes any. */
+  readonly #types: ReadonlySet<string> | undefined;
+  /** What comes before the `.*` of partial wildcards. */
+  readonly #families: readonly string[];
   #now = 0;
   #turn = 0;
   #unnamed = 0;
@@ -175,6 +171,10 @@ export class MachineHost {
     this.machine = machine.provide({});
     const options = this.machine.options as { maxIterations: number };
     options.maxIterations = Math.min(options.maxIterations, limits.microsteps);
+    // Not `machine.events`: that leaves out transitions which do nothing.
+    const names = [...walkNodes(this.machine.root)].flatMap((node) => [...node.transitions.keys()]);
+    this.#types = names.includes("*") ? undefined : new Set(names);
+    this.#families = names.filter((name) => name.endsWith(".*")).map((name) => name.slice(0, -2));
     const self = createActor(this.machine);
     this.#self = self;
     this.#scope = {
@@ -190,6 +190,17 @@ export class MachineHost {
     };
     if (typeof machine.config.context === "object")
       this.#sealed(machine.config.context, "context", undefined);
+  }
+
+  /** Throws `invalid_event` for an event type that no transition of the machine names, in whatever state. */
+  checkType(type: string): void {
+    if (this.#types === undefined || this.#types.has(type)) return;
+    for (const family of this.#families) if (type === family || type.startsWith(`${family}.`)) return;
+    const known = [...this.#types].filter((name) => !name.startsWith("xstate.")).join(", ");
+    throw new KeyturnError(
+      "invalid_event",
+      `"${this.#type}" has no transition for events of type "${type.slice(0, 80)}" in any of its states. It takes: ${known}.`,
+    );
   }
 
   /** The snapshot of an actor that no message has reached yet, with what its entry wants done. */

@@ -87,7 +87,8 @@ export class Saver {
    * a first write from bringing back an actor that its new owner has deleted meanwhile.
    */
   checkLease(): void {
-    if (!this.#engine.parts.lease.holds()) throw new Error("The lease has run out; no snapshots are written.");
+    if (!this.#engine.parts.lease.holds())
+      throw new Error("The lease has run out; no snapshots are written.");
   }
 
   /** A stored timer beyond the horizon is found in the store's index when its time comes. */

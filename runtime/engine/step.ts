@@ -22,6 +22,7 @@ import {
   type RequestPlace,
   Turn,
 } from "./activation.ts";
+import { checkFits } from "./definition.ts";
 import {
   type ActionEffect,
   type Effects,
@@ -99,8 +100,10 @@ export function checkEvent(event: unknown): asserts event is { type: string } {
 
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
-  checkEvent(job.message.event);
-  return transit(a, job, job.message.event, a.latest.timers, slot, now, shards, sourceOf(job));
+  const { event } = job.message;
+  checkEvent(event);
+  checkFits(a.hosted, event);
+  return transit(a, job, event, a.latest.timers, slot, now, shards, sourceOf(job));
 }
 
 /** One due timer through the machine. */
