@@ -76,6 +76,8 @@ export class Incarnation {
   /** Joins the others. Resolves when the first look at the shards is done and what was free is served. */
   async join(): Promise<void> {
     await this.membership.beat();
+    // Joining again after a first look had failed, it may have been fenced meanwhile: a dead one must not go on beating.
+    if (this.#phase !== "joining" && this.#phase !== "active") return;
     this.#phase = "active";
     this.#arrangeBeat();
     this.#arrangeLook();

@@ -51,4 +51,8 @@ export const regressions: readonly Regression[] = [
   },
   { seed: 759, found: "a deleted actor came back out of a snapshot whose write had not been answered" },
   { seed: 6212, found: "a resumed node's first snapshot of an actor that its new owner had deleted" },
+  {
+    seed: 100_821,
+    found: "an incarnation that was fenced while it joined again went on with its heartbeats",
+  },
 ];
