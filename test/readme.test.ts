@@ -34,6 +34,23 @@ describe("the README", () => {
     expect(shown.trim().split("\n").length).toBeLessThanOrEqual(26);
   });
 
+  it("has nothing left to fill in", () => {
+    expect(readme).not.toContain("@@");
+  });
+
+  it("what the package exports and ships is there", () => {
+    const { exports, files } = JSON.parse(read("package.json")) as {
+      exports: Record<string, string | Record<string, string>>;
+      files: string[];
+    };
+    for (const target of Object.values(exports)) {
+      const path = typeof target === "string" ? target : (target["keyturn-source"] as string);
+      expect(read(path), path).not.toBe("");
+    }
+    for (const path of files.filter((name) => !name.startsWith("dist/")))
+      expect(read(path), path).not.toBe("");
+  });
+
   it("links to files that exist", () => {
     for (const [, path] of readme.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
       expect(() => readFileSync(new URL(path as string, root)), path).not.toThrow(/ENOENT/);
