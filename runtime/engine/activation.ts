@@ -144,7 +144,7 @@ export class Activation {
   life = 0;
   /** Revision of the stored snapshot, 0 if there is none. */
   revision = 0;
-  /** A snapshot was given to the store in this activation; there may be one, whatever was answered. */
+  /** A snapshot may have been given to the store since this was loaded: there may be one, whatever `revision` says. */
   written = false;
   /** Set on every use, cleared by the passivation sweep. */
   used = true;

@@ -85,6 +85,8 @@ export class Loader {
       const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
       a.revision = entry?.revision ?? 0;
       if (data !== undefined) a.fill(data, entry?.value.length ?? 0);
+      // A checkpoint may be writing the patch at this moment, whatever the entry said.
+      a.written = patch !== undefined;
       // What came from the tail is not in the snapshot yet.
       a.saved = patch === undefined ? a.committed.turn : entry === undefined && data === undefined ? 0 : -1;
       a.shard.patches.delete(a.id);

@@ -55,4 +55,8 @@ export const regressions: readonly Regression[] = [
     seed: 100_821,
     found: "an incarnation that was fenced while it joined again went on with its heartbeats",
   },
+  {
+    seed: 208_723,
+    found: "an actor was deleted while a checkpoint wrote what recovery had found of it, and came back",
+  },
 ];
