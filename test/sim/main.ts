@@ -36,6 +36,11 @@ const from = Number(values.from);
 const seeds = Number(values.seeds);
 const jobs = Number(values.jobs);
 const TAIL_LINES = 60;
+for (const [name, value] of Object.entries({ from, seeds, jobs })) {
+  if (Number.isSafeInteger(value) && value >= 1) continue;
+  console.error(`--${name} is a whole number from 1, not ${values[name as "from" | "seeds" | "jobs"]}.`);
+  process.exit(2);
+}
 
 /** What a worker tells after every seed. */
 interface Report {
@@ -103,6 +108,8 @@ async function many(): Promise<void> {
     for (let seed = from; seed < from + seeds && !enough(); seed++) totals.add(await run(seed, options));
   } else await Promise.all(Array.from({ length: jobs }, (_, job) => worker(job, totals, enough)));
   clearInterval(progress);
+  if (totals.seeds < seeds && !enough())
+    throw new Error(`Only ${totals.seeds} of ${seeds} seeds were played.`);
   const seconds = (performance.now() - begun) / 1_000;
   console.log(
     `${totals.seeds} seeds in ${seconds.toFixed(1)} s (${(totals.seeds / seconds).toFixed(1)}/s): ${totals.records} records, ` +
@@ -127,8 +134,9 @@ function worker(job: number, totals: Totals, enough: () => boolean): Promise<voi
     });
     child.on("error", reject);
     child.on("exit", (code) => {
-      if (code === null || code === 0) resolve();
-      else reject(new Error(`A worker ended with ${code}.`));
+      // Ended by us, once there is enough; by anybody else it has not played its seeds.
+      if (code === 0 || (code === null && enough())) resolve();
+      else reject(new Error(`A worker ended with ${code ?? "a signal"}.`));
     });
   });
 }
