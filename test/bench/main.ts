@@ -6,19 +6,6 @@ import { parseArgs } from "node:util";
 import type { BenchOptions, Row } from "./harness.ts";
 import { scenarios } from "./scenarios.ts";
 
-const COLUMNS = [
-  "name",
-  "store",
-  "durability",
-  "in_flight",
-  "keys",
-  "per_s",
-  "p50_ms",
-  "p99_ms",
-  "ratio",
-  "ratio_to",
-];
-
 function parse(): { names: string[]; options: BenchOptions } {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -57,17 +44,25 @@ function parse(): { names: string[]; options: BenchOptions } {
   return { names: positionals.length > 0 ? positionals : Object.keys(scenarios), options };
 }
 
+let header = "";
+
+/** One line as it comes, under a header whenever the columns change. */
 function print(row: Row, json: boolean): void {
   if (json) {
     process.stdout.write(`${JSON.stringify(row)}\n`);
     return;
   }
-  const others = Object.entries(row).filter(([name]) => !COLUMNS.includes(name));
-  const known = COLUMNS.slice(1).filter((name) => row[name] !== undefined);
-  const cells = [...known.map((name) => [name, row[name]]), ...others].map(
-    ([name, value]) => `${name} ${value}`,
-  );
-  process.stdout.write(`${row.name.padEnd(9)} ${cells.join("  ")}\n`);
+  const cells = Object.entries(row).map(([name, value]) => [name, String(value)] as const);
+  const widthOf = (name: string): number =>
+    Math.max(name.length, name === "store" || name === "durability" ? 10 : 9);
+  const line = (texts: readonly string[]): string =>
+    texts
+      .map((text, column) => text.padStart(widthOf((cells[column] as readonly [string, string])[0])))
+      .join("  ");
+  const names = line(cells.map(([name]) => name));
+  if (names !== header) process.stdout.write(`${header === "" ? "" : "\n"}${names}\n`);
+  header = names;
+  process.stdout.write(`${line(cells.map(([, value]) => value))}\n`);
 }
 
 try {
