@@ -44,8 +44,11 @@ import { Watches } from "./watches.ts";
 /** A job that only says: something of this actor is due. */
 export const TimerJob = 100;
 
-/** Messages stepped before other work gets its chance. */
-const PUMP_MESSAGES = 4_096;
+/**
+ * Messages stepped before other work gets its chance. Few enough that the first of a burst are on their way to disk
+ * while the others are stepped, and that a finished append opens its gate soon; more only makes batches uneven.
+ */
+const PUMP_MESSAGES = 256;
 /** After the store had no room: how long new messages are refused before it is tried again. */
 const FULL_PAUSE_MS = 1_000;
 /** Between looks at who owns a shard, when the shard table cannot be read. */
