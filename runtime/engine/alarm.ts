@@ -12,7 +12,7 @@ const LOOK_MS = 60_000;
 export class Alarm {
   readonly #clock: Clock;
   readonly #shards: ReadonlyMap<number, ShardState>;
-  /** Takes an actor with something due. False if there is no room for it now. */
+  /** Takes an actor with something due; called only while there is room. */
   readonly #fire: (shard: ShardState, id: string) => void;
   readonly #hasRoom: () => boolean;
   #cancel: (() => void) | undefined;
