@@ -94,17 +94,17 @@ describe("membership", () => {
     const world = new VirtualWorld();
     const { directory } = memory();
     const membership = new Membership(directory, world, 5_000, self);
-    await directory.beat(other(1));
+    await directory.join(other(1));
     await membership.look();
     await world.advance(4_000);
-    await directory.beat(other(2));
+    await directory.beat("b1", 2);
     await membership.look();
     await world.advance(4_999);
     expect(membership.alive("b1")).toBe(true);
     await membership.look();
     await world.advance(1);
     expect(membership.alive("b1")).toBe(false);
-    await directory.beat(other(3));
+    await directory.beat("b1", 3);
     await membership.look();
     expect(membership.alive("b1")).toBe(true);
     await directory.leave("b1");
@@ -116,10 +116,10 @@ describe("membership", () => {
     const world = new VirtualWorld();
     const { directory } = memory();
     const membership = new Membership(directory, world, 5_000, self);
-    const { beat } = directory;
-    directory.beat = async (member) => {
+    const { join } = directory;
+    directory.join = async (member) => {
       await new Promise<void>((resolve) => world.after(2_000, resolve));
-      return beat.call(directory, member);
+      return join.call(directory, member);
     };
     expect(membership.holds()).toBe(false);
     await world.run(membership.beat());
@@ -133,7 +133,7 @@ describe("membership", () => {
     const world = new VirtualWorld();
     const { directory } = memory();
     const membership = new Membership(directory, world, 5_000, self);
-    await directory.beat({ ...other(1), leaving: true });
+    await directory.join({ ...other(1), leaving: true });
     await membership.look();
     expect(membership.candidates().map((m) => m.node)).toEqual(["a"]);
     membership.leave();

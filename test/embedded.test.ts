@@ -230,7 +230,7 @@ describe("reading and closing", () => {
     await refused("store_failed", store.snapshots.read(["t.a"]));
     await refused("store_failed", store.snapshots.write([snapshot("t.a", "x", 0)]));
     await refused("store_failed", store.snapshots.due(1, 1, 1));
-    await refused("store_failed", store.directory.readShards());
+    await refused("store_failed", store.directory.readShards([1]));
     await refused("store_failed", store.directory.app({ shards: 1, format: 1 }));
     await refused("store_failed", store.deadLetters.list(1));
   });
@@ -238,7 +238,7 @@ describe("reading and closing", () => {
   it("members do not outlive the store", async () => {
     const store = await home.open();
     const types: string[] = [];
-    await store.directory.beat({ node: "n", incarnation: "life", weight: 1, beat: 1, leaving: false, types });
+    await store.directory.join({ node: "n", incarnation: "life", weight: 1, beat: 1, leaving: false, types });
     await store.close();
     expect(await (await home.open()).directory.members()).toEqual([]);
   });

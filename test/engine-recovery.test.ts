@@ -105,7 +105,7 @@ describe("restart", () => {
     for (let n = 0; n < 20; n++) await r.world.run(r.node.client.actor(r.probe, "a").send(add));
     await r.world.run(r.node.checkpoint());
     for (let n = 0; n < 3; n++) await r.world.run(r.node.client.actor(r.probe, "a").send(add));
-    for (const [, { entry }] of await r.store.directory.readShards()) {
+    for (const [, { entry }] of await r.store.directory.readShards([0, 1, 2, 3])) {
       expect(entry.segments).toEqual([
         { journal: 0, lane: r.node.incarnation.name, from: 21, to: undefined },
       ]);
@@ -226,7 +226,7 @@ describe("automatic checkpoints", () => {
     const r = await rig({ settings: { checkpointRecords: 10, checkpoint_ms: 20_000 } });
     const cut = async (): Promise<number> =>
       Math.min(
-        ...[...(await r.store.directory.readShards()).values()].map(
+        ...[...(await r.store.directory.readShards([0, 1, 2, 3])).values()].map(
           ({ entry }) => entry.segments[0]?.from ?? 0,
         ),
       );

@@ -94,7 +94,7 @@ export class Incarnation {
       await this.#quietly("release shards", () => this.ownership.reconcile());
     }
     this.#end();
-    await this.#quietly("leave", () => this.#parts.store.directory.leave(this.name));
+    await this.#quietly("leave", () => this.#unlist());
   }
 
   /** Ends at once, as a killed process does: nothing is flushed or released. */
@@ -107,8 +107,12 @@ export class Incarnation {
     const leaving = this.#phase === "leaving";
     this.#end();
     // Its shards may be taken at once: this life is certainly over.
-    void this.#quietly("leave", () => this.#parts.store.directory.leave(this.name));
+    void this.#quietly("leave", () => this.#unlist());
     if (!leaving) this.#onOver();
+  }
+
+  async #unlist(): Promise<void> {
+    await this.#parts.store.directory.leave(this.name);
   }
 
   #end(): void {

@@ -24,6 +24,8 @@ export class Membership {
   readonly #lease_ms: number;
   readonly #seen = new Map<string, { beat: number; at_ms: number }>();
   #self: Member;
+  /** The list of members has this node as it describes itself now. */
+  #listed = false;
   #until_ms = Number.NEGATIVE_INFINITY;
   #members: readonly Member[] = [];
   /** How often the lease has run out, and up to which time it was proven that no shard was lost by that. */
@@ -65,7 +67,12 @@ export class Membership {
   async beat(): Promise<void> {
     const sent_ms = this.#clock.monotonic();
     this.#self = { ...this.#self, beat: this.#self.beat + 1 };
-    await this.#directory.beat(this.#self);
+    const { incarnation, beat } = this.#self;
+    const listed = this.#listed
+      ? await this.#directory.beat(incarnation, beat)
+      : await this.#directory.join(this.#self);
+    if (!listed) throw new Error(`${incarnation} was taken off the list of members.`);
+    this.#listed = true;
     if (this.#until_ms > Number.NEGATIVE_INFINITY && this.#clock.monotonic() >= this.#until_ms)
       this.#lapses++;
     this.#until_ms = Math.max(this.#until_ms, sent_ms + this.#lease_ms * (1 - MARGIN));
@@ -74,6 +81,7 @@ export class Membership {
   /** From now on this node asks for no shards; its next beat says so. */
   leave(): void {
     this.#self = { ...this.#self, leaving: true };
+    this.#listed = false;
   }
 
   /** This incarnation is over: it must not answer anything from memory. */
@@ -84,15 +92,21 @@ export class Membership {
   /** Looks who is there. */
   async look(): Promise<void> {
     const members = await this.#directory.members();
+    const beats = await this.#directory.beats(
+      members.map(({ incarnation }) => incarnation),
+      true,
+    );
     const now = this.#clock.monotonic();
     const listed = new Set<string>();
-    for (const { incarnation, beat } of members) {
+    for (const [index, { incarnation }] of members.entries()) {
+      const beat = beats[index];
+      if (beat === undefined) continue;
       listed.add(incarnation);
       const seen = this.#seen.get(incarnation);
       if (seen === undefined || seen.beat !== beat) this.#seen.set(incarnation, { beat, at_ms: now });
     }
     for (const incarnation of this.#seen.keys()) if (!listed.has(incarnation)) this.#seen.delete(incarnation);
-    this.#members = members;
+    this.#members = members.filter((_, index) => beats[index] !== undefined);
   }
 
   /** Whether another incarnation may still be serving. */

@@ -119,7 +119,9 @@ export class Ownership {
   async #reconcile(): Promise<void> {
     await this.#membership.look();
     if (this.#membership.lapsed) await this.#prove();
-    const table = await this.#store.directory.readShards();
+    const table = await this.#store.directory.readShards(
+      Array.from({ length: this.#engine.parts.shards }, (_, shard) => shard),
+    );
     if (await this.#hasLost(table)) return;
     const candidates = this.#membership.candidates();
     const self = this.#membership.self;

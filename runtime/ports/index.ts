@@ -114,7 +114,7 @@ export interface StoredShard {
   readonly revision: number;
 }
 
-/** A node's heartbeat. */
+/** A node in one life, as the list of members has it. */
 export interface Member {
   /** Name of the node, which it keeps over restarts. */
   readonly node: string;
@@ -134,24 +134,57 @@ export interface AppSettings {
 }
 
 /**
- * The shard table and the members.
+ * The shard table, the list of members and their heartbeats.
  *
  * 1. `writeShard` is a compare-and-set on the revision (0 for an entry that does not exist).
  * 2. `readShard` is never stale with respect to a write that was answered.
- * 3. Watchers are told of every change sooner or later; only `readShard` may be relied on.
+ * 3. Watchers are told of most changes soon; nothing may rest on it.
+ * 4. An incarnation is listed once. Taken off the list it stays off, whatever `join` or `beat` of it was under way or
+ *    is repeated (a store may forget this after an hour).
+ * 5. `beat` and a conditional `leave` are decided one after the other: either the beat comes first, and a `leave` that
+ *    names an older one changes nothing; or the `leave`, and the beat answers false.
+ * 6. `readShards`, `members` and `beats` without `fresh` may be behind, also behind what they answered before, but
+ *    not for ever. What they cost must not grow with the number of shards or, but for `members`, of nodes.
  */
 export interface Directory {
   /** Creates the app, or returns what it was created with. */
   app(wanted: AppSettings): Promise<AppSettings>;
   readShard(shard: number): Promise<StoredShard | undefined>;
-  readShards(): Promise<ReadonlyMap<number, StoredShard>>;
+  /** The entries of some shards; those that do not exist are left out. May be behind. */
+  readShards(shards: readonly number[]): Promise<ReadonlyMap<number, StoredShard>>;
   /** The new revision, or undefined if the entry is not at `expected`. */
   writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined>;
-  beat(member: Member): Promise<void>;
-  leave(incarnation: string): Promise<void>;
+  /**
+   * Lists a member with its first beat, or changes what a listed one says of itself; that is a heartbeat too. One whose
+   * beat is below the newest changes nothing. False if this incarnation was taken off the list before: it is over.
+   */
+  join(member: Member): Promise<boolean>;
+  /**
+   * A heartbeat; one that is not above the newest changes nothing. False if the member is not listed (any more): that
+   * incarnation is over.
+   */
+  beat(incarnation: string, beat: number): Promise<boolean>;
+  /**
+   * Takes a member off the list: itself when it leaves, or another one that was found dead. With `beat` only if that is
+   * its newest beat. True if the member is not listed now, false if its newest beat is another.
+   */
+  leave(incarnation: string, beat?: number): Promise<boolean>;
+  /**
+   * The list. May be behind; `beat` of an entry may be as old as its joining. It is asked for with every heartbeat, so
+   * a store at the other end of a network answers from a copy that it keeps up to date.
+   */
   members(): Promise<readonly Member[]>;
-  /** Calls back after any change of members or shards. Returns the way to stop it. */
-  watch(changed: () => void): () => void;
+  /**
+   * Newest beats of some members, in order; undefined for one that is not listed. With `fresh` never stale with respect
+   * to a `join`, `beat` or `leave` that was answered; else it may be behind.
+   */
+  beats(incarnations: readonly string[], fresh: boolean): Promise<readonly (number | undefined)[]>;
+  /**
+   * Calls back after a shard was given up (its owner was set to undefined), with its number; and without one after the
+   * list of members changed, or if something may have been missed. Heartbeats are no change. A hint only. Returns the
+   * way to stop it.
+   */
+  watch(changed: (shard?: number) => void): () => void;
 }
 
 /** A message that was refused for good and had nobody waiting for the error. */

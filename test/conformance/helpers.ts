@@ -1,4 +1,5 @@
 /** What the clauses share: bytes from texts and back, whole lanes, and answers that have to be a certain kind. */
+import { isDeepStrictEqual } from "node:util";
 import { expect } from "vitest";
 import type { AppendResult, Journal, SnapshotWrite, Store } from "../../runtime/ports/index.ts";
 
@@ -80,6 +81,17 @@ export async function eventually(holds: () => boolean, wait_ms = 5_000): Promise
   const end = performance.now() + wait_ms;
   while (!holds()) {
     if (performance.now() > end) throw new Error(`It has not come about within ${wait_ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+/** Waits until something that may be behind is as it should be. */
+export async function become(read: () => Promise<unknown>, wanted: unknown, wait_ms = 5_000): Promise<void> {
+  const end = performance.now() + wait_ms;
+  while (true) {
+    const found = await read();
+    if (isDeepStrictEqual(found, wanted)) return;
+    if (performance.now() > end) expect(found).toEqual(wanted);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }

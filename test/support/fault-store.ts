@@ -86,11 +86,13 @@ export class FaultStore implements Store {
     this.directory = {
       app: (wanted) => looked(() => directory.app(wanted)),
       readShard: (shard) => looked(() => directory.readShard(shard)),
-      readShards: () => looked(() => directory.readShards()),
+      readShards: (shards) => looked(() => directory.readShards(shards)),
       writeShard: (shard, entry, expected) => looked(() => directory.writeShard(shard, entry, expected)),
-      beat: (member) => looked(() => directory.beat(member)),
-      leave: (incarnation) => looked(() => directory.leave(incarnation)),
+      join: (member) => looked(() => directory.join(member)),
+      beat: (incarnation, beat) => looked(() => directory.beat(incarnation, beat)),
+      leave: (incarnation, beat) => looked(() => directory.leave(incarnation, beat)),
       members: () => looked(() => directory.members()),
+      beats: (incarnations, fresh) => looked(() => directory.beats(incarnations, fresh)),
       watch: (changed) => directory.watch(changed),
     };
     const note = (): void => {

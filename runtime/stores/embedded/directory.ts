@@ -2,11 +2,13 @@
  * The shard table and the members.
  *
  * Owns the table `shards`, the app's settings in `meta`, and the members, which are in memory only: whoever holds the
- * folder's lock knows that no member of an earlier process lives. Talks to the Writer and the Environment.
+ * folder's lock knows that no member of an earlier process lives. Talks to the Writer, the Environment and, for the
+ * members, to the memory store's directory.
  *
  * Invariants: see Directory in the ports.
  */
 import type { AppSettings, Directory, Member, Segment, ShardEntry, StoredShard } from "../../ports/index.ts";
+import { MemoryDirectory } from "../memory/directory.ts";
 import type { Environment } from "./environment.ts";
 import { openRow, packRow } from "./rows.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -19,8 +21,9 @@ interface Staged {
 export class EmbeddedDirectory implements Directory {
   readonly #environment: Environment;
   readonly #writer: Writer;
-  readonly #members = new Map<string, Member>();
-  readonly #watchers = new Set<() => void>();
+  /** Members and heartbeats: a directory of its own, whose writes take effect at once. */
+  readonly #living = new MemoryDirectory(async (apply) => apply());
+  readonly #watchers = new Set<(shard?: number) => void>();
 
   constructor(environment: Environment, writer: Writer) {
     this.#environment = environment;
@@ -51,13 +54,14 @@ export class EmbeddedDirectory implements Directory {
     return this.#environment.read(() => this.#stored(shard));
   }
 
-  async readShards(): Promise<ReadonlyMap<number, StoredShard>> {
+  async readShards(shards: readonly number[]): Promise<ReadonlyMap<number, StoredShard>> {
     return this.#environment.read(() => {
-      const shards = new Map<number, StoredShard>();
-      for (const { key, value } of this.#environment.tables.shards.getRange()) {
-        shards.set(key, openShard(key, value));
+      const found = new Map<number, StoredShard>();
+      for (const shard of shards) {
+        const stored = this.#stored(shard);
+        if (stored !== undefined) found.set(shard, stored);
       }
-      return shards;
+      return found;
     });
   }
 
@@ -67,30 +71,38 @@ export class EmbeddedDirectory implements Directory {
       bytes: 0,
       decide: (group) => this.#decide(group, shard, entry, expected),
     });
-    if (revision !== undefined) this.#changed();
+    if (revision !== undefined && entry.owner === undefined)
+      for (const watcher of [...this.#watchers]) watcher(shard);
     return revision;
   }
 
-  async beat(member: Member): Promise<void> {
-    const before = this.#members.get(member.incarnation);
-    this.#members.set(member.incarnation, member);
-    if (before === undefined || !alike(before, member)) this.#changed();
+  join(member: Member): Promise<boolean> {
+    return this.#living.join(member);
   }
 
-  async leave(incarnation: string): Promise<void> {
-    if (this.#members.delete(incarnation)) this.#changed();
+  beat(incarnation: string, beat: number): Promise<boolean> {
+    return this.#living.beat(incarnation, beat);
   }
 
-  async members(): Promise<readonly Member[]> {
-    return [...this.#members.values()];
+  leave(incarnation: string, beat?: number): Promise<boolean> {
+    return this.#living.leave(incarnation, beat);
   }
 
-  watch(changed: () => void): () => void {
-    // A function of its own, so that the same callback may watch twice and stop once.
-    const watcher = (): void => changed();
+  members(): Promise<readonly Member[]> {
+    return this.#living.members();
+  }
+
+  beats(incarnations: readonly string[], fresh: boolean): Promise<readonly (number | undefined)[]> {
+    return this.#living.beats(incarnations, fresh);
+  }
+
+  watch(changed: (shard?: number) => void): () => void {
+    const watcher = (shard?: number): void => changed(shard);
     this.#watchers.add(watcher);
+    const stop = this.#living.watch(changed);
     return () => {
       this.#watchers.delete(watcher);
+      stop();
     };
   }
 
@@ -111,15 +123,6 @@ export class EmbeddedDirectory implements Directory {
     const bytes = this.#environment.tables.shards.get(shard);
     return bytes === undefined ? undefined : openShard(shard, bytes);
   }
-
-  #changed(): void {
-    for (const watcher of [...this.#watchers]) watcher();
-  }
-}
-
-/** Whether a heartbeat says nothing new but that the node lives, which nobody waits for. */
-function alike(before: Member, after: Member): boolean {
-  return JSON.stringify({ ...before, beat: 0 }) === JSON.stringify({ ...after, beat: 0 });
 }
 
 function packShard({ entry, revision }: StoredShard): Uint8Array {

@@ -11,7 +11,6 @@
  */
 import type {
   AppendResult,
-  AppSettings,
   DeadLetter,
   DeadLetters,
   Directory,
@@ -19,16 +18,14 @@ import type {
   Durability,
   Journal,
   JournalEntry,
-  Member,
-  ShardEntry,
   SnapshotEntry,
   Snapshots,
   SnapshotWrite,
   Store,
-  StoredShard,
   Transport,
 } from "../../ports/index.ts";
 import { LocalTransport } from "../local-transport.ts";
+import { MemoryDirectory } from "./directory.ts";
 
 export interface MemoryOptions {
   /** Arranges a flush: calls back once, soon. By default when the running JavaScript is done. */
@@ -67,7 +64,7 @@ export class MemoryStore implements Store {
     this.transport = options.transport ?? new LocalTransport();
     this.journal = new MemoryJournal(this);
     this.snapshots = new MemorySnapshots(this);
-    this.directory = new MemoryDirectory(this);
+    this.directory = new MemoryDirectory((apply) => this.write(apply));
     this.deadLetters = new MemoryDeadLetters(this);
   }
 
@@ -207,68 +204,6 @@ class MemorySnapshots implements Snapshots {
 
 function compareDue(a: DueEntry, b: DueEntry): number {
   return a.due - b.due || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
-}
-
-class MemoryDirectory implements Directory {
-  readonly #store: MemoryStore;
-  #app: AppSettings | undefined;
-  readonly #shards = new Map<number, StoredShard>();
-  readonly #members = new Map<string, Member>();
-  readonly #watchers = new Set<() => void>();
-  #revision = 0;
-
-  constructor(store: MemoryStore) {
-    this.#store = store;
-  }
-
-  app(wanted: AppSettings): Promise<AppSettings> {
-    return this.#store.write(() => (this.#app ??= { ...wanted }));
-  }
-
-  async readShard(shard: number): Promise<StoredShard | undefined> {
-    return this.#shards.get(shard);
-  }
-
-  async readShards(): Promise<ReadonlyMap<number, StoredShard>> {
-    return new Map(this.#shards);
-  }
-
-  writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined> {
-    return this.#store.write(() => {
-      if ((this.#shards.get(shard)?.revision ?? 0) !== expected) return undefined;
-      const revision = ++this.#revision;
-      this.#shards.set(shard, { entry, revision });
-      this.#changed();
-      return revision;
-    });
-  }
-
-  beat(member: Member): Promise<void> {
-    return this.#store.write(() => {
-      const before = this.#members.get(member.incarnation);
-      this.#members.set(member.incarnation, member);
-      if (before === undefined || before.leaving !== member.leaving) this.#changed();
-    });
-  }
-
-  leave(incarnation: string): Promise<void> {
-    return this.#store.write(() => {
-      if (this.#members.delete(incarnation)) this.#changed();
-    });
-  }
-
-  async members(): Promise<readonly Member[]> {
-    return [...this.#members.values()];
-  }
-
-  watch(changed: () => void): () => void {
-    this.#watchers.add(changed);
-    return () => this.#watchers.delete(changed);
-  }
-
-  #changed(): void {
-    for (const changed of this.#watchers) changed();
-  }
 }
 
 class MemoryDeadLetters implements DeadLetters {

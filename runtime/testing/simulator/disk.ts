@@ -157,13 +157,15 @@ class View implements Store {
     this.directory = {
       app: (wanted) => this.#call("app", true, () => directory.app(wanted)),
       readShard: (shard) => this.#call("readShard", false, () => directory.readShard(shard)),
-      readShards: () => this.#call("readShards", false, () => directory.readShards()),
+      readShards: (shards) => this.#call("readShards", false, () => directory.readShards(shards)),
       writeShard: (shard, entry, expected) =>
         this.#call("writeShard", true, () => directory.writeShard(shard, entry, expected)),
-      beat: (member) => this.#call("beat", true, () => directory.beat(member)),
-      leave: (incarnation) => this.#call("leave", true, () => directory.leave(incarnation)),
+      join: (member) => this.#call("join", true, () => directory.join(member)),
+      beat: (incarnation, beat) => this.#call("beat", true, () => directory.beat(incarnation, beat)),
+      leave: (incarnation, beat) => this.#call("leave", true, () => directory.leave(incarnation, beat)),
       members: () => this.#call("members", false, () => directory.members()),
-      watch: (changed) => directory.watch(() => this.#tell(changed)),
+      beats: (incarnations, fresh) => this.#call("beats", false, () => directory.beats(incarnations, fresh)),
+      watch: (changed) => directory.watch((shard) => this.#tell(() => changed(shard))),
     };
     this.deadLetters = {
       put: (letters) =>
