@@ -137,7 +137,7 @@ describe("a damaged snapshot", () => {
   /** Changes the stored bytes of an entry in place. */
   async function damage(r: Rig, id: string, at: number): Promise<void> {
     const [entry] = await r.store.inner.snapshots.read([id]);
-    if (entry === undefined) throw new Error(`There is no ${id}.`);
+    if (entry?.value === undefined) throw new Error(`There is no ${id}.`);
     entry.value[at] = (entry.value[at] as number) ^ 0x04;
   }
 
@@ -215,7 +215,7 @@ describe("a damaged snapshot", () => {
     const dead = await killed(true);
     const [zero, one] = dead.keys as [string, string];
     const [entry] = await dead.store.inner.snapshots.read([`probe.${one}`]);
-    if (entry === undefined) throw new Error("It is not there.");
+    if (entry?.value === undefined) throw new Error("It is not there.");
     entry.value[1] = 2;
     const heir = await takenOver(dead);
     expect(await heir.world.run(failure(heir.node.client.actor(heir.probe, one).ask(add)))).toMatchObject({
@@ -226,7 +226,7 @@ describe("a damaged snapshot", () => {
     expect(await heir.world.run(heir.node.client.actor(heir.probe, same).ask(add))).toBe(1);
     expect(await heir.world.run(heir.node.client.actor(heir.probe, zero).ask(add))).toBe(4);
     await heir.world.run(heir.node.checkpoint());
-    expect((await dead.store.inner.snapshots.read([`probe.${one}`]))[0]?.value[1]).toBe(2);
+    expect((await dead.store.inner.snapshots.read([`probe.${one}`]))[0]?.value?.[1]).toBe(2);
     entry.value[1] = 1;
     await heir.world.run(heir.node.stop({ closeStore: false }));
     const next = await rig({ ...dead, name: "n3" });

@@ -137,7 +137,7 @@ describe("contract 11: what is over a limit is refused by name", () => {
     for (let n = 0; n < limits.keyframeTurns; n++) await r.world.run(ref.send({ type: "idle" }));
     await r.world.run(r.node.checkpoint());
     const [entry] = await r.store.inner.snapshots.read(["heavy.a"]);
-    expect(entry?.value.length).toBeLessThan(limits.stateBytes + 1_000);
+    expect(entry?.value?.length).toBeLessThan(limits.stateBytes + 1_000);
     await r.world.advance(60_000);
     expect((await r.world.run(ref.get())).turn).toBe(3 + limits.keyframeTurns);
   });

@@ -64,7 +64,7 @@ describe("passivation", () => {
     r.store.snapshotWriteGate.open();
     await r.world.run(checkpoint);
     await r.world.run(r.node.checkpoint());
-    expect(await r.store.inner.snapshots.read(["probe.a"])).toEqual([undefined]);
+    expect((await r.store.inner.snapshots.read(["probe.a"]))[0]?.value).toBeUndefined();
     r.node.kill();
     const second = await rig({ ...r, name: "n2" });
     expect((await second.world.run(second.node.client.actor(r.probe, "a").get())).turn).toBe(0);

@@ -137,7 +137,7 @@ export class Client {
   /** @internal */
   async stale(ref: ActorRef): Promise<ActorState | undefined> {
     const [entry] = await this.#store.snapshots.read([ref.id]);
-    if (entry === undefined) return undefined;
+    if (entry?.value === undefined) return undefined;
     const { machine, turn, last } = decodeSnapshot(ref.id, entry.value);
     const { value, context, status, output } = machine;
     return Object.freeze({ value, context, status, output, turn, position: last[0] }) as ActorState;

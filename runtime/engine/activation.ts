@@ -142,7 +142,7 @@ export class Activation {
   saved = 0;
   /** Counts deletions, so that a snapshot being written meanwhile is not taken for one of the new life. */
   life = 0;
-  /** Revision of the stored snapshot, 0 if there is none. */
+  /** Revision of the stored snapshot or of its marker, 0 if there is neither. */
   revision = 0;
   /** A snapshot may have been given to the store since this was loaded: there may be one, whatever `revision` says. */
   written = false;

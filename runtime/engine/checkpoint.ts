@@ -122,15 +122,10 @@ export class Checkpointer {
       // A former owner may have written once more after this node had read the entry. The shard table decides: if
       // this node is not the owner any more, the cut at the end is refused, and a newer entry is only older news.
       const [stored] = await snapshots.read([id]);
-      if (!(await this.#stillOwner(shard))) throw new Error(`Shard ${shard.shard} belongs to another node.`);
+      await this.#engine.saver.checkOwner(shard);
       shard.revision = stored?.revision ?? 0;
     }
     throw new Error(`The entry of shard ${shard.shard} keeps changing under this node.`);
-  }
-
-  async #stillOwner(shard: ShardState): Promise<boolean> {
-    const { store, incarnation } = this.#engine.parts;
-    return (await store.directory.readShard(shard.shard))?.entry.owner === incarnation;
   }
 
   /** What recovery found in the tail of actors that nobody has used since: into their snapshots, without a machine. */
@@ -140,9 +135,11 @@ export class Checkpointer {
     for (let conflicts = 0; shard.patches.size > 0; ) {
       const batch = [...shard.patches].slice(0, snapshotBatch);
       const stored = await snapshots.read(batch.map(([id]) => id));
+      // Only on top of what no later owner has written: its state would be overwritten, its deletion undone.
+      await this.#engine.saver.checkOwner(shard);
       const writes = batch.map(([id, patch], index) => {
         const entry = stored[index];
-        const base = entry === undefined ? undefined : decodeSnapshot(id, entry.value);
+        const base = entry?.value === undefined ? undefined : decodeSnapshot(id, entry.value);
         const data = patch.applyTo(id, base, limits.requestsPerActor);
         return {
           id,
@@ -152,11 +149,11 @@ export class Checkpointer {
           due: data === undefined ? undefined : earliestDue(data.timers),
         };
       });
-      const needed = writes.filter((write) => write.value !== undefined || write.expected > 0);
       this.#engine.saver.checkLease();
-      const revisions = needed.length === 0 ? [] : await snapshots.write(needed);
+      // Deletions too, also of what was never stored: the marker holds off a former owner's late first write.
+      const revisions = await snapshots.write(writes);
       const refused = new Set(
-        needed.filter((_write, index) => revisions[index] === undefined).map(({ id }) => id),
+        writes.filter((_write, index) => revisions[index] === undefined).map(({ id }) => id),
       );
       // Refused, because the actor was loaded and stored meanwhile with all of this in it: then its patch is gone. Or
       // because a former owner's last write came in late: then once more, on top of that.

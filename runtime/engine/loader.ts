@@ -81,14 +81,14 @@ export class Loader {
     const { patch } = a;
     a.patch = undefined;
     try {
-      const stored = entry === undefined ? undefined : decodeSnapshot(a.id, entry.value);
+      const stored = entry?.value === undefined ? undefined : decodeSnapshot(a.id, entry.value);
       const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
       a.revision = entry?.revision ?? 0;
-      if (data !== undefined) a.fill(data, entry?.value.length ?? 0);
+      if (data !== undefined) a.fill(data, entry?.value?.length ?? 0);
       // A checkpoint may be writing the patch at this moment, whatever the entry said.
       a.written = patch !== undefined;
-      // What came from the tail is not in the snapshot yet.
-      a.saved = patch === undefined ? a.committed.turn : entry === undefined && data === undefined ? 0 : -1;
+      // What came from the tail is not in the snapshot yet. A deletion neither: its marker holds off late writes.
+      a.saved = patch === undefined ? a.committed.turn : -1;
       a.shard.patches.delete(a.id);
       return undefined;
     } catch (cause) {

@@ -32,14 +32,13 @@ export async function recover(
   monotonic_ms: number,
 ): Promise<ShardState[]> {
   const shards = new Map<number, ShardState>();
+  await store.snapshots.sync();
   const entries = await store.snapshots.read(wanted.map(({ shard }) => shardEntryId(shard)));
   wanted.forEach(({ shard }, index) => {
     const state = new ShardState(shard);
     const entry = entries[index];
-    if (entry !== undefined) {
-      state.load(entry.value, monotonic_ms);
-      state.revision = entry.revision;
-    }
+    if (entry?.value !== undefined) state.load(entry.value, monotonic_ms);
+    state.revision = entry?.revision ?? 0;
     shards.set(shard, state);
   });
   const rounds = Math.max(0, ...wanted.map(({ segments }) => segments.length));

@@ -5,14 +5,16 @@
  *
  * Invariants:
  * 1. Only committed state is written.
- * 2. A write replaces the revision that this node knows. After a conflict it goes on only if what is stored is older
- *    than what it writes; otherwise another node owns the shard, and the next append will say so.
+ * 2. A write replaces the revision that this node knows, of an entry or of a deleted one's marker. After a conflict it
+ *    reads the revision anew and goes on only if, after that, the shard is still this node's: then whatever was stored
+ *    is a former owner's late write or an earlier one of its own. Otherwise the next append will say so.
  * 3. An actor leaves memory only when its snapshot is what is committed and nothing of it is in flight.
  */
 import type { SnapshotWrite } from "../ports/index.ts";
 import { type Activation, dataOf, type Turn } from "./activation.ts";
 import type { Engine } from "./engine.ts";
-import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
+import type { ShardState } from "./shard.ts";
+import { earliestDue, encodeSnapshot } from "./state.ts";
 
 /** How much of the actors in memory one sweep frees at least, so that sweeps are rare. */
 const SWEEP_SHARE = 0.02;
@@ -61,7 +63,7 @@ export class Saver {
         refused.push(a);
         return;
       }
-      a.revision = turn.snapshot === undefined ? 0 : revision;
+      a.revision = revision;
       // Deleted while it was being written: what is stored now is of the old life, whatever stood there before.
       a.saved = a.life === life ? turn.turn : -1;
       this.#forgetFarTimers(a, turn);
@@ -69,22 +71,31 @@ export class Saver {
     if (refused.length > 0) await this.#settleConflicts(refused);
   }
 
-  async #settleConflicts(actors: readonly Activation[]): Promise<void> {
+  async #settleConflicts(refused: readonly Activation[]): Promise<void> {
+    const actors = refused.filter((a) => a.shard.phase !== "gone");
+    if (actors.length === 0) return;
     const entries = await this.#engine.parts.store.snapshots.read(actors.map((a) => a.id));
+    for (const shard of new Set(actors.map((a) => a.shard))) await this.checkOwner(shard);
     actors.forEach((a, index) => {
-      const entry = entries[index];
-      const stored = entry === undefined ? undefined : decodeSnapshot(a.id, entry.value);
-      if (stored !== undefined && stored.last[0] > a.committed.batch.seq) {
-        throw new Error(`Another node has written a newer snapshot of ${a.id}.`);
-      }
-      a.revision = entry?.revision ?? 0;
+      a.revision = entries[index]?.revision ?? 0;
     });
     await this.#write(actors);
   }
 
   /**
-   * Throws while another node may own the shards. A revision keeps late writes from replacing newer ones; it cannot keep
-   * a first write from bringing back an actor that its new owner has deleted meanwhile.
+   * Throws if a shard is another node's now. What was read before this call was not written by a later owner, and a
+   * write that expects a revision which was read before cannot replace what a later owner writes.
+   */
+  async checkOwner(shard: ShardState): Promise<void> {
+    const { store, incarnation } = this.#engine.parts;
+    const stored = await store.directory.readShard(shard.shard);
+    if (stored?.entry.owner !== incarnation || shard.phase === "gone")
+      throw new Error(`Shard ${shard.shard} belongs to another node.`);
+  }
+
+  /**
+   * Throws while another node may own the shards. Revisions make late writes harmless; this saves most of them, and is
+   * what holds off the rest where a store has forgotten a marker or keeps none.
    */
   checkLease(): void {
     if (!this.#engine.parts.lease.holds())

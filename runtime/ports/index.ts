@@ -52,17 +52,18 @@ export interface Journal {
 }
 
 export interface SnapshotEntry {
-  readonly value: Uint8Array;
+  /** Undefined where an entry was deleted and the store still keeps a marker. */
+  readonly value: Uint8Array | undefined;
   readonly revision: number;
 }
 
 export interface SnapshotWrite {
-  /** `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry. */
+  /** `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry and `_shard.<n>.<m>.<k>` for a piece of it. */
   readonly id: string;
   readonly shard: number;
-  /** Undefined deletes the entry. */
+  /** Undefined deletes the entry and leaves a marker, also where there was no entry. */
   readonly value: Uint8Array | undefined;
-  /** Revision of the entry that this replaces, 0 if there is none. */
+  /** Revision of the entry or marker that this replaces, 0 if there is neither. */
   readonly expected: number;
   /** When the actor's earliest timer is due, milliseconds since the epoch; undefined without timers. */
   readonly due: number | undefined;
@@ -76,15 +77,22 @@ export interface DueEntry {
 /**
  * The latest written state of every actor, one entry each, and an index by due time.
  *
- * 1. `write` compares and sets each entry by itself; it answers with the new revision or `undefined` for a conflict,
- *    in the order of the writes. A resolved write is durable.
+ * 1. `write` compares and sets each entry by itself; it answers with the revision to expect next or `undefined` for a
+ *    conflict, in the order of the writes. A resolved write is durable.
  * 2. Revisions are positive and never repeat for one id, also across a deletion, so a delayed write of a dead node
  *    cannot bring an old entry back.
- * 3. The due index changes together with the entry. It never names an entry that is gone. Entries due at the same time
+ * 3. A deletion leaves a marker, which has a revision like an entry: `read` answers it without a value, and the next
+ *    write must expect it. So a delayed *first* write, which expects 0, cannot bring back what was deleted meanwhile.
+ *    A marker may be forgotten `limits.markerAge_ms` after the deletion; then `read` answers `undefined` and 0 is
+ *    expected. A store that lives in one process may keep none at all, and answers a deletion with 0, if a write that
+ *    was called before `sync` is done when `sync` is.
+ * 4. The due index changes together with the entry. It never names an entry that is gone. Entries due at the same time
  *    come in an order that does not change between two pages.
- * 4. A call of `write` is not atomic: some of its entries may be refused or, after a crash, missing.
+ * 5. A call of `write` is not atomic: some of its entries may be refused or, after a crash, missing.
+ * 6. After `sync`, `read` and `due` see every write that was answered to anybody before `sync` was called.
  */
 export interface Snapshots {
+  sync(): Promise<void>;
   read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]>;
   write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]>;
   /** Entries of a shard due before `before`, earliest first, at most `limit`, beginning after `after`. */

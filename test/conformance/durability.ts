@@ -73,7 +73,7 @@ function reopening(use: Suite["use"]): void {
       const c = await appendAll(store.journal, "life2", ["c"]);
       const kept = await writeSure(store, snapshot("t.kept", "one", 0, { due: 100 }));
       const gone = await writeSure(store, snapshot("t.gone", "two", 0, { due: 50 }));
-      await writeSure(store, snapshot("t.gone", undefined, gone));
+      const marker = await writeSure(store, snapshot("t.gone", undefined, gone));
       await store.directory.app({ shards: 64, format: 1 });
       const revision = await store.directory.writeShard(7, entry, 0);
       await store.deadLetters.put([letter]);
@@ -100,10 +100,11 @@ function reopening(use: Suite["use"]): void {
         c[0] as number,
       );
       expect(await writeOne(again, snapshot("t.gone", "zombie", gone))).toBeUndefined();
+      let expected = marker;
       for (let n = 0; n < 5; n++) {
-        const reborn = await writeSure(again, snapshot("t.gone", "new", 0));
+        const reborn = await writeSure(again, snapshot("t.gone", "new", expected));
         expect(reborn).not.toBe(gone);
-        await writeSure(again, snapshot("t.gone", undefined, reborn));
+        expected = await writeSure(again, snapshot("t.gone", undefined, reborn));
       }
       expect(await again.directory.writeShard(7, entry, (revision as number) + 1)).toBeUndefined();
     })();

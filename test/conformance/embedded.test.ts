@@ -8,30 +8,34 @@ import { start } from "../compiled.ts";
 import { type Crash, type KnownAppend, type KnownSnapshot, storeConformance } from "./suite.ts";
 
 for (const durability of ["fsync", "process"] as const) {
-  storeConformance(`embedded (${durability})`, async () => {
-    const path = await mkdtemp(join(tmpdir(), "keyturn-"));
-    const open = (): Promise<Store> => embedded({ path, durability });
-    let store = await open();
-    let life = 0;
-    return {
-      store,
-      async reopen() {
-        await store.close();
-        store = await open();
-        return store;
-      },
-      async crash() {
-        await store.close();
-        const known = await killWriter(path, durability, `life${life++}`);
-        store = await open();
-        return { ...known, store };
-      },
-      async dispose() {
-        await store.close();
-        await rm(path, { recursive: true, force: true });
-      },
-    };
-  });
+  storeConformance(
+    `embedded (${durability})`,
+    async () => {
+      const path = await mkdtemp(join(tmpdir(), "keyturn-"));
+      const open = (): Promise<Store> => embedded({ path, durability });
+      let store = await open();
+      let life = 0;
+      return {
+        store,
+        async reopen() {
+          await store.close();
+          store = await open();
+          return store;
+        },
+        async crash() {
+          await store.close();
+          const known = await killWriter(path, durability, `life${life++}`);
+          store = await open();
+          return { ...known, store };
+        },
+        async dispose() {
+          await store.close();
+          await rm(path, { recursive: true, force: true });
+        },
+      };
+    },
+    { markers: false },
+  );
 }
 
 async function killWriter(path: string, durability: Durability, life: string): Promise<Omit<Crash, "store">> {

@@ -73,7 +73,13 @@ export async function readOne(
   id: string,
 ): Promise<{ text: string; revision: number } | undefined> {
   const [entry] = await store.snapshots.read([id]);
-  return entry === undefined ? undefined : { text: textOf(entry.value) as string, revision: entry.revision };
+  if (entry?.value === undefined) return undefined;
+  return { text: textOf(entry.value) as string, revision: entry.revision };
+}
+
+/** What the next write of an entry has to expect. */
+export async function revisionOf(store: Store, id: string): Promise<number> {
+  return (await store.snapshots.read([id]))[0]?.revision ?? 0;
 }
 
 /** Waits for something that comes sooner or later. */

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { DueEntry, Store } from "../../runtime/ports/index.ts";
-import { readOne, snapshot } from "./helpers.ts";
+import { readOne, revisionOf, snapshot } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
 interface Write {
@@ -37,15 +37,15 @@ interface Known {
   readonly past: number[];
 }
 
-export function snapshotProperties({ use, runs }: Suite): void {
+export function snapshotProperties({ use, runs, markers }: Suite): void {
   describe("Snapshots, against a model", () => {
     it(
-      "1, 2, 3. one call after another",
+      "1 to 4. one call after another",
       use(async (store) => {
         let run = 0;
         await fc.assert(
           fc.asyncProperty(calls, async (list) => {
-            await compare(store, run++, list);
+            await compare(store, run++, list, markers);
           }),
           { numRuns: runs },
         );
@@ -54,7 +54,12 @@ export function snapshotProperties({ use, runs }: Suite): void {
   });
 }
 
-async function compare(store: Store, run: number, list: readonly (readonly Write[])[]): Promise<void> {
+async function compare(
+  store: Store,
+  run: number,
+  list: readonly (readonly Write[])[],
+  markers: boolean,
+): Promise<void> {
   const shard = run;
   const known = Array.from(
     { length: 5 },
@@ -66,8 +71,7 @@ async function compare(store: Store, run: number, list: readonly (readonly Write
       const entry = known[key] as Known;
       const expected =
         expectation === "right" ? entry.revision : expectation === "old" ? (entry.past[0] ?? 9) : 0;
-      // What deleting nothing means is nobody's business.
-      const text = deletes && entry.revision > 0 ? undefined : `${n}`;
+      const text = deletes ? undefined : `${n}`;
       return {
         entry,
         write: snapshot(idOf(key), text, expected, { shard, ...(due === undefined ? {} : { due }) }),
@@ -78,17 +82,22 @@ async function compare(store: Store, run: number, list: readonly (readonly Write
       const revision = answers[index];
       expect(revision !== undefined).toBe(asked.expected === entry.revision);
       if (revision === undefined) continue;
-      expect(entry.past).not.toContain(revision);
-      entry.past.push(revision);
       const gone = asked.value === undefined;
+      if (gone && !markers) expect(revision).toBe(0);
+      else {
+        expect(revision).toBeGreaterThan(0);
+        expect(entry.past).not.toContain(revision);
+        entry.past.push(revision);
+      }
       entry.text = gone ? undefined : `${n}`;
-      entry.revision = gone ? 0 : revision;
+      entry.revision = revision;
       entry.due = gone ? undefined : asked.due;
     }
     await compareIndex(store, shard, known, idOf);
   }
   for (const [key, { text, revision }] of known.entries()) {
     expect(await readOne(store, idOf(key))).toEqual(text === undefined ? undefined : { text, revision });
+    expect(await revisionOf(store, idOf(key))).toBe(revision);
   }
 }
 

@@ -1,7 +1,7 @@
 /** The clauses of Snapshots. */
 import { describe, expect, it } from "vitest";
 import type { DueEntry, Snapshots, Store } from "../../runtime/ports/index.ts";
-import { readOne, snapshot, writeOne, writeSure } from "./helpers.ts";
+import { readOne, revisionOf, snapshot, writeOne, writeSure } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
 const names = (entries: readonly DueEntry[]): string[] => entries.map(({ id }) => id);
@@ -21,7 +21,9 @@ export function snapshotClauses(suite: Suite): void {
   describe("Snapshots", () => {
     compareAndSetClauses(suite);
     revisionClauses(suite);
+    markerClauses(suite);
     dueClauses(suite);
+    syncClauses(suite);
   });
 }
 
@@ -172,15 +174,12 @@ function revisionClauses({ use }: Suite): void {
       let revision = 0;
       for (let n = 0; n < 30; n++) {
         const text = n % 3 === 2 ? undefined : `${n}`;
-        const answer = await writeSure(store, snapshot("counter.a", text, revision));
-        expect(answer).toBeGreaterThan(0);
-        if (text === undefined) {
-          expect(await readOne(store, "counter.a")).toBeUndefined();
-          revision = 0;
-        } else {
-          expect(seen.has(answer)).toBe(false);
-          seen.add(answer);
-          revision = answer;
+        revision = await writeSure(store, snapshot("counter.a", text, revision));
+        if (text === undefined) expect(await readOne(store, "counter.a")).toBeUndefined();
+        else {
+          expect(revision).toBeGreaterThan(0);
+          expect(seen.has(revision)).toBe(false);
+          seen.add(revision);
         }
       }
       expect(seen.size).toBe(20);
@@ -191,10 +190,10 @@ function revisionClauses({ use }: Suite): void {
     "2. the delayed write of a dead node cannot bring an old entry back",
     use(async (store) => {
       const known = await writeSure(store, snapshot("counter.a", "old", 0));
-      await writeSure(store, snapshot("counter.a", undefined, known));
+      const gone = await writeSure(store, snapshot("counter.a", undefined, known));
       expect(await writeOne(store, snapshot("counter.a", "zombie", known))).toBeUndefined();
       expect(await readOne(store, "counter.a")).toBeUndefined();
-      const revision = await writeSure(store, snapshot("counter.a", "new", 0));
+      const revision = await writeSure(store, snapshot("counter.a", "new", gone));
       expect(await writeOne(store, snapshot("counter.a", "zombie", known))).toBeUndefined();
       expect(await writeOne(store, snapshot("counter.a", undefined, known))).toBeUndefined();
       expect(await readOne(store, "counter.a")).toEqual({ text: "new", revision });
@@ -202,9 +201,111 @@ function revisionClauses({ use }: Suite): void {
   );
 }
 
+function markerClauses({ use, markers }: Suite): void {
+  it(
+    "3. what a deletion answers is what the next write has to expect",
+    use(async (store) => {
+      const first = await writeSure(store, snapshot("counter.a", "one", 0, { due: 5 }));
+      const gone = await writeSure(store, snapshot("counter.a", undefined, first));
+      expect(gone > 0).toBe(markers);
+      expect(await revisionOf(store, "counter.a")).toBe(gone);
+      const again = await writeSure(store, snapshot("counter.a", undefined, gone));
+      expect(await revisionOf(store, "counter.a")).toBe(again);
+      const second = await writeSure(store, snapshot("counter.a", "two", again));
+      expect(await readOne(store, "counter.a")).toEqual({ text: "two", revision: second });
+      // Nothing to delete is no conflict.
+      const never = await writeSure(store, snapshot("counter.never", undefined, 0));
+      expect(await revisionOf(store, "counter.never")).toBe(never);
+      expect(await readOne(store, "counter.never")).toBeUndefined();
+    }),
+  );
+
+  if (!markers) {
+    it(
+      "3. where no markers are kept, sync waits for the writes under way",
+      use(async (store) => {
+        const writes = Array.from({ length: 600 }, (_, n) => snapshot(`t.k${n}`, "x", 0));
+        let answered = 0;
+        const writing = store.snapshots.write(writes).then(() => answered++);
+        await store.snapshots.sync();
+        expect(answered).toBe(1);
+        await writing;
+      }),
+    );
+    return;
+  }
+
+  it(
+    "3. a delayed first write cannot bring back what was deleted meanwhile",
+    use(async (store) => {
+      const known = await writeSure(store, snapshot("counter.a", "one", 0));
+      const gone = await writeSure(store, snapshot("counter.a", undefined, known));
+      expect(await writeOne(store, snapshot("counter.a", "zombie", 0, { due: 5 }))).toBeUndefined();
+      expect(await readOne(store, "counter.a")).toBeUndefined();
+      expect(await store.snapshots.due(1, 1_000, 10)).toEqual([]);
+      // Also where it was deleted before anything of it was stored.
+      const [never] = await store.snapshots.write([snapshot("counter.b", undefined, 0)]);
+      expect(never).toBeGreaterThan(0);
+      expect(await writeOne(store, snapshot("counter.b", "zombie", 0))).toBeUndefined();
+      const [a, b] = await store.snapshots.read(["counter.a", "counter.b"]);
+      expect([a, b]).toEqual([
+        { value: undefined, revision: gone },
+        { value: undefined, revision: never },
+      ]);
+    }),
+  );
+
+  it(
+    "3. each deletion has a revision of its own",
+    use(async (store) => {
+      const seen = new Set<number>();
+      let revision = 0;
+      for (let n = 0; n < 6; n++) {
+        revision = await writeSure(store, snapshot("counter.a", n % 2 === 0 ? "x" : undefined, revision));
+        expect(seen.has(revision)).toBe(false);
+        seen.add(revision);
+      }
+      const again = await writeSure(store, snapshot("counter.a", undefined, revision));
+      expect(seen.has(again)).toBe(false);
+      expect(await writeOne(store, snapshot("counter.a", "zombie", revision))).toBeUndefined();
+    }),
+  );
+}
+
+function syncClauses({ use }: Suite): void {
+  it(
+    "6. after sync, what was answered before is seen",
+    use(async (store) => {
+      const { snapshots } = store;
+      for (let round = 0; round < 5; round++) {
+        const writes = Array.from({ length: 50 }, (_, n) =>
+          snapshot(`t.r${round}k${n}`, `${n}`, 0, { shard: round, due: n }),
+        );
+        await Promise.all(writes.map((write) => snapshots.write([write])));
+        const [gone] = await snapshots.read([`t.r${round}k7`]);
+        await writeSure(store, snapshot(`t.r${round}k7`, undefined, gone?.revision ?? 0, { shard: round }));
+        await snapshots.sync();
+        const found = await snapshots.read(writes.map(({ id }) => id));
+        expect(found.filter((entry) => entry?.value !== undefined)).toHaveLength(49);
+        expect(await walk(snapshots, round, 1_000, 20)).toHaveLength(49);
+      }
+    }),
+  );
+
+  it(
+    "6. sync ends also while others go on writing, and leaves their writes alone",
+    use(async (store) => {
+      const { snapshots } = store;
+      const writing = Array.from({ length: 20 }, (_, n) => snapshots.write([snapshot(`t.k${n}`, "x", 0)]));
+      await snapshots.sync();
+      for (const answer of await Promise.all(writing)) expect(answer[0]).toBeDefined();
+    }),
+  );
+}
+
 function dueClauses({ use }: Suite): void {
   it(
-    "3. due entries come earliest first, before the given time, of one shard",
+    "4. due entries come earliest first, before the given time, of one shard",
     use(async (store) => {
       const dues = [500, 100, 300, 200, 400];
       await store.snapshots.write(dues.map((due) => snapshot(`t.${due}`, "x", 0, { due })));
@@ -229,7 +330,7 @@ function dueClauses({ use }: Suite): void {
   );
 
   it(
-    "3. pages follow each other without gap or repetition, also where many are due at once",
+    "4. pages follow each other without gap or repetition, also where many are due at once",
     use(async (store) => {
       const writes = Array.from({ length: 60 }, (_, n) =>
         snapshot(`t.k${n}`, "x", 0, { due: 1_000 + (n % 4) }),
@@ -245,7 +346,7 @@ function dueClauses({ use }: Suite): void {
   );
 
   it(
-    "3. a page may begin behind an entry that is gone",
+    "4. a page may begin behind an entry that is gone",
     use(async (store) => {
       await store.snapshots.write(
         ["a", "b", "c"].map((key, n) => snapshot(`t.${key}`, "x", 0, { due: 10 + n })),
@@ -258,7 +359,7 @@ function dueClauses({ use }: Suite): void {
   );
 
   it(
-    "3. the index changes together with the entry",
+    "4. the index changes together with the entry",
     use(async (store) => {
       const due = async (): Promise<string> =>
         (await store.snapshots.due(1, 10_000, 10)).map(({ id, due: at }) => `${id}@${at}`).join(" ");
@@ -276,13 +377,16 @@ function dueClauses({ use }: Suite): void {
       a = await writeSure(store, snapshot("t.a", "4", a));
       expect(await due()).toBe("t.b@200");
       await writeSure(store, snapshot("t.a", "5", a, { due: 150 }));
-      await writeSure(store, snapshot("t.b", undefined, b));
+      const gone = await writeSure(store, snapshot("t.b", undefined, b));
+      expect(await due()).toBe("t.a@150");
+      // A due time of a deletion means nothing.
+      await writeSure(store, snapshot("t.b", undefined, gone, { due: 70 }));
       expect(await due()).toBe("t.a@150");
     }),
   );
 
   it(
-    "3. times may be anything that a clock shows",
+    "4. times may be anything that a clock shows",
     use(async (store) => {
       const dues = [Date.UTC(2100, 0, 1), 0, -5, 1.5, 1, 2 ** 40, Date.UTC(2024, 1, 29)];
       await store.snapshots.write(dues.map((due, n) => snapshot(`t.${n}`, "x", 0, { due })));

@@ -55,18 +55,21 @@ export interface Suite {
   readonly local: boolean;
   /** Whether the store's data outlives it: then its clauses about reopening are run too. */
   readonly outlives: boolean;
+  /** Whether markers of deleted snapshots are kept. */
+  readonly markers: boolean;
 }
 
 export interface SuiteOptions {
   readonly runs?: number;
   readonly local?: boolean;
   readonly outlives?: boolean;
+  readonly markers?: boolean;
 }
 
 export function storeConformance(
   name: string,
   open: () => Promise<StoreUnderTest>,
-  { runs = 25, local = true, outlives = true }: SuiteOptions = {},
+  { runs = 25, local = true, outlives = true, markers = true }: SuiteOptions = {},
 ): void {
   const use: Suite["use"] = (body) => async () => {
     const subject = await open();
@@ -76,7 +79,7 @@ export function storeConformance(
       await subject.dispose();
     }
   };
-  const suite: Suite = { use, runs, local, outlives };
+  const suite: Suite = { use, runs, local, outlives, markers };
   describe(`the ${name} store`, () => {
     journalClauses(suite);
     journalProperties(suite);

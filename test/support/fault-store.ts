@@ -111,6 +111,7 @@ export class FaultStore implements Store {
       append: (lane, expected, bytes) => this.#append(lane, expected, bytes),
     };
     this.snapshots = {
+      sync: () => snapshots.sync(),
       due: (shard, before, limit, after) => snapshots.due(shard, before, limit, after),
       read: async (ids) => {
         this.read.push(...ids);

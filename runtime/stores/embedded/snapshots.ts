@@ -10,6 +10,10 @@
  * Revisions come from one counter for all entries. On disk is a bound that no revision handed out has passed; it is
  * moved ahead by REVISIONS at a time, in the transaction of the write that needs it.
  *
+ * No markers are kept of what was deleted. A marker holds off writes that come late, and nothing comes late from another
+ * process here: `sync` waits for the writes under way, and who calls one after it has looked at the same clock as the
+ * new owner.
+ *
  * Invariants: see Snapshots in the ports.
  */
 import { crc32 } from "node:zlib";
@@ -45,6 +49,8 @@ interface Staged {
 export class EmbeddedSnapshots implements Snapshots {
   readonly #environment: Environment;
   readonly #writer: Writer;
+  /** Calls of `write` that are not answered. */
+  readonly #underWay = new Set<Promise<unknown>>();
   /** Last revision handed out, and the bound on disk, as committed. */
   #revision: number;
   #bound: number;
@@ -58,6 +64,10 @@ export class EmbeddedSnapshots implements Snapshots {
     });
   }
 
+  async sync(): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+  }
+
   async read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]> {
     return this.#environment.read(() =>
       ids.map((id) => {
@@ -68,7 +78,13 @@ export class EmbeddedSnapshots implements Snapshots {
     );
   }
 
-  async write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]> {
+  write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]> {
+    const written = this.#write(writes).finally(() => this.#underWay.delete(written));
+    this.#underWay.add(written);
+    return written;
+  }
+
+  async #write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]> {
     for (const { id, due } of writes) {
       invariant(ID.test(id), "a snapshot's id is 1 to 300 printable ASCII characters");
       invariant(due === undefined || Number.isFinite(due), "a due time is a number");
@@ -107,6 +123,7 @@ export class EmbeddedSnapshots implements Snapshots {
     });
     const before = staged.heads.has(id) ? staged.heads.get(id) : this.#stored(id);
     if ((before?.revision ?? 0) !== expected) return undefined;
+    if (before === undefined && value === undefined) return 0;
     const { snapshots, due: index, meta } = this.#environment.tables;
     const revision = ++staged.revision;
     if (revision > staged.bound) {
@@ -122,7 +139,7 @@ export class EmbeddedSnapshots implements Snapshots {
     if (head === undefined) group.remove(snapshots, id);
     else group.put(snapshots, id, packEntry(head, value as Uint8Array));
     staged.heads.set(id, head);
-    return revision;
+    return head === undefined ? 0 : revision;
   }
 
   /** What lies below the bound may have been used, before this process or in a transaction whose end is not known. */

@@ -14,18 +14,16 @@ import type {
   DeadLetter,
   DeadLetters,
   Directory,
-  DueEntry,
   Durability,
   Journal,
   JournalEntry,
-  SnapshotEntry,
   Snapshots,
-  SnapshotWrite,
   Store,
   Transport,
 } from "../../ports/index.ts";
 import { LocalTransport } from "../local-transport.ts";
 import { MemoryDirectory } from "./directory.ts";
+import { MemorySnapshots } from "./snapshots.ts";
 
 export interface MemoryOptions {
   /** Arranges a flush: calls back once, soon. By default when the running JavaScript is done. */
@@ -63,7 +61,7 @@ export class MemoryStore implements Store {
     this.#flushSoon = options.flushSoon ?? ((flush) => queueMicrotask(flush));
     this.transport = options.transport ?? new LocalTransport();
     this.journal = new MemoryJournal(this);
-    this.snapshots = new MemorySnapshots(this);
+    this.snapshots = new MemorySnapshots((apply) => this.write(apply));
     this.directory = new MemoryDirectory((apply) => this.write(apply));
     this.deadLetters = new MemoryDeadLetters(this);
   }
@@ -161,49 +159,6 @@ class MemoryJournal implements Journal {
   #lastOf(lane: string): number {
     return this.#lanes.get(lane)?.at(-1) ?? 0;
   }
-}
-
-class MemorySnapshots implements Snapshots {
-  readonly #store: MemoryStore;
-  readonly #entries = new Map<string, SnapshotEntry>();
-  /** Due times by shard and id. */
-  readonly #due = new Map<number, Map<string, number>>();
-  #revision = 0;
-
-  constructor(store: MemoryStore) {
-    this.#store = store;
-  }
-
-  async read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]> {
-    return ids.map((id) => this.#entries.get(id));
-  }
-
-  write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]> {
-    return this.#store.write(() => writes.map((write) => this.#write(write)));
-  }
-
-  async due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {
-    const found = [...(this.#due.get(shard) ?? [])]
-      .map(([id, due]): DueEntry => ({ id, due }))
-      .filter((entry) => entry.due < before && (after === undefined || compareDue(entry, after) > 0));
-    return found.sort(compareDue).slice(0, limit);
-  }
-
-  #write({ id, shard, value, expected, due }: SnapshotWrite): number | undefined {
-    if ((this.#entries.get(id)?.revision ?? 0) !== expected) return undefined;
-    const revision = ++this.#revision;
-    if (value === undefined) this.#entries.delete(id);
-    else this.#entries.set(id, { value, revision });
-    let index = this.#due.get(shard);
-    if (index === undefined) this.#due.set(shard, (index = new Map()));
-    if (value === undefined || due === undefined) index.delete(id);
-    else index.set(id, due);
-    return revision;
-  }
-}
-
-function compareDue(a: DueEntry, b: DueEntry): number {
-  return a.due - b.due || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 }
 
 class MemoryDeadLetters implements DeadLetters {

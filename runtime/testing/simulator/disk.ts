@@ -144,6 +144,7 @@ class View implements Store {
       get: (seq) => this.#call("get", false, () => journal.get(seq)),
     };
     this.snapshots = {
+      sync: () => this.#call("snapshots.sync", false, () => snapshots.sync()),
       read: (ids) => this.#call("snapshots.read", false, () => snapshots.read(ids)),
       write: (writes) =>
         this.#call(
