@@ -1,0 +1,11 @@
+/**
+ * Runs once before any test: the NATS server that many tests start must be there. Where it has to be fetched, that is
+ * done here and once; where it cannot be had, the run fails with a text that says how to get one.
+ */
+import { findServer } from "./support/nats-binary.ts";
+
+export async function setup(): Promise<void> {
+  const { notes } = await findServer({
+    onFetch: () => console.log("Fetching nats-server out of the distribution's packages …"),
+  });
+}

@@ -1,0 +1,98 @@
+/**
+ * One nats-server as a process: started, killed, and waited for.
+ *
+ * Owns the children of this process, so that none outlives it. Talks to the operating system only.
+ *
+ * Invariants:
+ * 1. A server ends with this process: by an exit handler, by handlers for the signals that end a process, and on Linux
+ *    by the kernel where `setpriv` is there, which also covers a SIGKILL of this process.
+ * 2. The server writes its log into a file and never into a pipe, so it does not wait for this process to read.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
+
+export interface ServerProcess {
+  readonly pid: number;
+  /** Whether it has not ended yet. */
+  readonly alive: boolean;
+  /** How it ended, in words. */
+  readonly ended: Promise<string>;
+  signal(signal: NodeJS.Signals): void;
+}
+
+const children = new Set<ChildProcess>();
+const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+
+export function spawnServer(
+  binary: string,
+  args: readonly string[],
+  options: { readonly cwd: string; readonly env: NodeJS.ProcessEnv; readonly log: string },
+): ServerProcess {
+  watchOverChildren();
+  const log = openSync(options.log, "a");
+  const [program, all] = hasGuard()
+    ? ["setpriv", ["--pdeathsig", "KILL", "--", binary, ...args]]
+    : [binary, args];
+  let child: ChildProcess;
+  try {
+    child = spawn(program, all, { cwd: options.cwd, env: options.env, stdio: ["ignore", log, log] });
+  } finally {
+    closeSync(log);
+  }
+  children.add(child);
+  const ended = new Promise<string>((resolve) => {
+    child.once("error", (error) => {
+      children.delete(child);
+      resolve(`could not be started: ${error.message}`);
+    });
+    child.once("exit", (code, signal) => {
+      children.delete(child);
+      resolve(signal === null ? `ended with code ${code}` : `ended by ${signal}`);
+    });
+  });
+  return {
+    pid: child.pid ?? 0,
+    get alive() {
+      return children.has(child);
+    },
+    ended,
+    signal: (signal) => void child.kill(signal),
+  };
+}
+
+/** The end of a server's log. */
+export function tailOf(log: string, lines = 20): string {
+  if (!existsSync(log)) return "";
+  return readFileSync(log, "utf8").trim().split("\n").slice(-lines).join("\n");
+}
+
+let watching = false;
+
+function watchOverChildren(): void {
+  if (watching) return;
+  watching = true;
+  process.on("exit", killChildren);
+  for (const signal of endings) {
+    const handler = (): void => {
+      // Whoever else listens decides when this process ends; the exit handler does the rest.
+      if (process.listenerCount(signal) > 1) return;
+      killChildren();
+      process.off(signal, handler);
+      process.kill(process.pid, signal);
+    };
+    process.on(signal, handler);
+  }
+}
+
+function killChildren(): void {
+  for (const child of children) child.kill("SIGKILL");
+}
+
+let guarded: boolean | undefined;
+
+/** Whether the kernel can be told to kill the server when this process dies. */
+function hasGuard(): boolean {
+  guarded ??=
+    process.platform === "linux" && spawnSync("setpriv", ["--pdeathsig", "KILL", "--", "true"]).status === 0;
+  return guarded;
+}
