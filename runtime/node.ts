@@ -7,6 +7,7 @@ import { Client } from "./client/client.ts";
 import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { type Observer, silent } from "./engine/observer.ts";
+import { HealthWatch, type NodeHealth } from "./health.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
@@ -91,6 +92,7 @@ export class KeyturnNode {
   readonly client: Client;
   readonly store: Store;
   readonly #parts: NodeParts;
+  readonly #health = new HealthWatch();
   #life: Incarnation;
   #stopped = false;
 
@@ -113,9 +115,38 @@ export class KeyturnNode {
     return this.#life.ownership.serving;
   }
 
+  /** Shards of the app. */
+  get shardsOfApp(): number {
+    return this.#parts.shards;
+  }
+
+  /**
+   * Whether this node does its work. "Nothing moves" is seen by comparing with earlier looks: ask about once a second.
+   */
+  health(): NodeHealth {
+    const { engine, membership, ownership, name, phase } = this.#life;
+    return this.#health.look(
+      {
+        connection: this.store.connection ?? { connected: true, text: this.store.description },
+        phase,
+        stopped: this.#stopped,
+        leaseHeld: membership.holds(),
+        incarnation: name,
+        serving: ownership.serving.length,
+        shards: this.#parts.shards,
+        oldest: engine.oldest,
+        queued: engine.queued,
+        committed: engine.committedSeq,
+      },
+      this.#parts.world.clock.monotonic(),
+    );
+  }
+
   /** @internal */
-  join(): Promise<void> {
-    return this.#life.join();
+  async join(): Promise<void> {
+    const life = this.#life;
+    await life.join();
+    this.#parts.observer.joined(life.name);
   }
 
   /** Messages that were refused for good and had nobody waiting for the error, oldest first. */
@@ -153,11 +184,16 @@ export class KeyturnNode {
   }
 
   #rejoin(life: Incarnation): void {
-    life.join().catch((error: unknown) => {
-      this.#parts.observer.troubled("rejoin", error);
-      if (this.#stopped || life !== this.#life) return;
-      this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => this.#rejoin(life));
-    });
+    life.join().then(
+      () => {
+        if (life.phase === "active") this.#parts.observer.joined(life.name);
+      },
+      (error: unknown) => {
+        this.#parts.observer.troubled("rejoin", error);
+        if (this.#stopped || life !== this.#life) return;
+        this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => this.#rejoin(life));
+      },
+    );
   }
 }
 

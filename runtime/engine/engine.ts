@@ -136,6 +136,11 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
+  get oldest(): object | undefined {
+    return this.#inFlight ?? this.#queue.peek();
+  }
+
   // ---- Shards, given and taken by the cluster -------------------------------------------------------------------
 
   addShard(shard: ShardState): void {

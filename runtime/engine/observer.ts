@@ -12,6 +12,8 @@ export interface Observer {
   actionFailed(id: string, action: string, error: unknown): void;
   /** A shard was stopped because storage does not hold together. */
   shardFailed(shard: number, error: KeyturnError): void;
+  /** This incarnation is a member, and serves the shards that were free. */
+  joined(incarnation: string): void;
   /** This incarnation was fenced and gives up what it has. */
   fenced(incarnation: string): void;
   shardServing(shard: number, incarnation: string, epoch: number): void;
@@ -28,6 +30,7 @@ export const silent: Observer = {
   committed: nothing,
   actionFailed: nothing,
   shardFailed: nothing,
+  joined: nothing,
   fenced: nothing,
   shardServing: nothing,
   shardReleased: nothing,

@@ -222,6 +222,10 @@ export interface Store {
   /** For people: what this is and where it lies. */
   readonly description: string;
   readonly durability: Durability;
+  /** For people: what commits survive, and how that is known. */
+  readonly durabilityNote?: string;
+  /** Whether the server can be reached now; none where there is no server. The text is for people. */
+  readonly connection?: { readonly connected: boolean; readonly text: string };
   readonly journal: Journal;
   readonly snapshots: Snapshots;
   readonly directory: Directory;

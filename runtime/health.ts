@@ -1,0 +1,118 @@
+/**
+ * Health of a node: whether it does its work, and whether a new process would do it better.
+ *
+ * Owns what earlier looks found, since "nothing moves" is seen only by two looks. Reads the incarnation; changes
+ * nothing and sets no timer: whoever wants to know looks again and again, about once a second.
+ *
+ * Invariants:
+ * 1. `ready` is true only while every check is fine: connected, joined, lease held, consuming.
+ * 2. `live` turns false only when a restart is likely to help: something other than the connection has been wrong for
+ *    `LIVE_MS` while the store was reachable. A store that is away must not make every node restart.
+ */
+import type { Phase } from "./cluster/incarnation.ts";
+
+export interface HealthCheck {
+  readonly ok: boolean;
+  /** For people. */
+  readonly text: string;
+}
+
+export type CheckName = "connection" | "membership" | "lease" | "consumption";
+
+export interface NodeHealth {
+  /** Whether the process should be left running. */
+  readonly live: boolean;
+  /** Whether the node does all of its work. */
+  readonly ready: boolean;
+  readonly checks: Readonly<Record<CheckName, HealthCheck>>;
+}
+
+/** What one look at a node finds. */
+export interface Vitals {
+  /** Of the store's connection; a store without one is always connected. */
+  readonly connection: { readonly connected: boolean; readonly text: string };
+  readonly phase: Phase;
+  /** The node was told to end. */
+  readonly stopped: boolean;
+  readonly leaseHeld: boolean;
+  readonly incarnation: string;
+  /** Shards served here, and of the app. */
+  readonly serving: number;
+  readonly shards: number;
+  /** What has waited longest, by identity: the batch on its way to the journal, or else the oldest message. */
+  readonly oldest: object | undefined;
+  /** Messages that were taken in and not stepped. */
+  readonly queued: number;
+  /** Grows with every commit. */
+  readonly committed: number;
+}
+
+/** Nothing was committed for so long although something waits: consumption has stopped. */
+export const STALL_MS = 5_000;
+/** So long may something be wrong, the store being reachable, before the process is called dead. */
+export const LIVE_MS = 60_000;
+
+export class HealthWatch {
+  /** Since when each check has been failing, in monotonic milliseconds. */
+  readonly #failing = new Map<CheckName, number>();
+  #oldest: object | undefined;
+  #committed = -1;
+  /** When the oldest was first seen waiting behind the same last commit. */
+  #still_ms = 0;
+
+  /** @param now_ms monotonic */
+  look(vitals: Vitals, now_ms: number): NodeHealth {
+    const checks = {
+      connection: { ok: vitals.connection.connected, text: vitals.connection.text },
+      membership: membershipOf(vitals),
+      lease: vitals.leaseHeld
+        ? { ok: true, text: "The lease is held." }
+        : { ok: false, text: "The lease is not held: heartbeats do not get through." },
+      consumption: this.#consumption(vitals, now_ms),
+    };
+    for (const [name, { ok }] of entriesOf(checks)) {
+      if (ok) this.#failing.delete(name);
+      else if (!this.#failing.has(name)) this.#failing.set(name, now_ms);
+    }
+    // What fails while the store is away starts counting anew when it is back.
+    if (!checks.connection.ok) for (const name of this.#failing.keys()) this.#failing.set(name, now_ms);
+    const longest = Math.max(0, ...[...this.#failing.values()].map((since_ms) => now_ms - since_ms));
+    return {
+      live: longest < LIVE_MS,
+      ready: entriesOf(checks).every(([, { ok }]) => ok),
+      checks,
+    };
+  }
+
+  #consumption({ oldest, committed, queued, serving, shards }: Vitals, now_ms: number): HealthCheck {
+    if (oldest === undefined || oldest !== this.#oldest || committed !== this.#committed) {
+      this.#oldest = oldest;
+      this.#committed = committed;
+      this.#still_ms = now_ms;
+    }
+    const still_ms = now_ms - this.#still_ms;
+    if (still_ms >= STALL_MS) {
+      return {
+        ok: false,
+        text: `Nothing was committed for ${Math.round(still_ms / 1_000)} s although messages wait (${queued} not looked at yet).`,
+      };
+    }
+    return { ok: true, text: `Serves ${serving} of ${shards} shards; ${queued} messages wait.` };
+  }
+}
+
+function membershipOf({ phase, stopped, incarnation }: Vitals): HealthCheck {
+  if (stopped || phase === "leaving") return { ok: false, text: "The node is stopping." };
+  switch (phase) {
+    case "active":
+      return { ok: true, text: `A member as ${incarnation}.` };
+    case "joining":
+      return { ok: false, text: "The node is about to join." };
+    case "over":
+      return { ok: false, text: `${incarnation} was fenced: its shards are served elsewhere.` };
+  }
+}
+
+function entriesOf(checks: NodeHealth["checks"]): [CheckName, HealthCheck][] {
+  return Object.entries(checks) as [CheckName, HealthCheck][];
+}
