@@ -5,7 +5,7 @@
 import { findServer } from "./support/nats-binary.ts";
 
 export async function setup(): Promise<void> {
-  const { notes } = await findServer({
-    onFetch: () => console.log("Fetching nats-server out of the distribution's packages …"),
-  });
+  const onFetch = (): void => console.log("Fetching nats-server out of the distribution's packages …");
+  const { notes } = await findServer({ onFetch });
+  for (const note of notes) console.warn(`Passed over: ${note}`);
 }
