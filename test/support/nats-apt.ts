@@ -29,6 +29,13 @@ export interface AptSource {
   withSuite(suite: string): string;
 }
 
+export interface AptOptions {
+  /** Where apt's sources are described, instead of /etc/apt. */
+  readonly sources?: string | undefined;
+  /** Where apt-get and dpkg-deb are looked for, instead of PATH. */
+  readonly path?: string | undefined;
+}
+
 /** The suites to look in: Debian's that have a new enough server, the machine's own, and Ubuntu's newest. */
 function suitesToTry(): readonly string[] {
   return [...new Set(["forky", "sid", ...codename(), "devel"])];
@@ -78,7 +85,7 @@ export function parseDeb822(text: string): AptSource[] {
 }
 
 /** The machine's sources that may be the distribution's own, the likeliest first. */
-export function distributionSources(folder = "/etc/apt"): AptSource[] {
+export function distributionSources(folder: string): AptSource[] {
   const files = [join(folder, "sources.list")];
   const parts = join(folder, "sources.list.d");
   if (existsSync(parts))
@@ -105,16 +112,17 @@ export function distributionSources(folder = "/etc/apt"): AptSource[] {
 export async function fetchFromApt(
   folder: string,
   accepts: (binary: string) => Promise<boolean>,
+  { sources: where = "/etc/apt", path }: AptOptions = {},
 ): Promise<string> {
-  const sources = distributionSources();
-  if (sources.length === 0) throw new Error("no apt source of the distribution was found in /etc/apt");
+  const sources = distributionSources(where);
+  if (sources.length === 0) throw new Error(`${where} names no source of the distribution's own packages`);
   const failures: string[] = [];
   let attempt = 0;
   for (const source of sources) {
     for (const suite of suitesToTry()) {
       const place = join(folder, `apt-${attempt++}`);
       try {
-        const binary = await fetchFromSuite(place, source, suite);
+        const binary = await fetchFromSuite(place, source, suite, path);
         if (await accepts(binary)) return binary;
         failures.push(`${suite}: what is there does not fit`);
       } catch (error) {
@@ -125,7 +133,12 @@ export async function fetchFromApt(
   throw new Error(failures.join("; "));
 }
 
-async function fetchFromSuite(place: string, source: AptSource, suite: string): Promise<string> {
+async function fetchFromSuite(
+  place: string,
+  source: AptSource,
+  suite: string,
+  path: string | undefined,
+): Promise<string> {
   for (const name of ["parts", "lists/partial", "cache/archives/partial", "package", "unpacked"]) {
     mkdirSync(join(place, name), { recursive: true });
   }
@@ -133,13 +146,17 @@ async function fetchFromSuite(place: string, source: AptSource, suite: string): 
   const config = join(place, "apt.conf");
   writeFileSync(config, aptConfig(place));
   const apt = (...args: string[]): Promise<string> =>
-    run("apt-get", ["-c", config, "--quiet", ...args], { cwd: join(place, "package"), timeout_ms: 240_000 });
+    run("apt-get", ["-c", config, "--quiet", ...args], {
+      cwd: join(place, "package"),
+      path,
+      timeout_ms: 240_000,
+    });
   await apt("update");
   await apt("download", "nats-server");
   const name = readdirSync(join(place, "package")).find((file) => file.endsWith(".deb"));
   if (name === undefined) throw new Error("apt-get has downloaded no package");
   const unpacked = join(place, "unpacked");
-  await run("dpkg-deb", ["-x", join(place, "package", name), unpacked], { timeout_ms: 60_000 });
+  await run("dpkg-deb", ["-x", join(place, "package", name), unpacked], { path, timeout_ms: 60_000 });
   const found = ["usr/sbin", "usr/bin"].map((dir) => join(unpacked, dir, "nats-server")).find(existsSync);
   if (found === undefined) throw new Error(`${name} holds no nats-server`);
   // Out of the tree of the package, whose folders may have any mode.

@@ -38,6 +38,8 @@ export interface SearchOptions {
   readonly env?: { readonly NATS_SERVER_BIN?: string | undefined; readonly PATH?: string | undefined };
   /** Where a fetched server is kept, instead of the checkout's node_modules/.cache. */
   readonly cache?: string;
+  /** Where apt's sources are described, instead of /etc/apt. */
+  readonly aptSources?: string;
   /** Told before something slow is begun. */
   readonly onFetch?: () => void;
 }
@@ -83,7 +85,8 @@ export async function findServer(options: SearchOptions = {}): Promise<ServerBin
   mkdirSync(cache, { recursive: true });
   const staging = mkdtempSync(join(cache, "fetching-"));
   try {
-    const binary = await fetchFromApt(staging, async (path) => (await consider(path, "apt")) !== undefined);
+    const accepts = async (path: string): Promise<boolean> => (await consider(path, "apt")) !== undefined;
+    const binary = await fetchFromApt(staging, accepts, { sources: options.aptSources, path: env.PATH });
     renameSync(binary, cached);
     const server = await consider(cached, "apt");
     if (server !== undefined) return server;
