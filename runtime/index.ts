@@ -24,6 +24,7 @@ export {
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
+export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
   type ContextOf,
   type DurableAction,
@@ -38,6 +39,13 @@ export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from 
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
 export { type MemoryOptions, type MemoryStore, memory } from "./stores/memory/index.ts";
+export {
+  nats,
+  type NatsOptions,
+  type NatsStore,
+  provisionNats,
+  type ProvisionReport,
+} from "./stores/nats/index.ts";
 export { type Address, decodeKey, encodeKey, parseAddress, shardOf } from "./words/address.ts";
 export type { Frame } from "./words/frames.ts";
 export { type ErrorCode, isKeyturnError, KeyturnError, type Outcome } from "./words/errors.ts";

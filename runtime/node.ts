@@ -7,6 +7,7 @@ import { Client } from "./client/client.ts";
 import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { type Observer, silent } from "./engine/observer.ts";
+import { PlainGateway } from "./gateway.ts";
 import { HealthWatch, type NodeHealth } from "./health.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
@@ -15,7 +16,7 @@ import { realWorld } from "./world.ts";
 
 /** Version of everything that nodes of one app share: records, snapshots, frames, the shard table. */
 export const FORMAT = 1;
-const DEFAULT_SHARDS = 64;
+export const SHARDS_DEFAULT = 64;
 
 export interface NodeOptions {
   /** What this node hosts. */
@@ -48,7 +49,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   if (typeof options !== "object" || options === null) {
     throw new KeyturnError("invalid_options", "startNode takes { actors, store }.");
   }
-  const { actors, name, weight = 1, shards = DEFAULT_SHARDS, world = realWorld } = options;
+  const { actors, name, weight = 1, shards = SHARDS_DEFAULT, world = realWorld } = options;
   const settings = settingsOf(options.settings);
   checkOptions(options, weight, shards);
   const registry = registryOf(actors);
@@ -95,6 +96,7 @@ export class KeyturnNode {
   readonly #health = new HealthWatch();
   #life: Incarnation;
   #stopped = false;
+  #unserve: (() => void) | undefined;
 
   /** @internal */
   constructor(parts: NodeParts) {
@@ -147,6 +149,8 @@ export class KeyturnNode {
     const life = this.#life;
     await life.join();
     this.#parts.observer.joined(life.name);
+    const { shards, store } = this.#parts;
+    this.#unserve = store.transport.serve?.(new PlainGateway(() => this.client, { shards, format: FORMAT }));
   }
 
   /** Messages that were refused for good and had nobody waiting for the error, oldest first. */
@@ -164,6 +168,7 @@ export class KeyturnNode {
     if (this.#stopped) return;
     this.#stopped = true;
     await this.#life.leave();
+    this.#unserve?.();
     this.client.close();
     if (closeStore) await this.store.close();
   }
@@ -171,6 +176,7 @@ export class KeyturnNode {
   /** Ends as a killed process does: nothing is flushed, released or closed. For tests. */
   kill(): void {
     this.#stopped = true;
+    this.#unserve?.();
     this.#life.kill();
     this.client.close();
   }

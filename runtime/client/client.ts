@@ -18,7 +18,17 @@ import { WATCH_TTL_MS } from "../engine/watches.ts";
 import type { Clock, Store, World } from "../ports/index.ts";
 import { parseAddress, placeOf } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { Ask, Delete, Get, History, type RequestKind, Send, Unwatch, Watch } from "../words/frames.ts";
+import {
+  Ask,
+  AskBoth,
+  Delete,
+  Get,
+  History,
+  type RequestKind,
+  Send,
+  Unwatch,
+  Watch,
+} from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import { decodeSnapshot } from "../engine/state.ts";
@@ -74,7 +84,8 @@ export class Client {
     this.#store = store;
     this.#clock = world.clock;
     this.#shards = shards;
-    this.#requests = new Requests(world.random.id(), store.transport, world.clock, (watch, state) =>
+    const name = `${store.transport.sessionPrefix ?? ""}${world.random.id()}`;
+    this.#requests = new Requests(name, store.transport, world.clock, (watch, state) =>
       this.#watches.get(watch)?.(state),
     );
   }
@@ -255,6 +266,19 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     return this.#client.request(this as unknown as ActorRef, Ask, event, options) as Promise<
       AnswerTo<M, R, E>
     >;
+  }
+
+  /**
+   * Sends an event; resolves with the machine's reply (null for none) and the new state, once its turn is committed.
+   * @internal
+   */
+  async call(
+    event: EventOf<M>,
+    options: CallOptions = {},
+  ): Promise<{ value: unknown; state: ActorState<M> }> {
+    checkOutgoing(event);
+    const answer = await this.#client.request(this as unknown as ActorRef, AskBoth, event, options);
+    return answer as { value: unknown; state: ActorState<M> };
   }
 
   /** The current state, linearizable. With `stale`, the last snapshot, or undefined if none was written yet. */

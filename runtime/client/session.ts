@@ -117,8 +117,9 @@ class Channel {
   pause_ms = REPEAT_FIRST_MS;
   retry_ms = RETRY_FIRST_MS;
   retryAt_ms = 0;
-  /** Epoch of the shard's owner as far as it is known. */
+  /** Epoch and incarnation of the shard's owner as far as they are known. */
   epoch = 0;
+  owner: string | undefined = undefined;
   dirty = false;
 
   constructor(shard: number) {
@@ -291,15 +292,9 @@ export class Requests {
       // Set before, because a refusal may come back while the frame is being published.
       const unsent = first + requests.length;
       channel.unsent = unsent;
-      const sent = this.#transport.publish(`shard.${shard}`, {
-        kind: "request",
-        shard,
-        session: this.name,
-        base: channel.base,
-        first,
-        epoch: channel.epoch,
-        requests,
-      });
+      const { base, epoch, owner } = channel;
+      const frame: Frame = { kind: "request", shard, session: this.name, base, first, epoch, requests };
+      const sent = this.#transport.publish(`shard.${shard}`, frame, owner);
       if (!sent) {
         this.#retry(channel, now);
         return;
@@ -310,6 +305,7 @@ export class Requests {
 
   /** Nobody owns the shard at the moment: try again soon, then less often. */
   #retry(channel: Channel, now: number): void {
+    channel.owner = undefined;
     channel.unsent = channel.base;
     channel.retryAt_ms = now + channel.retry_ms;
     const wait = channel.retry_ms;
@@ -325,7 +321,7 @@ export class Requests {
     else if (frame.kind === "watch") this.#onWatch(frame.watch, frame.state);
   }
 
-  #receiveReplies({ replies }: ReplyFrame): void {
+  #receiveReplies({ from, replies }: ReplyFrame): void {
     for (const reply of replies) {
       const channel = this.#channels.get(reply[0]);
       const open = channel?.at(reply[1]);
@@ -335,6 +331,7 @@ export class Requests {
       open.settled = true;
       open.refused = reply[2] !== undefined;
       this.#open--;
+      channel.owner = from;
       channel.pause_ms = REPEAT_FIRST_MS;
       channel.retry_ms = RETRY_FIRST_MS;
       if (open.waited) this.#settle(channel, open, reply);
@@ -364,15 +361,26 @@ export class Requests {
     this.#late.set(id, reply);
   }
 
-  #receiveRefusal(frame: RefusalFrame): void {
-    const channel = this.#channels.get(frame.shard);
-    if (channel === undefined || channel.size === 0) return;
-    if (frame.reason === "moved") this.#retry(channel, this.#clock.monotonic());
-    else if (frame.epoch >= channel.epoch) {
-      channel.epoch = frame.epoch;
-      channel.unsent = Math.max(channel.base, Math.min(frame.expected, channel.next));
+  #receiveRefusal({ shard, from, reason, epoch, expected }: RefusalFrame): void {
+    if (shard === undefined) {
+      // Nobody is there by that name any more.
+      for (const channel of this.#channels.values()) if (channel.owner === from) this.#moved(channel);
+      return;
+    }
+    const channel = this.#channels.get(shard);
+    if (channel === undefined) return;
+    if (reason === "moved") this.#moved(channel);
+    else if (channel.size > 0 && epoch >= channel.epoch) {
+      channel.epoch = epoch;
+      channel.owner = from;
+      channel.unsent = Math.max(channel.base, Math.min(expected, channel.next));
       this.#mark(channel);
     }
+  }
+
+  #moved(channel: Channel): void {
+    channel.owner = undefined;
+    if (channel.size > 0) this.#retry(channel, this.#clock.monotonic());
   }
 
   #look(): void {
@@ -404,6 +412,7 @@ export class Requests {
       ) {
         channel.oldest_ms = now;
         channel.pause_ms = Math.min(channel.pause_ms * 2, REPEAT_LAST_MS);
+        channel.owner = undefined;
         channel.unsent = channel.base;
         this.#mark(channel);
       }

@@ -56,6 +56,7 @@ export class Ownership {
   readonly #checkpointer: Checkpointer;
   /** Shards whose storage is damaged: they are answered with the error, and left alone. */
   readonly #damaged = new Map<number, KeyturnError>();
+  readonly #unlisten: () => void;
   #stopped = false;
   #running: Promise<void> | undefined;
   #again = false;
@@ -64,6 +65,9 @@ export class Ownership {
     this.#engine = engine;
     this.#store = engine.parts.store;
     this.#membership = membership;
+    this.#unlisten = this.#store.transport.subscribe(`node.${membership.self.incarnation}`, (frame) =>
+      this.#receiveDirect(frame),
+    );
     this.#checkpointer = new Checkpointer(engine, (shard, segments) => this.#setSegments(shard, segments));
   }
 
@@ -112,6 +116,7 @@ export class Ownership {
   /** This incarnation is over. Nothing is released: others seal its lane. */
   stop(): void {
     this.#stopped = true;
+    this.#unlisten();
     for (const held of this.#held.values()) held.unsubscribe();
     this.#held.clear();
   }
@@ -383,6 +388,18 @@ export class Ownership {
     if (held === undefined) return;
     if (held.state !== undefined) this.#engine.receive(held.state, frame);
     else if (held.pending.length < PENDING_FRAMES) held.pending.push(frame);
+  }
+
+  /** A frame from a sender who believes that the shard is here. */
+  #receiveDirect(frame: Frame): void {
+    if (frame.kind !== "request") return;
+    const { shard, session } = frame;
+    if (this.#held.has(shard)) this.#receive(shard, frame);
+    else {
+      const from = this.#membership.self.incarnation;
+      const moved: Frame = { kind: "refusal", shard, from, reason: "moved", epoch: 0, expected: 0 };
+      this.#store.transport.publish(`client.${session}`, moved);
+    }
   }
 
   async #setDamaged(number: number, error: KeyturnError): Promise<void> {

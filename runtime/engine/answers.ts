@@ -6,15 +6,20 @@
  */
 import type { Transport } from "../ports/index.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { Ask, Delete, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
+import { Ask, AskBoth, Delete, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { HistoryQuery, HistoryReader } from "./history.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { ShardState } from "./shard.ts";
 
+/** Requests that bring an event. */
+export function isTurn(kind: number): boolean {
+  return kind === Ask || kind === Send || kind === AskBoth;
+}
+
 export function isWrite(kind: number): boolean {
-  return kind === Ask || kind === Send || kind === Delete;
+  return isTurn(kind) || kind === Delete;
 }
 
 export class Answers {
@@ -80,8 +85,9 @@ export class Answers {
       this.settle(job, error, value);
       this.flush();
     };
-    this.#history.replyOf(id, at).then(
-      (value) => answer(undefined, job.kind === Ask ? value : undefined),
+    const past = job.kind === AskBoth ? this.#history.answerOf(id, at) : this.#history.replyOf(id, at);
+    past.then(
+      (value) => answer(undefined, job.kind === Send ? undefined : value),
       (error: unknown) => {
         const { code, message } = asReadError(error);
         answer([code, message], undefined);

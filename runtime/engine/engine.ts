@@ -19,11 +19,22 @@
 import type { Store, World } from "../ports/index.ts";
 import { decodeKey } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { Ask, Delete, type Frame, Get, History, type Reply, Send, Unwatch, Watch } from "../words/frames.ts";
+import {
+  Ask,
+  AskBoth,
+  Delete,
+  type Frame,
+  Get,
+  History,
+  type Reply,
+  Send,
+  Unwatch,
+  Watch,
+} from "../words/frames.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
-import { Answers, stateOf } from "./answers.ts";
+import { Answers, isTurn, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
 import type { HostedType, Registry } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
@@ -302,7 +313,7 @@ export class Engine {
       else a.mailbox.push(job);
       return true;
     }
-    if (job.kind === Ask || job.kind === Send) return this.#turn(a, job, now);
+    if (isTurn(job.kind)) return this.#turn(a, job, now);
     return this.#other(a, job, now);
   }
 
@@ -571,7 +582,7 @@ export class Engine {
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
     }
     if (job.session !== undefined) {
-      const value = job.kind !== Ask ? undefined : taken.replied ? taken.reply : stateOf(a, turn, now);
+      const value = answerTo(job.kind, taken, a, now);
       const reply: Reply = [shard.shard, job.number, undefined, value];
       job.session.settle(job.number, reply);
       this.#answers.add(job.session.name, reply);
@@ -633,6 +644,13 @@ export class Engine {
       .put(this.parts.store.deadLetters)
       .catch((error: unknown) => this.parts.observer.troubled("dead letters", error));
   }
+}
+
+/** What a committed turn answers. */
+function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
+  if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
+  if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
+  return undefined;
 }
 
 function storeFull(): KeyturnError {

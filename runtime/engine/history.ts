@@ -82,11 +82,21 @@ export class HistoryReader {
     const found = await this.#find(id, at);
     if (found.record.replied) return found.record.reply;
     if (found.record.kind === DeleteTurn) return undefined;
-    const block = await this.#blockBack(id, found);
-    const state = stateAfter(id, block);
+    return this.#stateAt(id, found);
+  }
+
+  async #stateAt(id: string, found: Found): Promise<unknown> {
+    const state = stateAfter(id, await this.#blockBack(id, found));
     if (state === undefined) return undefined;
     const { value, context, status, output } = state.machine;
-    return Object.freeze({ value, context, status, output, turn: state.turn, position: at[0] });
+    return Object.freeze({ value, context, status, output, turn: state.turn, position: found.link[0] });
+  }
+
+  /** The reply that a past turn gave, null for none, and the state that it made. */
+  async answerOf(id: string, at: Link): Promise<{ readonly value: unknown; readonly state: unknown }> {
+    const found = await this.#find(id, at);
+    const value = found.record.replied ? found.record.reply : null;
+    return { value, state: found.record.kind === DeleteTurn ? undefined : await this.#stateAt(id, found) };
   }
 
   /** A page of the turns of an actor whose last record is at `last`. */

@@ -238,12 +238,38 @@ export interface Store {
  * Carries frames to whoever subscribes to a subject.
  *
  * At most once, in order per sender and subject as far as the network keeps it; a frame may be lost, repeated or
- * late. Subjects: `shard.<n>`, `node.<incarnation>`, `client.<id>`. What is published is never mutated afterwards.
+ * late. Subjects: `shard.<n>`, `node.<incarnation>`, `client.<session>`. What is published is never mutated afterwards.
+ * Subscribers in the sender's own process may be the only ones that get a frame.
  */
 export interface Transport {
-  /** False if it is known that nobody listens there. */
-  publish(subject: string, frame: Frame): boolean;
+  /** First part of the names of client sessions that may be used here; none if it is missing. */
+  readonly sessionPrefix?: string;
+  /**
+   * False if it is known that nobody listens there, or that nothing can be sent now.
+   * @param via the incarnation that the sender believes to own the shard: a network may take its frames together
+   */
+  publish(subject: string, frame: Frame, via?: string): boolean;
   subscribe(subject: string, handler: (frame: Frame) => void): () => void;
+  /** Lets a gateway answer clients that are not ours, where the transport can be reached by such. */
+  serve?(gateway: Gateway): () => void;
+}
+
+/** A message of a client that is not ours. */
+export interface PlainMessage {
+  readonly type: string;
+  /** The key as it stands in the subject. */
+  readonly token: string;
+  readonly payload: Uint8Array;
+  header(name: string): string | undefined;
+  /** Undefined if nobody waits for an answer. */
+  readonly respond: ((bytes: Uint8Array) => void) | undefined;
+}
+
+/** Answers clients that are not ours. */
+export interface Gateway {
+  plain(message: PlainMessage): void;
+  /** What the app was created with, as JSON. */
+  info(): Uint8Array;
 }
 
 /** Time. Nothing in engine, cluster or client reads it elsewhere. */

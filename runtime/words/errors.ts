@@ -53,6 +53,11 @@ export const meanings = {
   store_locked: no("notApplied"),
   store_full: again("notApplied"),
   store_failed: again("unknown"),
+  // The server that a store or client reaches over the network.
+  unreachable: again("unknown"),
+  access_denied: no("notApplied"),
+  server_unsuitable: no("notApplied"),
+  not_provisioned: no("notApplied"),
   app_mismatch: no("rejected"),
   corrupt_record: no("notApplied"),
   corrupt_snapshot: no("notApplied"),

@@ -25,7 +25,9 @@ export const History = 4;
 /** Subscribe the session's inbox to an actor's states. `event` is the watch's id; see WatchFrame. */
 export const Watch = 5;
 export const Unwatch = 6;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6;
+/** Like Ask, but the answer is `{ value, state }`: the machine's reply or null, and the new state. */
+export const AskBoth = 7;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -78,7 +80,8 @@ export interface ReplyFrame {
 /** Requests were not taken in: send everything from `expected` again, in order, or look for another owner. */
 export interface RefusalFrame {
   readonly kind: "refusal";
-  readonly shard: number;
+  /** Undefined for all shards that were believed to be at `from`; only made by a transport, never sent. */
+  readonly shard: number | undefined;
   readonly from: string;
   readonly reason: "gap" | "moved";
   /** For a gap: the owner's epoch. */
@@ -244,7 +247,7 @@ function sealed(value: unknown): unknown {
 
 function requestKind(value: unknown): RequestKind {
   const kind = whole(value);
-  if (kind > Unwatch) throw bad();
+  if (kind > AskBoth) throw bad();
   return kind as RequestKind;
 }
 

@@ -51,6 +51,8 @@ export const limits = {
   /** Of those, how many are on their way at once. */
   outboxWindow: 1_024,
   shards: 16_384,
+  /** Requests of clients that are not ours, in flight on one node. */
+  plainInFlight: 4_096,
   /** A store remembers a deletion for so long at least; no write of a dead node comes later. */
   markerAge_ms: 60 * 60_000,
 } as const;
@@ -83,7 +85,10 @@ invariant(limits.stateBytes < limits.recordBytes, "a keyframe fits into a record
 invariant(limits.recordBytes < limits.batchBytes, "a record fits into an append");
 invariant(limits.batchBytes + 32 * KiB <= MiB, "an append with its headers fits into a NATS message");
 invariant(limits.deadline_ms * 2 < limits.sessionIdle_ms, "a session outlives every retry of its requests");
-invariant(limits.sessionIdle_ms < limits.markerAge_ms, "a deletion is remembered longer than anything is late");
+invariant(
+  limits.sessionIdle_ms < limits.markerAge_ms,
+  "a deletion is remembered longer than anything is late",
+);
 invariant(limits.outboxWindow <= limits.outboxPerChannel, "the window fits into the outbox");
 invariant(nodeDefaults.heartbeat_ms * 3 <= nodeDefaults.lease_ms, "a lease survives two lost heartbeats");
 invariant(

@@ -1,0 +1,56 @@
+/**
+ * Dead letters on JetStream: a stream with one subject, and so one message, for each letter.
+ *
+ * Talks to the connection. A letter's subject is its position, and an expected sequence of 0 makes putting idempotent.
+ */
+import type { DeadLetter, DeadLetters } from "../../ports/index.ts";
+import { decode, encode } from "../../words/codec.ts";
+import { ackOf, directGet, expecting, isConflict, isError, refusalOf } from "./api.ts";
+import type { Connection } from "./connection.ts";
+import type { Names } from "./names.ts";
+
+const PAGE = { batch: 256, max_bytes: 8 * 1024 * 1024 };
+
+export class NatsDeadLetters implements DeadLetters {
+  readonly #connection: Connection;
+  readonly #names: Names;
+
+  constructor(connection: Connection, names: Names) {
+    this.#connection = connection;
+    this.#names = names;
+  }
+
+  async put(letters: readonly DeadLetter[]): Promise<void> {
+    const headers = expecting(0);
+    await Promise.all(
+      letters.map(async (letter) => {
+        const { position, index } = letter;
+        const subject = this.#names.deadLetter(position.journal, position.seq, index);
+        const message = await this.#connection.request(subject, encode(letter), { headers });
+        const answer = ackOf(message, "store a dead letter");
+        if (isError(answer) && !isConflict(answer)) throw refusalOf("store a dead letter", answer);
+      }),
+    );
+  }
+
+  /** Letters come into the stream nearly, not quite, in the order of their positions; so all are looked through. */
+  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+    let kept: DeadLetter[] = [];
+    for (let seq = 1; ; ) {
+      const query = { seq, next_by_subj: `${this.#names.app}.dead.*`, ...PAGE };
+      const { messages, pending } = await directGet(this.#connection, this.#names.dead, query);
+      for (const { data } of messages) {
+        const letter = decode(data) as DeadLetter;
+        if (after === undefined || compare(letter, after) > 0) kept.push(letter);
+      }
+      if (kept.length > limit) kept = kept.sort(compare).slice(0, limit);
+      const last = messages.at(-1);
+      if (pending === 0 || last === undefined) return kept.sort(compare).slice(0, limit);
+      seq = last.seq + 1;
+    }
+  }
+}
+
+function compare(a: DeadLetter, b: DeadLetter): number {
+  return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
+}

@@ -1,0 +1,53 @@
+/**
+ * What things are called on NATS: subjects, streams and buckets of one app.
+ *
+ * Owns the names, nothing else. They are written into servers and permissions; they never change.
+ */
+import { KeyturnError } from "../../words/errors.ts";
+
+const APP = /^[A-Za-z][A-Za-z0-9_]{0,31}$/;
+
+export class Names {
+  readonly app: string;
+  /** Streams. */
+  readonly journal: string;
+  readonly snapshots: string;
+  readonly shards: string;
+  readonly nodes: string;
+  readonly dead: string;
+  /** Requests for what the app was created with. */
+  readonly info: string;
+  /** Says that a shard was given up. */
+  readonly changed: string;
+
+  /** @throws KeyturnError `invalid_options` */
+  constructor(app: string) {
+    if (typeof app !== "string" || !APP.test(app)) {
+      throw new KeyturnError(
+        "invalid_options",
+        `"${app}" is not an app's name: a letter, then up to 31 letters, digits or "_".`,
+      );
+    }
+    this.app = app;
+    this.journal = `${app}_journal`;
+    this.snapshots = `KV_${app}_snapshots`;
+    this.shards = `KV_${app}_shards`;
+    this.nodes = `KV_${app}_nodes`;
+    this.dead = `${app}_dead`;
+    this.info = `${app}.info`;
+    this.changed = `${app}.changed`;
+  }
+
+  lane(lane: string): string {
+    return `${this.app}.journal.${lane}`;
+  }
+
+  /** An entry of the bucket behind a stream `KV_<bucket>`. */
+  key(stream: string, key: string): string {
+    return `$KV.${stream.slice(3)}.${key}`;
+  }
+
+  deadLetter(journal: number, seq: number, index: number): string {
+    return `${this.app}.dead.${journal}_${seq}_${index}`;
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Frames on NATS subjects, and plain messages of clients that are not ours.
+ *
+ *   <app>.shard.<n>                 requests to whoever owns the shard
+ *   <app>.shard.<n>.<type>.<key>    a plain client's message, brought here by the server's `mappings`
+ *   <app>.node.<incarnation>        requests to a node by name: frames for several of its shards in one message
+ *   <app>.peer.<n>                  from shard to shard; only nodes may publish there
+ *   <app>.client.<session>          to a client
+ *   <app>.actor.<type>.<key>        a plain client's message that no mapping has moved
+ *
+ * Owns the subscriptions, and what is to leave at the end of the running tick. Talks to the connection.
+ *
+ * Invariants:
+ * 1. What somebody in this process subscribes to is delivered here, by reference, and does not leave the process.
+ * 2. Frames to one subject published in one tick leave in one message, as far as they fit, in order.
+ * 3. Bytes from outside are decoded as frames of the kind that belongs on their subject, or counted and dropped.
+ * 4. What the server has not confirmed to have read is bounded; over the bound nothing more is taken.
+ */
+import type { Msg } from "@nats-io/transport-node";
+import type { Gateway, Transport } from "../../ports/index.ts";
+import { KeyturnError } from "../../words/errors.ts";
+import { decodeFrame, encodeFrame, type Frame, type RefusalFrame } from "../../words/frames.ts";
+import { json } from "./api.ts";
+import type { Connection } from "./connection.ts";
+import type { Names } from "./names.ts";
+
+type Handler = (frame: Frame) => void;
+
+/** Unconfirmed bytes at which nothing more is taken; half the server's own bound for a slow consumer. */
+const UNCONFIRMED_MAX = 32 * 1024 * 1024;
+/** After so many bytes the server is asked to confirm. */
+const CONFIRM_BYTES = 1024 * 1024;
+const QUEUE = "keyturn";
+
+interface Outgoing {
+  readonly frames: Frame[];
+  /** Where the server says that nobody listens. */
+  readonly reply: string | undefined;
+}
+
+export class NatsTransport implements Transport {
+  readonly sessionPrefix: string;
+  /** Messages that were no frames, or not of the kind that belongs where they came. */
+  foreign = 0;
+  /** Frames that did not leave because the server takes nothing. */
+  dropped = 0;
+  readonly #connection: Connection;
+  readonly #names: Names;
+  /** Lists are replaced, never changed, so that a handler may subscribe or stop while it is called. */
+  readonly #handlers = new Map<string, readonly Handler[]>();
+  readonly #stops = new Map<string, () => void>();
+  readonly #outgoing = new Map<string, Outgoing>();
+  #flushing = false;
+  #unconfirmed = 0;
+  #sinceConfirm = 0;
+  #gateway: Gateway | undefined;
+
+  constructor(connection: Connection, names: Names, session: string | undefined) {
+    this.#connection = connection;
+    this.#names = names;
+    this.sessionPrefix = session === undefined ? "" : `${session}.`;
+    connection.onReconnect(() => {
+      this.#unconfirmed = 0;
+      this.#sinceConfirm = 0;
+    });
+  }
+
+  publish(subject: string, frame: Frame, via?: string): boolean {
+    const handlers = this.#handlers.get(subject);
+    if (handlers !== undefined) {
+      for (const handler of handlers) handler(frame);
+      return true;
+    }
+    if (!this.#connection.state.connected || this.#unconfirmed > UNCONFIRMED_MAX) {
+      this.dropped++;
+      return false;
+    }
+    const target = this.#targetOf(subject, frame, via);
+    const outgoing = this.#outgoing.get(target);
+    if (outgoing !== undefined) outgoing.frames.push(frame);
+    else {
+      const reply = frame.kind === "request" ? `${this.#names.app}.client.${frame.session}` : undefined;
+      this.#outgoing.set(target, { frames: [frame], reply });
+    }
+    if (!this.#flushing) {
+      this.#flushing = true;
+      queueMicrotask(() => this.#flush());
+    }
+    return true;
+  }
+
+  subscribe(subject: string, handler: Handler): () => void {
+    const own: Handler = (frame) => handler(frame);
+    const before = this.#handlers.get(subject);
+    this.#handlers.set(subject, [...(before ?? []), own]);
+    if (before === undefined) this.#stops.set(subject, this.#listen(subject));
+    return () => {
+      const left = (this.#handlers.get(subject) ?? []).filter((other) => other !== own);
+      if (left.length > 0) this.#handlers.set(subject, left);
+      else if (this.#handlers.delete(subject)) {
+        this.#stops.get(subject)?.();
+        this.#stops.delete(subject);
+      }
+    };
+  }
+
+  serve(gateway: Gateway): () => void {
+    this.#gateway = gateway;
+    const { app, info } = this.#names;
+    const stops = [
+      this.#connection.subscribe(`${app}.actor.>`, (message) => this.#plain(message, 2), QUEUE),
+      this.#connection.subscribe(info, (message) => message.respond(gateway.info()), QUEUE),
+    ];
+    return () => {
+      for (const stop of stops) stop();
+      if (this.#gateway === gateway) this.#gateway = undefined;
+    };
+  }
+
+  #targetOf(subject: string, frame: Frame, via: string | undefined): string {
+    const { app } = this.#names;
+    if (subject.startsWith("shard.")) {
+      if (frame.kind !== "request") return `${app}.peer.${subject.slice(6)}`;
+      if (via !== undefined) return `${app}.node.${via}`;
+    }
+    return `${app}.${subject}`;
+  }
+
+  #flush(): void {
+    this.#flushing = false;
+    for (const [target, { frames, reply }] of this.#outgoing) {
+      for (const payload of encodeFrames(frames)) {
+        this.#unconfirmed += payload.length;
+        this.#sinceConfirm += payload.length;
+        this.#connection.publish(target, payload, reply);
+      }
+    }
+    this.#outgoing.clear();
+    if (this.#sinceConfirm >= CONFIRM_BYTES) this.#confirm();
+  }
+
+  /** The server answers in order: when it answers this, it has read everything before. */
+  #confirm(): void {
+    const bytes = this.#sinceConfirm;
+    this.#sinceConfirm = 0;
+    this.#connection.flush().then(
+      () => {
+        this.#unconfirmed = Math.max(0, this.#unconfirmed - bytes);
+      },
+      () => undefined,
+    );
+  }
+
+  // ---- Receiving --------------------------------------------------------------------------------------------------
+
+  #listen(subject: string): () => void {
+    const { app } = this.#names;
+    const [head, rest = ""] = [
+      subject.slice(0, subject.indexOf(".")),
+      subject.slice(subject.indexOf(".") + 1),
+    ];
+    if (head === "shard") {
+      const shard = Number(rest);
+      const isRequest = (frame: Frame): boolean => frame.kind === "request" && frame.shard === shard;
+      const isPeer = (frame: Frame): boolean =>
+        (frame.kind === "told" || frame.kind === "ack") && frame.shard === shard;
+      const stops = [
+        this.#frames(`${app}.shard.${rest}`, subject, isRequest),
+        this.#frames(`${app}.peer.${rest}`, subject, isPeer),
+        this.#connection.subscribe(`${app}.shard.${rest}.*.*`, (message) => this.#plain(message, 3)),
+      ];
+      return () => {
+        for (const stop of stops) stop();
+      };
+    }
+    if (head === "node") return this.#frames(`${app}.${subject}`, subject, ({ kind }) => kind === "request");
+    if (head === "client") {
+      const isAnswer = ({ kind }: Frame): boolean =>
+        kind === "reply" || kind === "refusal" || kind === "watch";
+      return this.#frames(`${app}.${subject}`, subject, isAnswer);
+    }
+    return this.#frames(`${app}.${subject}`, subject, () => true);
+  }
+
+  #frames(natsSubject: string, subject: string, belongs: (frame: Frame) => boolean): () => void {
+    return this.#connection.subscribe(natsSubject, (message) => {
+      const { data } = message;
+      if (data.length === 0) {
+        this.#unheard(message, subject);
+        return;
+      }
+      let frames: readonly Frame[];
+      try {
+        frames = decodeFrames(data, 1_000_000);
+      } catch (error) {
+        this.#refuse(message, error);
+        return;
+      }
+      for (const frame of frames) {
+        if (!belongs(frame)) {
+          this.foreign++;
+          continue;
+        }
+        for (const handler of this.#handlers.get(subject) ?? []) handler(frame);
+      }
+    });
+  }
+
+  /** The server says that nobody listens where this process had published. */
+  #unheard(message: Msg, subject: string): void {
+    const set = message.headers;
+    if (set?.code !== 503) {
+      this.foreign++;
+      return;
+    }
+    const unheard = set.get("Nats-Subject").slice(this.#names.app.length + 1);
+    const refusal: Omit<RefusalFrame, "shard" | "from"> = {
+      kind: "refusal",
+      reason: "moved",
+      epoch: 0,
+      expected: 0,
+    };
+    const [head, name = ""] = [
+      unheard.slice(0, unheard.indexOf(".")),
+      unheard.slice(unheard.indexOf(".") + 1),
+    ];
+    const frame: RefusalFrame =
+      head === "node"
+        ? { ...refusal, shard: undefined, from: name }
+        : { ...refusal, shard: Number(name), from: "" };
+    for (const handler of this.#handlers.get(subject) ?? []) handler(frame);
+  }
+
+  /** Bytes that are no frames. Whoever asked as a plain client learns why. */
+  #refuse(message: Msg, error: unknown): void {
+    this.foreign++;
+    const { reply } = message;
+    if (!reply || reply.startsWith(`${this.#names.app}.`)) return;
+    if (error instanceof KeyturnError) message.respond(json({ error: error.toJSON() }));
+  }
+
+  #plain(message: Msg, skip: number): void {
+    const { subject, reply } = message;
+    const tokens = subject.split(".").slice(skip);
+    this.#gateway?.plain({
+      type: tokens[0] ?? "",
+      token: tokens.slice(1).join("."),
+      payload: message.data,
+      header: (name) => message.headers?.get(name) || undefined,
+      respond: reply ? (bytes) => void this.#connection.publish(reply, bytes) : undefined,
+    });
+  }
+}
+
+function decodeFrames(bytes: Uint8Array, max: number): Frame[] {
+  return [decodeFrame(bytes.subarray(1), max)];
+}
+function encodeFrames(frames: readonly Frame[]): Uint8Array[] {
+  return frames.map((f) => Buffer.concat([Uint8Array.of(1), encodeFrame(f)]));
+}
