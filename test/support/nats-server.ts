@@ -148,7 +148,7 @@ async function prepare(
     writeFileSync(configPath, configText(options, cluster === undefined ? place : { ...place, cluster }));
   } else {
     configPath = resolve(options.configFile);
-    args.push("--addr", "127.0.0.1", "--port", `${port}`, "--http_port", `${monitorPort}`);
+    args.push("--port", `${port}`, "--http_port", `${monitorPort}`);
   }
   args.push("--config", configPath);
 
