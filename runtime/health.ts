@@ -102,8 +102,11 @@ export class HealthWatch {
 }
 
 function membershipOf({ phase, stopped, incarnation }: Vitals): HealthCheck {
-  if (stopped || phase === "leaving") return { ok: false, text: "The node is stopping." };
+  const stopping = { ok: false, text: "The node is stopping." };
+  if (stopped) return stopping;
   switch (phase) {
+    case "leaving":
+      return stopping;
     case "active":
       return { ok: true, text: `A member as ${incarnation}.` };
     case "joining":

@@ -1,0 +1,148 @@
+/**
+ * Actors modules: files of users that export actor definitions.
+ *
+ * Owns the loading and the check of what is exported. TypeScript is run by `jiti`, since Node 20 does not; everything
+ * else is imported by Node itself.
+ *
+ * Invariant: a module's `keyturn` and `xstate` are the very ones of this process. Another copy's `reply` and `tell`
+ * would be taken for custom actions and do nothing, so another copy is refused.
+ */
+import { existsSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { extname, join, resolve } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { createJiti } from "jiti";
+import type { AnyActorDefinition } from "../engine/definition.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
+import { packageFolder } from "./packages.ts";
+
+const TYPESCRIPT = new Set([".ts", ".mts", ".cts", ".tsx"]);
+/** Of these there must be one copy. */
+const SHARED = ["keyturn", "xstate"] as const;
+
+/**
+ * Loads modules.
+ * @param modules paths, or names of packages, as seen from `folder`
+ * @throws KeyturnError `invalid_options`
+ */
+export async function loadActors(
+  modules: readonly string[],
+  folder = process.cwd(),
+): Promise<readonly AnyActorDefinition[]> {
+  const found = new Map<string, { definition: AnyActorDefinition; module: string }>();
+  for (const module of modules) {
+    const path = pathOf(module, folder);
+    checkCopies(module, path);
+    for (const definition of definitionsOf(module, await load(module, path))) {
+      const before = found.get(definition.type);
+      if (before !== undefined && before.definition !== definition) {
+        throw fault(
+          `Two actors are defined with the type "${definition.type}": in ${before.module} and in ${module}.`,
+        );
+      }
+      found.set(definition.type, { definition, module });
+    }
+  }
+  return [...found.values()].map(({ definition }) => definition);
+}
+
+/** The ready-made actors, which a node hosts that was given none. */
+export async function readyMadeActors(): Promise<readonly AnyActorDefinition[]> {
+  return definitionsOf("keyturn/actors", await import("keyturn/actors"));
+}
+
+function pathOf(module: string, folder: string): string {
+  const path = resolve(folder, module);
+  if (existsSync(path)) {
+    if (statSync(path).isDirectory()) throw fault(`${module} is a folder. Name a file in it.`);
+    return path;
+  }
+  if (!/^[./]/.test(module)) {
+    try {
+      return createRequire(join(folder, "package.json")).resolve(module);
+    } catch {
+      // Said below.
+    }
+  }
+  throw fault(`There is no actors module ${module} (${path}).`);
+}
+
+function checkCopies(module: string, path: string): void {
+  for (const name of SHARED) {
+    const own = packageFolder(name, import.meta.url);
+    const theirs = packageFolder(name, pathToFileURL(path));
+    if (own === undefined || theirs === undefined || own.href === theirs.href) continue;
+    const advice =
+      name === "keyturn"
+        ? "Start the nodes with the project's own command: npx keyturn, in its folder"
+        : "Let the project and keyturn share one: npm dedupe, or a version that fits both";
+    throw fault(
+      `${module} uses another copy of ${name} than this command: ${fileURLToPath(theirs)} and ${fileURLToPath(own)}. ${advice}.`,
+    );
+  }
+}
+
+async function load(module: string, path: string): Promise<Record<string, unknown>> {
+  try {
+    if (!TYPESCRIPT.has(extname(path))) return await import(pathToFileURL(path).href);
+    // No cache on disk: it would be code in a folder that others may write to.
+    const options = { fsCache: false, interopDefault: false, nativeModules: [...SHARED] };
+    const jiti = createJiti(pathToFileURL(path).href, options);
+    return await jiti.import<Record<string, unknown>>(path);
+  } catch (cause) {
+    const missing = SHARED.find((name) => isMissing(cause, name));
+    if (missing !== undefined) {
+      throw fault(`${module} imports ${missing}, which is not installed there: npm install keyturn xstate.`);
+    }
+    throw new KeyturnError("invalid_options", `${module} cannot be loaded: ${textOf(cause)}`, { cause });
+  }
+}
+
+function isMissing(error: unknown, name: string): boolean {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return (
+    (code === "ERR_MODULE_NOT_FOUND" || code === "MODULE_NOT_FOUND") &&
+    new RegExp(`['"]${name}(?:/[^'"]*)?['"]`).test(textOf(error))
+  );
+}
+
+/** The definitions among a module's exports. */
+function definitionsOf(module: string, exported: Record<string, unknown>): AnyActorDefinition[] {
+  const definitions = new Set<AnyActorDefinition>();
+  const others: string[] = [];
+  for (const [name, value] of Object.entries(exported)) {
+    if (name === "default" && Array.isArray(value)) {
+      for (const [index, one] of value.entries()) {
+        if (!isDefinition(one))
+          throw fault(`${module}: default[${index}] is ${kindOf(one)}, not an actor's definition.`);
+        definitions.add(one);
+      }
+    } else if (isDefinition(value)) definitions.add(value);
+    else others.push(`${name} is ${kindOf(value)}`);
+  }
+  if (definitions.size > 0) return [...definitions];
+  const what = others.length === 0 ? "It exports nothing" : others.join("; ");
+  throw fault(
+    `${module} exports no actors: what defineActor returns, by name or as a default array. ${what}.`,
+  );
+}
+
+function isDefinition(value: unknown): value is AnyActorDefinition {
+  const { type, machine, version } = (value ?? {}) as Partial<AnyActorDefinition>;
+  return typeof type === "string" && Number.isSafeInteger(version) && isMachine(machine);
+}
+
+function isMachine(value: unknown): boolean {
+  return (value as { __xstatenode?: unknown } | undefined | null)?.__xstatenode === true;
+}
+
+function kindOf(value: unknown): string {
+  if (isMachine(value)) return "a machine that defineActor has not been given";
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "an array";
+  return value === undefined ? "undefined" : `${/^[aeiou]/.test(typeof value) ? "an" : "a"} ${typeof value}`;
+}
+
+function fault(text: string): KeyturnError {
+  return new KeyturnError("invalid_options", text);
+}

@@ -1,0 +1,306 @@
+/**
+ * `keyturn start`: runs one node in this process, or several in processes of their own.
+ *
+ * Owns the command's options and what signals mean. Talks to serve.ts and supervisor.ts.
+ */
+import { fork } from "node:child_process";
+import { constants } from "node:os";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { embedded } from "../../stores/embedded/index.ts";
+import { nats } from "../../stores/nats/index.ts";
+import { KeyturnError } from "../../words/errors.ts";
+import { nodeDefaults, type NodeSettings } from "../../words/limits.ts";
+import { realRandom } from "../../world.ts";
+import { loadActors, readyMadeActors } from "../actors.ts";
+import { Console } from "../console.ts";
+import { type HealthReport, serveHealth } from "../health-server.ts";
+import {
+  addNatsOptions,
+  addStreamOptions,
+  gather,
+  type HostPort,
+  hostPort,
+  jsonOption,
+  type NatsFlags,
+  natsOptionsOf,
+  positive,
+  whole,
+} from "../options.ts";
+import { serve, type ServeOptions } from "../serve.ts";
+import type { Shell } from "../shell.ts";
+import { type ChildMessage, type ParentMessage, Supervisor } from "../supervisor.ts";
+
+interface StartFlags extends NatsFlags {
+  readonly data?: string;
+  readonly actors?: readonly string[];
+  readonly name?: string;
+  readonly weight: number;
+  readonly shards?: number;
+  readonly processes?: number;
+  readonly supervised?: string;
+  readonly health?: HostPort;
+  readonly set?: Partial<NodeSettings>;
+  readonly wait: number;
+  readonly grace: number;
+  readonly provision: boolean;
+  readonly json?: boolean;
+}
+
+const PROCESSES_MAX = 256;
+const WAIT_S = 30;
+const GRACE_S = 25;
+/** Megabytes of young generation; the default costs a quarter of the throughput at high load. */
+const SEMI_SPACE_MB = 64;
+/** Of a name; its number is put behind it when there are several processes. */
+const NAME = /^[A-Za-z0-9_-]{1,60}$/;
+
+const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+
+const HELP = `
+Nodes of one app find each other on the server and share the actors out. SIGTERM and Ctrl-C hand them over and end
+the process; a second signal ends it at once.
+
+Examples:
+  keyturn start --nats 127.0.0.1:4222 --actors ./my-actors.ts
+  keyturn start --nats 127.0.0.1:4222 --processes 4 --health :8080
+  keyturn start --data ./data --actors ./my-actors.ts --json`;
+
+export function addStart(program: Command, shell: Shell): void {
+  const command = program
+    .command("start")
+    .summary("run a node")
+    .description(
+      "Runs a node, or several, that host actors: on a NATS server, or in a folder of this machine.",
+    );
+  addNatsOptions(command);
+  command
+    .addOption(
+      new Option("--data <folder>", "keep everything in this folder, without a server")
+        .env("KEYTURN_DATA")
+        .conflicts(["nats", "monitor", "replicas", "processes"]),
+    )
+    .addOption(
+      new Option(
+        "--actors <module>",
+        "a module that exports actors, TypeScript too; repeat it for more; the ready-made ones by default",
+      ).argParser(gather),
+    )
+    .addOption(
+      new Option("--name <name>", "name of the node, to be kept over restarts; drawn by default")
+        .argParser(nodeName)
+        .env("KEYTURN_NAME"),
+    )
+    .addOption(
+      new Option("--weight <number>", "share of the shards beside the other nodes")
+        .argParser(positive())
+        .default(1),
+    )
+    .addOption(
+      new Option("--processes <number>", "so many processes, each a node, restarted if they die").argParser(
+        whole(1, PROCESSES_MAX),
+      ),
+    );
+  addStreamOptions(command)
+    .option("--no-provision", "make nothing on the server; wait until it is made")
+    .addOption(
+      new Option("--durability <word>", "what commits survive, if the server cannot be asked").choices([
+        "fsync",
+        "process",
+      ]),
+    )
+    .option("--monitor <url>", "the server's monitoring address, to be asked what commits survive")
+    .addOption(
+      new Option("--health <host:port>", "serve /livez, /readyz and /healthz there")
+        .argParser(hostPort)
+        .env("KEYTURN_HEALTH"),
+    )
+    .addOption(
+      new Option("--set <name=value>", `change a bound: ${Object.keys(nodeDefaults).join(", ")}`).argParser(
+        setting,
+      ),
+    )
+    .addOption(
+      new Option("--wait <seconds>", "how long to wait for the store")
+        .argParser(positive(true))
+        .default(WAIT_S),
+    )
+    .addOption(
+      new Option("--grace <seconds>", "how long stopping may take").argParser(positive()).default(GRACE_S),
+    )
+    .addOption(jsonOption)
+    .addOption(new Option("--supervised <name>").hideHelp())
+    .addHelpText("after", HELP)
+    .action(async (flags: StartFlags) => shell.exit(await start(flags, shell)));
+}
+
+async function start(flags: StartFlags, shell: Shell): Promise<number> {
+  const open = storeOf(flags, shell.env);
+  if (flags.supervised !== undefined) return await serveSupervised(flags.supervised, flags, open, shell);
+  const name = flags.name ?? realRandom.id();
+  const console = new Console({
+    name,
+    json: flags.json ?? false,
+    stdout: shell.stdout,
+    stderr: shell.stderr,
+  });
+  const stop = new AbortController();
+  if (flags.processes !== undefined)
+    return await superviseAll(name, flags.processes, flags, shell, console, stop);
+
+  let health: HealthReport = { live: true, ready: false };
+  const node = await nodeOf(name, flags);
+  onSignals(stop, console, () => undefined);
+  const server = flags.health === undefined ? undefined : await serveHealth(flags.health, () => health);
+  try {
+    const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
+    return await serve({ ...open, ...timing, node, health: server?.url }, console, stop.signal, {
+      onHealth: (found) => (health = found),
+      onReady: () => undefined,
+    });
+  } finally {
+    await server?.close();
+  }
+}
+
+// ---- Several processes ----------------------------------------------------------------------------------------------
+
+async function superviseAll(
+  name: string,
+  count: number,
+  flags: StartFlags,
+  shell: Shell,
+  console: Console,
+  stop: AbortController,
+): Promise<number> {
+  const rest = shell.args.slice(shell.args.indexOf("start") + 1);
+  const program = process.argv[1] as string;
+  const supervisor = new Supervisor(
+    {
+      names: Array.from({ length: count }, (_, n) => `${name}-${n + 1}`),
+      grace_ms: flags.grace * 1_000,
+      start: (child) =>
+        fork(program, ["start", "--supervised", child, ...rest], {
+          execArgv: [...process.execArgv, `--max-semi-space-size=${SEMI_SPACE_MB}`],
+        }),
+    },
+    console,
+  );
+  onSignals(stop, console, () => supervisor.kill());
+  const server =
+    flags.health === undefined ? undefined : await serveHealth(flags.health, () => supervisor.health);
+  if (server !== undefined) console.note(`Health of all processes: ${server.url}/healthz`);
+  try {
+    return await supervisor.run(stop.signal);
+  } finally {
+    await server?.close();
+  }
+}
+
+/** A child of a supervisor: the same node; it is told to stop over the channel, and says there how it is. */
+async function serveSupervised(
+  name: string,
+  flags: StartFlags,
+  open: Opening,
+  shell: Shell,
+): Promise<number> {
+  const console = new Console({
+    name,
+    json: flags.json ?? false,
+    stdout: shell.stdout,
+    stderr: shell.stderr,
+  });
+  const stop = new AbortController();
+  const tell = (message: ChildMessage): void => {
+    if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
+  };
+  process.on("message", (message: ParentMessage) => {
+    if (message.kind === "stop") stop.abort();
+  });
+  // Without its supervisor nobody would end it.
+  process.once("disconnect", () => stop.abort());
+  // A terminal sends it to everybody; the supervisor passes it on.
+  process.on("SIGINT", () => undefined);
+  process.on("SIGTERM", () => stop.abort());
+  const node = await nodeOf(name, flags);
+  const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
+  try {
+    return await serve({ ...open, ...timing, node }, console, stop.signal, {
+      onHealth: (health) => tell({ kind: "health", health }),
+      onReady: () => tell({ kind: "ready" }),
+    });
+  } finally {
+    // An open channel keeps a process alive.
+    if (process.connected) process.disconnect();
+  }
+}
+
+// ---- From options ---------------------------------------------------------------------------------------------------
+
+type Opening = Pick<ServeOptions, "open" | "where">;
+
+function storeOf(flags: StartFlags, env: NodeJS.ProcessEnv): Opening {
+  const { data, durability } = flags;
+  if (data !== undefined) {
+    return {
+      where: data,
+      open: () => embedded({ path: data, ...(durability === undefined ? {} : { durability }) }),
+    };
+  }
+  if (flags.nats === undefined) {
+    throw new KeyturnError(
+      "invalid_options",
+      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine alone.",
+    );
+  }
+  const options = { ...natsOptionsOf(flags, env), provision: flags.provision };
+  return {
+    where: `NATS at ${flags.nats.join(", ")}`,
+    open: async (troubled) => {
+      const store = await nats(options);
+      store.onTrouble(troubled);
+      return store;
+    },
+  };
+}
+
+async function nodeOf(
+  name: string,
+  { actors, weight, shards, set }: StartFlags,
+): Promise<ServeOptions["node"]> {
+  return {
+    actors: actors === undefined ? await readyMadeActors() : await loadActors(actors),
+    name,
+    weight,
+    ...(shards === undefined ? {} : { shards }),
+    ...(set === undefined ? {} : { settings: set }),
+  };
+}
+
+function nodeName(text: string): string {
+  if (NAME.test(text)) return text;
+  throw new InvalidArgumentError('It is up to 60 letters, digits, "_" or "-".');
+}
+
+function setting(text: string, before: Partial<NodeSettings> | undefined): Partial<NodeSettings> {
+  const [, name, value] = /^([^=]+)=(.+)$/.exec(text) ?? [];
+  if (name === undefined || value === undefined) throw new InvalidArgumentError("It is NAME=VALUE.");
+  if (!Object.hasOwn(nodeDefaults, name)) {
+    throw new InvalidArgumentError(`The bounds are ${Object.keys(nodeDefaults).join(", ")}.`);
+  }
+  return { ...before, [name]: positive()(value) };
+}
+
+/** The first signal asks to stop, the second one ends the process at once. */
+function onSignals(stop: AbortController, console: Console, atOnce: () => void): void {
+  for (const name of SIGNALS) {
+    process.on(name, () => {
+      if (!stop.signal.aborted) {
+        stop.abort();
+        return;
+      }
+      console.note("Ended at once.");
+      atOnce();
+      process.exit(128 + constants.signals[name]);
+    });
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * What a node reports, made into lines.
+ *
+ * Owns the gathering: shards move in dozens, and a task that fails is tried again and again; each is one line. Talks
+ * to the console; the node calls it.
+ */
+import type { Observer } from "../engine/observer.ts";
+import { type KeyturnError, textOf } from "../words/errors.ts";
+import type { Console } from "./console.ts";
+
+/** Shards that move within so long are one line. */
+const GATHER_MS = 250;
+/** The same trouble is said so often. */
+const REPEAT_MS = 10_000;
+/** Of so many different troubles is remembered when they were said. */
+const TROUBLES = 64;
+const SHOWN = 8;
+
+export class Observing implements Partial<Observer> {
+  readonly #console: Console;
+  readonly #serving: () => number;
+  readonly #gained = new Set<number>();
+  readonly #lost = new Set<number>();
+  /** When each trouble was said last, and how often it came since. */
+  readonly #said = new Map<string, { at_ms: number; since: number }>();
+  #timer: NodeJS.Timeout | undefined;
+  #life: string | undefined;
+
+  /** @param serving how many shards are served now */
+  constructor(console: Console, serving: () => number) {
+    this.#console = console;
+    this.#serving = serving;
+  }
+
+  readonly joined = (incarnation: string): void => {
+    const first = this.#life === undefined;
+    this.#life = incarnation;
+    // The first time is the line that says that the node is ready.
+    if (first) this.#forget();
+    else this.#console.say("rejoined", { incarnation }, `Joined again, as ${incarnation}.`);
+  };
+
+  readonly fenced = (incarnation: string): void => {
+    this.#forget();
+    this.#console.say(
+      "fenced",
+      { incarnation },
+      `Fenced: another node has taken over from ${incarnation}. What it had not answered was not committed by it. It joins again.`,
+    );
+  };
+
+  readonly shardServing = (shard: number): void => {
+    this.#lost.delete(shard);
+    this.#gained.add(shard);
+    this.#arrange();
+  };
+
+  readonly shardReleased = (shard: number): void => {
+    this.#gained.delete(shard);
+    this.#lost.add(shard);
+    this.#arrange();
+  };
+
+  readonly shardFailed = (shard: number, error: KeyturnError): void => {
+    this.#console.say(
+      "shard_failed",
+      { shard, error },
+      `Shard ${shard} is stopped, the others go on: ${error.message}`,
+    );
+  };
+
+  readonly actionFailed = (id: string, action: string, error: unknown): void => {
+    this.#trouble("action_failed", { actor: id, action }, `The action ${action} of ${id} failed`, error);
+  };
+
+  readonly storeFull = (cause: unknown): void => {
+    this.#trouble("store_full", {}, "The store has no room; what is written is refused", cause);
+  };
+
+  readonly troubled = (task: string, error: unknown): void => {
+    this.#trouble("troubled", { task }, `This failed and is tried again: ${task}`, error);
+  };
+
+  /** Says what was gathered, and arranges nothing more. */
+  end(): void {
+    this.#flush();
+  }
+
+  #arrange(): void {
+    this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+  }
+
+  #flush(): void {
+    const gained = [...this.#gained].sort(byNumber);
+    const lost = [...this.#lost].sort(byNumber);
+    this.#forget();
+    if (gained.length + lost.length === 0) return;
+    const serving = this.#serving();
+    const parts = [
+      ...(gained.length === 0 ? [] : [`${gained.length} came (${listOf(gained)})`]),
+      ...(lost.length === 0 ? [] : [`${lost.length} went (${listOf(lost)})`]),
+    ];
+    this.#console.say(
+      "shards",
+      { gained, lost, serving },
+      `Shards: ${parts.join(", ")}; ${serving} here now.`,
+    );
+  }
+
+  #forget(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#gained.clear();
+    this.#lost.clear();
+  }
+
+  #trouble(event: string, fields: object, text: string, error: unknown): void {
+    const reason = textOf(error);
+    const key = `${text} ${reason}`;
+    const now_ms = performance.now();
+    const before = this.#said.get(key);
+    if (before !== undefined && now_ms - before.at_ms < REPEAT_MS) {
+      before.since++;
+      return;
+    }
+    const times = before === undefined ? 0 : before.since;
+    if (this.#said.size >= TROUBLES) this.#said.clear();
+    this.#said.set(key, { at_ms: now_ms, since: 0 });
+    const again = times === 0 ? "" : ` (and ${times} times since it was said last)`;
+    this.#console.say(event, { ...fields, reason, repeated: times }, `${text}: ${reason}${again}`);
+  }
+}
+
+function byNumber(a: number, b: number): number {
+  return a - b;
+}
+
+function listOf(shards: readonly number[]): string {
+  const more = shards.length > SHOWN ? `, and ${shards.length - SHOWN} more` : "";
+  return `${shards.slice(0, SHOWN).join(", ")}${more}`;
+}

@@ -1,0 +1,187 @@
+/**
+ * One node's life in this process: waiting for its store, serving, stopping.
+ *
+ * Owns the node and the store. Talks to the console; it is told to stop by a signal.
+ *
+ *   | from     | to       | when
+ *   | waiting  | serving  | the store is there, and the node has joined
+ *   | waiting  | over     | told to stop, or it took too long
+ *   | serving  | stopping | told to stop
+ *   | stopping | over     | the shards are handed over, or that took too long
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { KeyturnNode, NodeOptions } from "../node.ts";
+import { startNode } from "../node.ts";
+import type { NodeHealth } from "../health.ts";
+import type { Store } from "../ports/index.ts";
+import { textOf } from "../words/errors.ts";
+import type { Console } from "./console.ts";
+import type { HealthReport } from "./health-server.ts";
+import { Observing } from "./observing.ts";
+import { DONE, FAILED } from "./shell.ts";
+import { withinWait } from "./wait.ts";
+
+export interface ServeOptions {
+  /** Opens the store; what goes wrong with it later is told to `troubled`. */
+  readonly open: (troubled: (task: string, error: unknown) => void) => Promise<Store>;
+  /** Where the store is, for people. */
+  readonly where: string;
+  readonly node: Omit<NodeOptions, "store" | "observer">;
+  /** How long to wait for a store that is not there, in milliseconds. */
+  readonly wait_ms: number;
+  /** How long stopping may take. */
+  readonly grace_ms: number;
+  /** Address of the health server, for the line that says that the node is ready. */
+  readonly health?: string | undefined;
+}
+
+/** What is told to whoever supervises or asks. */
+export interface ServeHooks {
+  /** What is so now, whenever it was looked: about once a second. */
+  onHealth(health: HealthReport): void;
+  onReady(): void;
+}
+
+const LOOK_MS = 1_000;
+
+/**
+ * Serves until told to stop.
+ * @returns the exit code
+ * @throws Failure and KeyturnError if the node cannot be started
+ */
+export async function serve(
+  options: ServeOptions,
+  console: Console,
+  stop: AbortSignal,
+  hooks: ServeHooks,
+): Promise<number> {
+  hooks.onHealth(waiting(`It waits for ${options.where}.`));
+  let node: KeyturnNode | undefined;
+  const observing = new Observing(console, () => node?.shards.length ?? 0);
+  const { wait_ms, where } = options;
+  node = await withinWait({ wait_ms, where, console, stop }, () => startOn(options, observing));
+  if (node === undefined) {
+    console.say("stopped", { graceful: true }, "Stopped before it had begun.");
+    return DONE;
+  }
+  ready(node, options, console);
+  hooks.onReady();
+  const looking = look(node, console, hooks);
+  try {
+    await aborted(stop);
+    return await stopWithin(node, options.grace_ms, observing, console);
+  } finally {
+    looking.end();
+  }
+}
+
+/** Opens the store and starts the node on it. */
+async function startOn(options: ServeOptions, observer: Observing): Promise<KeyturnNode> {
+  const store = await options.open(observer.troubled);
+  try {
+    return await startNode({ ...options.node, store, observer });
+  } catch (error) {
+    await store.close().catch(() => undefined);
+    throw error;
+  }
+}
+
+function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, console: Console): void {
+  const { store, shards, shardsOfApp } = node;
+  const types = actors.map(({ type }) => type);
+  console.say(
+    "ready",
+    {
+      incarnation: node.incarnation.name,
+      pid: process.pid,
+      store: store.description,
+      durability: store.durability,
+      durabilityNote: noteOf(store),
+      shards,
+      shardsOfApp,
+      types,
+      ...(health === undefined ? {} : { health }),
+    },
+    `Ready: serves ${shards.length} of ${shardsOfApp} shards, hosts ${types.join(", ")}.`,
+  );
+  console.note(`The store is ${store.description}.`);
+  console.note(noteOf(store));
+  if (health !== undefined) console.note(`Health: ${health}/healthz`);
+}
+
+function noteOf({ durabilityNote, durability }: Store): string {
+  if (durabilityNote !== undefined) return durabilityNote;
+  return durability === "fsync"
+    ? "Commits are flushed to disk before they are answered (fsync)."
+    : "Commits survive a killed process, not a power loss.";
+}
+
+function waiting(text: string): HealthReport & { checks: object } {
+  return { live: true, ready: false, checks: { start: { ok: false, text } } };
+}
+
+/** Looks at the node's health once a second, and says when it turns. */
+function look(node: KeyturnNode, console: Console, hooks: ServeHooks): { end(): void } {
+  let wasReady = true;
+  const once = (): void => {
+    const health = node.health();
+    hooks.onHealth(health);
+    if (health.ready === wasReady) return;
+    wasReady = health.ready;
+    console.say("health", health, health.ready ? "Ready again." : `Not ready: ${faultsOf(health)}`);
+  };
+  once();
+  const timer = setInterval(once, LOOK_MS);
+  return { end: () => clearInterval(timer) };
+}
+
+function faultsOf({ checks }: NodeHealth): string {
+  return Object.values(checks)
+    .filter(({ ok }) => !ok)
+    .map(({ text }) => text)
+    .join(" ");
+}
+
+async function stopWithin(
+  node: KeyturnNode,
+  grace_ms: number,
+  observing: Observing,
+  console: Console,
+): Promise<number> {
+  console.say(
+    "stopping",
+    { serving: node.shards.length },
+    `Stopping: hands ${node.shards.length} shards over.`,
+  );
+  const tooLong = new AbortController();
+  try {
+    const stopped = await Promise.race([
+      node.stop().then(() => true),
+      sleep(grace_ms, false, { signal: tooLong.signal }),
+    ]);
+    observing.end();
+    if (stopped) {
+      console.say("stopped", { graceful: true }, "Stopped.");
+      return DONE;
+    }
+    const text = `Not stopped within ${grace_ms / 1_000} s; given up. What it had is served elsewhere when its lease has run out.`;
+    console.say("stopped", { graceful: false }, text);
+    return FAILED;
+  } catch (error) {
+    console.say(
+      "stopped",
+      { graceful: false, reason: textOf(error) },
+      `Stopped with a failure: ${textOf(error)}`,
+    );
+    return FAILED;
+  } finally {
+    tooLong.abort();
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,186 @@
+/**
+ * Several node processes on one machine: `--processes N`.
+ *
+ * Owns the child processes, their names and their restarts. Talks to them over Node's channel between processes, so
+ * that a terminal's Ctrl-C, which reaches parent and children alike, is one request to stop and not two.
+ *
+ *   | from     | to       | when
+ *   | starting | ready    | the child says so
+ *   | starting | over     | it ends with a failure before any child was ever ready: the command has failed
+ *   | starting | paused   | it ends otherwise
+ *   | ready    | paused   | it ends, however it ends
+ *   | paused   | starting | its pause is over; pauses double, and begin anew after a life of `STEADY_MS`
+ *   | any      | over     | told to stop, and it has ended
+ *
+ * Invariant: when `supervise` resolves, no child runs.
+ */
+import type { ChildProcess } from "node:child_process";
+import type { Console } from "./console.ts";
+import type { HealthReport } from "./health-server.ts";
+import { DONE, FAILED, WRONG } from "./shell.ts";
+
+const PAUSE_FIRST_MS = 500;
+const PAUSE_LAST_MS = 30_000;
+const STEADY_MS = 60_000;
+/** How much longer than its own grace a child may take before it is killed. */
+const KILL_MS = 5_000;
+
+/** From a child. */
+export type ChildMessage =
+  | { readonly kind: "ready" }
+  | { readonly kind: "health"; readonly health: HealthReport };
+
+/** To a child. */
+export type ParentMessage = { readonly kind: "stop" };
+
+export interface SupervisorOptions {
+  readonly names: readonly string[];
+  readonly grace_ms: number;
+  start(name: string): ChildProcess;
+}
+
+interface Child {
+  readonly name: string;
+  state: "starting" | "ready" | "paused" | "over";
+  process: ChildProcess | undefined;
+  health: HealthReport | undefined;
+  timer: NodeJS.Timeout | undefined;
+  pause_ms: number;
+  ready_ms: number;
+}
+
+const starting: HealthReport = { live: true, ready: false };
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #console: Console;
+  readonly #children: readonly Child[];
+  readonly #done: () => void;
+  readonly #over: Promise<void>;
+  #anyReady = false;
+  #allReady = false;
+  #stopping = false;
+  #code = DONE;
+
+  constructor(options: SupervisorOptions, console: Console) {
+    this.#options = options;
+    this.#console = console;
+    let done = (): void => undefined;
+    this.#over = new Promise((resolve) => (done = resolve));
+    this.#done = done;
+    this.#children = options.names.map((name) => ({
+      name,
+      state: "starting",
+      process: undefined,
+      health: undefined,
+      timer: undefined,
+      pause_ms: PAUSE_FIRST_MS,
+      ready_ms: 0,
+    }));
+  }
+
+  /** Ready when every process is. */
+  get health(): HealthReport & { readonly processes: Readonly<Record<string, HealthReport>> } {
+    const processes = Object.fromEntries(
+      this.#children.map(({ name, health }) => [name, health ?? starting]),
+    );
+    return {
+      live: true,
+      ready: !this.#stopping && Object.values(processes).every(({ ready }) => ready),
+      processes,
+    };
+  }
+
+  /** Runs the children until told to stop, or until they have failed. Resolves with the exit code. */
+  async run(stop: AbortSignal): Promise<number> {
+    for (const child of this.#children) this.#start(child);
+    if (stop.aborted) this.#stop();
+    stop.addEventListener("abort", () => this.#stop());
+    await this.#over;
+    return this.#code;
+  }
+
+  /** Ends every child at once. */
+  kill(): void {
+    this.#stopping = true;
+    for (const child of this.#children) child.process?.kill("SIGKILL");
+  }
+
+  #start(child: Child): void {
+    child.state = "starting";
+    child.health = undefined;
+    const process = this.#options.start(child.name);
+    child.process = process;
+    process.on("message", (message: ChildMessage) => this.#hear(child, message));
+    // "close" of a child that could not even be started comes too, after "error".
+    process.on("error", (error) => this.#console.note(`The process ${child.name}: ${error.message}`));
+    process.once("close", (code, signal) => this.#ended(child, code, signal));
+  }
+
+  #hear(child: Child, message: ChildMessage): void {
+    if (message.kind === "health") {
+      child.health = message.health;
+      return;
+    }
+    child.state = "ready";
+    child.ready_ms = performance.now();
+    this.#anyReady = true;
+    if (this.#allReady || this.#children.some(({ state }) => state !== "ready")) return;
+    this.#allReady = true;
+    const processes = this.#children.map(({ name }) => name);
+    this.#console.say("all_ready", { processes }, `All ${processes.length} processes are ready.`);
+  }
+
+  #ended(child: Child, code: number | null, signal: NodeJS.Signals | null): void {
+    const wasReady = child.state === "ready";
+    child.process = undefined;
+    child.health = undefined;
+    clearTimeout(child.timer);
+    if (this.#stopping) {
+      if (code !== DONE) this.#code = Math.max(this.#code, FAILED);
+      this.#leave(child);
+      return;
+    }
+    if (!wasReady && (code === WRONG || (code === FAILED && !this.#anyReady))) {
+      this.#code = code;
+      this.#leave(child);
+      this.#stop();
+      return;
+    }
+    if (wasReady && performance.now() - child.ready_ms >= STEADY_MS) child.pause_ms = PAUSE_FIRST_MS;
+    const { name, pause_ms } = child;
+    child.pause_ms = Math.min(pause_ms * 2, PAUSE_LAST_MS);
+    child.state = "paused";
+    child.timer = setTimeout(() => this.#start(child), pause_ms);
+    const how = signal ?? `code ${code}`;
+    this.#console.say(
+      "process_ended",
+      { process: name, code, signal, pause_ms },
+      `The process ${name} has ended (${how}); it is started again in ${pause_ms / 1_000} s.`,
+    );
+  }
+
+  #stop(): void {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    for (const child of this.#children) {
+      clearTimeout(child.timer);
+      const { process } = child;
+      if (process === undefined) {
+        this.#leave(child);
+        continue;
+      }
+      // A child that has just ended has no channel any more.
+      if (process.connected) process.send({ kind: "stop" } satisfies ParentMessage, () => undefined);
+      child.timer = setTimeout(() => {
+        this.#console.note(`The process ${child.name} does not end; it is killed.`);
+        process.kill("SIGKILL");
+      }, this.#options.grace_ms + KILL_MS);
+    }
+  }
+
+  #leave(child: Child): void {
+    child.state = "over";
+    if (this.#children.every(({ state }) => state === "over")) this.#done();
+  }
+}
