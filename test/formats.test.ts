@@ -19,7 +19,7 @@ import {
 } from "../runtime/engine/record.ts";
 import { ShardState } from "../runtime/engine/shard.ts";
 import { decodeSnapshot, encodeSnapshot } from "../runtime/engine/state.ts";
-import { decodeFrame, encodeFrame, type Frame } from "../runtime/words/frames.ts";
+import { decodeFrame, decodeFrames, encodeFrame, encodeFrames, type Frame } from "../runtime/words/frames.ts";
 import {
   batchBytes,
   blank,
@@ -156,7 +156,7 @@ const request = {
 const frames: Record<Frame["kind"], Frame> = {
   request: {
     kind: "request",
-    shard: 63,
+    shard: 13,
     session: "s1",
     base: 7,
     first: 9,
@@ -175,7 +175,7 @@ const frames: Record<Frame["kind"], Frame> = {
   refusal: { kind: "refusal", shard: 63, from: "n1-x", reason: "gap", epoch: 2, expected: 8 },
   told: {
     kind: "told",
-    shard: 1,
+    shard: 13,
     fromShard: 63,
     first: 100,
     messages: [{ type: "probe", key: "a b", id: "probe.a=20b", event: { type: "hi" }, trace: undefined }],
@@ -188,8 +188,16 @@ describe("frames", () => {
   it.each(Object.entries(frames))("golden: %s", (kind, frame) => {
     const made = encodeFrame(frame);
     const bytes = golden(`frame-${kind}`, made);
-    expect(decodeFrame(bytes, 1_000)).toStrictEqual(frame);
+    expect(decodeFrame(bytes, 1_000, 64)).toStrictEqual(frame);
     expect(Buffer.compare(made, bytes)).toBe(0);
+  });
+
+  it("golden: all of them in one payload, behind the version", () => {
+    const made = encodeFrames(Object.values(frames));
+    expect(made).toHaveLength(1);
+    const bytes = golden("payload", made[0] as Uint8Array);
+    expect(decodeFrames(bytes, 1_000, 64)).toStrictEqual(Object.values(frames));
+    expect(Buffer.compare(made[0] as Uint8Array, bytes)).toBe(0);
   });
 
   it("a watch that moved comes back", () => {

@@ -29,7 +29,7 @@ export interface Place extends Address {
 
 const TYPE = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/;
 const PLAIN_KEY = /^[A-Za-z0-9_-]+$/;
-const ENCODED_KEY = /^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/;
+const ESCAPE = 0x3d;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 const utf8 = new TextEncoder();
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -57,23 +57,33 @@ export function encodeKey(key: string): string {
 /** The key that `encodeKey` made this token from. Throws `invalid_address` for a token it never makes. */
 export function decodeKey(token: string): string {
   if (PLAIN_KEY.test(token)) return token;
-  if (!ENCODED_KEY.test(token)) throw invalid(`"${clip(token)}" is not an encoded key.`);
   const bytes: number[] = [];
+  let ascii = true;
   for (let at = 0; at < token.length; at++) {
-    if (token[at] === "=") {
-      const byte = Number.parseInt(token.slice(at + 1, at + 3), 16);
+    let byte = token.charCodeAt(at);
+    if (byte === ESCAPE) {
+      byte = hexDigit(token.charCodeAt(at + 1)) * 16 + hexDigit(token.charCodeAt(at + 2));
+      if (Number.isNaN(byte)) throw invalid(`"${clip(token)}" is not an encoded key.`);
       if (isPlain(byte)) throw invalid(`"${clip(token)}" encodes a character that needs no encoding.`);
-      bytes.push(byte);
+      if (byte > 0x7f) ascii = false;
       at += 2;
-    } else {
-      bytes.push(token.charCodeAt(at));
-    }
+    } else if (!isPlain(byte)) throw invalid(`"${clip(token)}" is not an encoded key.`);
+    bytes.push(byte);
   }
+  if (bytes.length === 0) throw invalid("The key is empty. Give every actor a key of at least one character.");
+  // Short enough to be arguments: a token has at most as many characters as its key may take bytes.
+  if (ascii && bytes.length <= limits.keyBytes) return String.fromCharCode.apply(String, bytes);
   try {
     return strictUtf8.decode(new Uint8Array(bytes));
   } catch {
     throw invalid(`"${clip(token)}" does not encode well-formed UTF-8.`);
   }
+}
+
+/** The value of an upper-case hexadecimal digit, given as a character; NaN for any other. */
+function hexDigit(character: number): number {
+  if (character >= 48 && character <= 57) return character - 48;
+  return character >= 65 && character <= 70 ? character - 55 : Number.NaN;
 }
 
 /** Takes `type/key` apart at the first slash; the key may hold further ones. */

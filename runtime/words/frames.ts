@@ -1,17 +1,19 @@
 /**
  * Frames: what travels between clients and nodes, and between shards.
  *
- * Owns their shapes and their encoding. Talks to the codec. In one process frames travel by reference (their
- * payloads are frozen); over a network as msgpack.
+ * Owns their shapes and their encoding. Talks to the codec and, for bytes from outside, to the ForeignReader. In one
+ * process frames travel by reference (their payloads are frozen); over a network as msgpack, each a flat array, one or
+ * more of them behind a byte that is the format's version.
  *
  * Two kinds of numbered channel carry all messages, with the same rules. Towards a shard, a client session numbers
  * its requests 1, 2, 3 …, and another shard numbers the messages that its actors told. The receiver takes number
  * `last + 1` and nothing else: below is a repetition, above is a gap. That makes order and exactly-once one
  * mechanism, in bounded space.
  */
-import { decodeForeign, encode } from "./codec.ts";
-import { KeyturnError, textOf } from "./errors.ts";
-import { seal } from "./values.ts";
+import { encode } from "./codec.ts";
+import { KeyturnError } from "./errors.ts";
+import { ForeignReader, foreign } from "./foreign.ts";
+import { limits } from "./limits.ts";
 
 /** What a request asks of an actor. */
 export const Ask = 0;
@@ -127,144 +129,265 @@ export interface WatchFrame {
 
 export type Frame = RequestFrame | ReplyFrame | RefusalFrame | ToldFrame | AckFrame | WatchFrame;
 
-const kinds = ["request", "reply", "refusal", "told", "ack", "watch"] as const;
+const REQUEST = 0;
+const REPLY = 1;
+const REFUSAL = 2;
+const TOLD = 3;
+const ACK = 4;
+const WATCH = 5;
 
-/** A frame as bytes: msgpack of a flat array, the kind first. */
+/** Items of a frame's array: those before the list that it carries, and those of each element. */
+const REQUEST_HEAD = 6;
+const REQUEST_ITEMS = 5;
+const REPLY_HEAD = 2;
+const REPLY_ITEMS = 4;
+const TOLD_HEAD = 4;
+const TOLD_ITEMS = 3;
+
+const LAST_KIND: RequestKind = AskBoth;
+
+/** First byte of what a network carries. */
+const FRAMES_VERSION = 1;
+
+/** A frame as bytes: msgpack of a flat array. */
 export function encodeFrame(frame: Frame): Uint8Array {
   switch (frame.kind) {
     case "request": {
-      const body: unknown[] = [0, frame.shard, frame.session, frame.base, frame.first, frame.epoch];
-      for (const r of frame.requests)
-        body.push(r.kind, r.id, r.event, r.requestId ?? null, r.trace ?? null, r.key);
+      const body: unknown[] = [REQUEST, frame.shard, frame.session, frame.base, frame.first, frame.epoch];
+      for (const r of frame.requests) body.push(r.kind, r.id, r.event, r.requestId ?? null, r.trace ?? null);
       return encode(body);
     }
-    case "reply":
-      return encode([1, frame.from, frame.replies]);
-    case "refusal":
-      return encode([2, frame.shard, frame.from, frame.reason, frame.expected, frame.epoch]);
-    case "told": {
-      const body: unknown[] = [3, frame.shard, frame.fromShard, frame.first];
-      for (const m of frame.messages) body.push(m.id, m.event, m.trace ?? null, m.key);
+    case "reply": {
+      const body: unknown[] = [REPLY, frame.from];
+      for (const [shard, number, error, value] of frame.replies)
+        body.push(shard, number, error ?? null, value);
       return encode(body);
     }
-    case "ack":
-      return encode([4, frame.shard, frame.fromShard, frame.upTo]);
-    case "watch":
-      return encode([5, frame.watch, frame.state]);
-  }
-}
-
-/** The frame in bytes from outside. Throws `invalid_frame` for anything that is not one. */
-export function decodeFrame(bytes: Uint8Array, bytesMax: number): Frame {
-  const body = decodeForeign(bytes, bytesMax);
-  if (!Array.isArray(body)) throw bad();
-  const list: unknown[] = body;
-  const kind = kinds[whole(list[0])];
-  switch (kind) {
-    case "request": {
-      const requests: Request[] = [];
-      for (let at = 6; at < list.length; at += 6) {
-        const id = text(list[at + 1]);
-        requests.push({
-          kind: requestKind(list[at]),
-          type: id.slice(0, id.indexOf(".")),
-          key: text(list[at + 5]),
-          id,
-          event: sealed(list[at + 2]),
-          requestId: optionalText(list[at + 3]),
-          trace: optionalText(list[at + 4]),
-        });
-      }
-      const [, shard, session, base, first, epoch] = list;
-      return {
-        kind,
-        shard: whole(shard),
-        session: text(session),
-        base: whole(base),
-        first: whole(first),
-        epoch: whole(epoch),
-        requests,
-      };
-    }
-    case "reply":
-      return { kind, from: text(list[1]), replies: replies(list[2]) };
     case "refusal": {
-      const reason = list[3];
-      if (reason !== "gap" && reason !== "moved") throw bad();
-      const [, shard, from, , expected, epoch] = list;
-      return {
-        kind,
-        shard: whole(shard),
-        from: text(from),
-        reason,
-        expected: whole(expected),
-        epoch: whole(epoch),
-      };
+      const moved = frame.reason === "moved" ? 1 : 0;
+      return encode([REFUSAL, frame.shard, frame.from, moved, frame.expected, frame.epoch]);
     }
     case "told": {
-      const messages: Told[] = [];
-      for (let at = 4; at < list.length; at += 4) {
-        const id = text(list[at]);
-        messages.push({
-          type: id.slice(0, id.indexOf(".")),
-          key: text(list[at + 3]),
-          id,
-          event: sealed(list[at + 1]),
-          trace: optionalText(list[at + 2]),
-        });
-      }
-      return { kind, shard: whole(list[1]), fromShard: whole(list[2]), first: whole(list[3]), messages };
+      const body: unknown[] = [TOLD, frame.shard, frame.fromShard, frame.first];
+      for (const m of frame.messages) body.push(m.id, m.event, m.trace ?? null);
+      return encode(body);
     }
     case "ack":
-      return { kind, shard: whole(list[1]), fromShard: whole(list[2]), upTo: whole(list[3]) };
+      return encode([ACK, frame.shard, frame.fromShard, frame.upTo]);
     case "watch":
-      return { kind, watch: text(list[1]), state: list[2] };
+      return encode([WATCH, frame.watch, frame.state]);
+  }
+}
+
+/**
+ * Frames as a network carries them, in order, in as few payloads of at most `limits.frameBytes` as they fit in.
+ * Throws `invalid_frame` for a frame that fits into none. Who makes frames keeps them smaller.
+ */
+export function encodeFrames(frames: readonly Frame[]): Uint8Array[] {
+  const payloads: Uint8Array[] = [];
+  let parts: Uint8Array[] = [];
+  let bytes = 1;
+  for (const frame of frames) {
+    const part = encodeFrame(frame);
+    if (part.length >= limits.frameBytes) {
+      const text = `A ${frame.kind} frame takes ${part.length} bytes, at most ${limits.frameBytes - 1} can be carried.`;
+      throw new KeyturnError("invalid_frame", text);
+    }
+    if (bytes + part.length > limits.frameBytes) {
+      payloads.push(payloadOf(parts, bytes));
+      parts = [];
+      bytes = 1;
+    }
+    parts.push(part);
+    bytes += part.length;
+  }
+  if (parts.length > 0) payloads.push(payloadOf(parts, bytes));
+  return payloads;
+}
+
+function payloadOf(parts: readonly Uint8Array[], bytes: number): Uint8Array {
+  const payload = Buffer.allocUnsafe(bytes);
+  payload[0] = FRAMES_VERSION;
+  let at = 1;
+  for (const part of parts) {
+    payload.set(part, at);
+    at += part.length;
+  }
+  return payload;
+}
+
+/**
+ * The frames in a payload from outside.
+ * @param shards how many shards the app has; undefined where that is not known: then who takes the frames in has to
+ *   compare ids with shards
+ * @throws KeyturnError `invalid_frame` for anything that is not what `encodeFrames` makes of legal frames
+ */
+export function decodeFrames(bytes: Uint8Array, bytesMax: number, shards?: number): Frame[] {
+  checkLength(bytes, bytesMax);
+  if (bytes.length === 0) throw foreign("there are none");
+  if (bytes[0] !== FRAMES_VERSION) {
+    throw new KeyturnError(
+      "invalid_frame",
+      `The message begins with version ${bytes[0]}, this runtime reads version ${FRAMES_VERSION}. Use one version of Keyturn on both sides.`,
+    );
+  }
+  const reader = new ForeignReader(bytes, 1);
+  const frames: Frame[] = [];
+  do frames.push(readFrame(reader, shards));
+  while (!reader.ended);
+  return frames;
+}
+
+/** The one frame in bytes from outside. See `decodeFrames`. */
+export function decodeFrame(bytes: Uint8Array, bytesMax: number, shards?: number): Frame {
+  checkLength(bytes, bytesMax);
+  const reader = new ForeignReader(bytes);
+  const frame = readFrame(reader, shards);
+  if (!reader.ended) throw foreign(`${reader.left} bytes follow the frame`);
+  return frame;
+}
+
+function checkLength(bytes: Uint8Array, bytesMax: number): void {
+  if (bytes.length > bytesMax)
+    throw foreign(`there are ${bytes.length} bytes, over the limit of ${bytesMax}`);
+}
+
+function readFrame(reader: ForeignReader, shards: number | undefined): Frame {
+  const items = reader.list();
+  if (items === 0) throw foreign("a frame is empty");
+  switch (reader.whole()) {
+    case REQUEST:
+      return readRequests(reader, countOf(items, REQUEST_HEAD, REQUEST_ITEMS, limits.frameRequests), shards);
+    case REPLY:
+      return readReplies(reader, countOf(items, REPLY_HEAD, REPLY_ITEMS, Number.POSITIVE_INFINITY), shards);
+    case REFUSAL: {
+      countOf(items, 6, 0, 0);
+      const shard = readShard(reader, shards);
+      const from = readName(reader);
+      const reason = reader.whole();
+      if (reason > 1) throw foreign("a refusal has no reason");
+      const expected = reader.whole();
+      return {
+        kind: "refusal",
+        shard,
+        from,
+        reason: reason === 1 ? "moved" : "gap",
+        expected,
+        epoch: reader.whole(),
+      };
+    }
+    case TOLD:
+      return readTold(reader, countOf(items, TOLD_HEAD, TOLD_ITEMS, limits.frameRequests), shards);
+    case ACK: {
+      countOf(items, 4, 0, 0);
+      const shard = readShard(reader, shards);
+      return { kind: "ack", shard, fromShard: readShard(reader, shards), upTo: reader.whole() };
+    }
+    case WATCH:
+      countOf(items, 3, 0, 0);
+      return { kind: "watch", watch: reader.text(limits.nameBytes), state: reader.value(ANSWER_DEPTH) };
     default:
-      throw bad();
+      throw foreign("it is no frame of this protocol");
   }
 }
 
-function replies(value: unknown): Reply[] {
-  if (!Array.isArray(value)) throw bad();
-  return value.map((reply: unknown): Reply => {
-    if (!Array.isArray(reply)) throw bad();
-    const [shard, number, error, result] = reply as unknown[];
-    if (error === undefined || error === null) return [whole(shard), whole(number), undefined, result];
-    if (!Array.isArray(error)) throw bad();
-    return [whole(shard), whole(number), [text(error[0]), text(error[1]), whole(error[2])], undefined];
-  });
+/** What answers nest around values that are as deep as values may be. */
+const ANSWER_DEPTH = limits.valueDepth + 8;
+
+/** How many elements a frame of so many items carries: one at least, if it carries any. */
+function countOf(items: number, head: number, each: number, countMax: number): number {
+  const count = each === 0 ? 0 : (items - head) / each;
+  if (each === 0 ? items !== head : !Number.isInteger(count) || count < 1)
+    throw foreign(`a frame has ${items} parts`);
+  if (count > countMax) throw foreign(`a frame holds ${count} messages, over the limit of ${countMax}`);
+  return count;
 }
 
-/** What came over a network is frozen as what came by reference is. */
-function sealed(value: unknown): unknown {
-  try {
-    seal(value, "event");
-  } catch (cause) {
-    throw new KeyturnError("invalid_frame", textOf(cause), { cause });
+function readRequests(reader: ForeignReader, count: number, shards: number | undefined): RequestFrame {
+  const shard = readShard(reader, shards);
+  const session = reader.text(limits.nameBytes);
+  if (!SESSION.test(session)) throw foreign("a session has a name that none has");
+  const base = readNumber(reader);
+  const first = readNumber(reader);
+  const epoch = reader.whole();
+  const requests: Request[] = [];
+  for (let at = 0; at < count; at++) {
+    const kind = reader.whole();
+    if (kind > LAST_KIND) throw foreign(`a request of kind ${kind} is not known here`);
+    const id = readId(reader, shard, shards);
+    const { type, key } = reader;
+    requests.push({
+      kind: kind as RequestKind,
+      type,
+      key,
+      id,
+      event: reader.value(limits.valueDepth, limits.valueNodes),
+      requestId: reader.optionalText(limits.requestIdBytes),
+      trace: reader.optionalText(limits.traceBytes),
+    });
   }
-  return value;
+  return { kind: "request", shard, session, base, first, epoch, requests };
 }
 
-function requestKind(value: unknown): RequestKind {
-  const kind = whole(value);
-  if (kind > AskBoth) throw bad();
-  return kind as RequestKind;
+function readTold(reader: ForeignReader, count: number, shards: number | undefined): ToldFrame {
+  const shard = readShard(reader, shards);
+  const fromShard = readShard(reader, shards);
+  const first = readNumber(reader);
+  const messages: Told[] = [];
+  for (let at = 0; at < count; at++) {
+    const id = readId(reader, shard, shards);
+    const { type, key } = reader;
+    const event = reader.value(limits.valueDepth, limits.valueNodes);
+    messages.push({ type, key, id, event, trace: reader.optionalText(limits.traceBytes) });
+  }
+  return { kind: "told", shard, fromShard, first, messages };
 }
 
-function whole(value: unknown): number {
-  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw bad();
-  return value;
+function readReplies(reader: ForeignReader, count: number, shards: number | undefined): ReplyFrame {
+  const from = readName(reader);
+  const replies: Reply[] = [];
+  for (let at = 0; at < count; at++) {
+    const shard = readShard(reader, shards);
+    const number = readNumber(reader);
+    const error = readError(reader);
+    replies.push([shard, number, error, reader.value(ANSWER_DEPTH)]);
+  }
+  return { kind: "reply", from, replies };
 }
 
-function text(value: unknown): string {
-  if (typeof value !== "string") throw bad();
-  return value;
+function readError(reader: ForeignReader): Reply[2] {
+  if (reader.isNull()) return undefined;
+  if (reader.list() !== 3) throw foreign("an error is not code, text and epoch");
+  return [reader.text(limits.nameBytes), reader.text(limits.frameBytes), reader.whole()];
 }
 
-function optionalText(value: unknown): string | undefined {
-  return value === null || value === undefined ? undefined : text(value);
+function readShard(reader: ForeignReader, shards: number | undefined): number {
+  const shard = reader.whole();
+  if (shard >= (shards ?? limits.shards)) throw foreign(`there is no shard ${shard}`);
+  return shard;
 }
 
-function bad(): KeyturnError {
-  return new KeyturnError("invalid_frame", "The bytes are msgpack, but not a frame of this protocol.");
+/** A number in a channel. */
+function readNumber(reader: ForeignReader): number {
+  const number = reader.whole();
+  if (number === 0) throw foreign("a channel counts from 1");
+  return number;
+}
+
+function readId(reader: ForeignReader, shard: number, shards: number | undefined): string {
+  const id = reader.id();
+  if (shards !== undefined && reader.hash % shards !== shard)
+    throw foreign(`${id} does not live in shard ${shard}`);
+  return id;
+}
+
+/** Subjects are made of names: they are legal tokens of one. */
+const NAME = /^[A-Za-z0-9_-]+$/;
+/** A session's name may have several. */
+const SESSION = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$/;
+
+function readName(reader: ForeignReader): string {
+  const name = reader.text(limits.nameBytes);
+  if (!NAME.test(name)) throw foreign("a node has a name that none has");
+  return name;
 }

@@ -21,9 +21,17 @@ export const limits = {
   /** One append. NATS refuses messages over 1 MB with headers. */
   batchBytes: 960 * KiB,
   batchRecords: 8_192,
+  /** One message of a network, whatever it carries. NATS refuses messages over 1 MB with headers. */
+  frameBytes: 960 * KiB,
+  /** Messages in one frame. */
+  frameRequests: 1_024,
+  /** Names of sessions, watches and incarnations. */
+  nameBytes: 128,
+  /** W3C trace context. */
+  traceBytes: 512,
   /** Nesting of events, contexts and replies. */
   valueDepth: 64,
-  /** Values and properties in one event or decoded frame. */
+  /** Values and properties in one event. */
   valueNodes: 200_000,
   /** Eventless transitions and raised events in one turn. */
   microsteps: 1_000,
@@ -84,6 +92,12 @@ invariant(limits.eventBytes < limits.recordBytes, "an event fits into a record")
 invariant(limits.stateBytes < limits.recordBytes, "a keyframe fits into a record");
 invariant(limits.recordBytes < limits.batchBytes, "a record fits into an append");
 invariant(limits.batchBytes + 32 * KiB <= MiB, "an append with its headers fits into a NATS message");
+invariant(limits.frameBytes + 32 * KiB <= MiB, "a frame with its headers fits into a NATS message");
+invariant(
+  limits.recordBytes + 16 * KiB < limits.frameBytes,
+  "what one turn answers or tells fits into a frame",
+);
+invariant(limits.outboxWindow <= limits.frameRequests, "a frame may hold a channel's window");
 invariant(limits.deadline_ms * 2 < limits.sessionIdle_ms, "a session outlives every retry of its requests");
 invariant(
   limits.sessionIdle_ms < limits.markerAge_ms,

@@ -19,7 +19,8 @@
 import type { Msg } from "@nats-io/transport-node";
 import type { Gateway, Transport } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { decodeFrame, encodeFrame, type Frame, type RefusalFrame } from "../../words/frames.ts";
+import { decodeFrames, encodeFrames, type Frame, type RefusalFrame } from "../../words/frames.ts";
+import { limits } from "../../words/limits.ts";
 import { json } from "./api.ts";
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
@@ -191,7 +192,7 @@ export class NatsTransport implements Transport {
       }
       let frames: readonly Frame[];
       try {
-        frames = decodeFrames(data, 1_000_000);
+        frames = decodeFrames(data, limits.frameBytes);
       } catch (error) {
         this.#refuse(message, error);
         return;
@@ -250,11 +251,4 @@ export class NatsTransport implements Transport {
       respond: reply ? (bytes) => void this.#connection.publish(reply, bytes) : undefined,
     });
   }
-}
-
-function decodeFrames(bytes: Uint8Array, max: number): Frame[] {
-  return [decodeFrame(bytes.subarray(1), max)];
-}
-function encodeFrames(frames: readonly Frame[]): Uint8Array[] {
-  return frames.map((f) => Buffer.concat([Uint8Array.of(1), encodeFrame(f)]));
 }
