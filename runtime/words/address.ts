@@ -70,7 +70,8 @@ export function decodeKey(token: string): string {
     } else if (!isPlain(byte)) throw invalid(`"${clip(token)}" is not an encoded key.`);
     bytes.push(byte);
   }
-  if (bytes.length === 0) throw invalid("The key is empty. Give every actor a key of at least one character.");
+  if (bytes.length === 0)
+    throw invalid("The key is empty. Give every actor a key of at least one character.");
   // Short enough to be arguments: a token has at most as many characters as its key may take bytes.
   if (ascii && bytes.length <= limits.keyBytes) return String.fromCharCode.apply(String, bytes);
   try {
