@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { counter } from "../../actors/counter.ts";
 import {
+  type Client,
   type Durability,
   embedded,
   type KeyturnNode,
@@ -19,11 +20,15 @@ import {
 } from "../../runtime/index.ts";
 
 export interface BenchOptions {
-  readonly store: "memory" | "embedded";
+  readonly store: "memory" | "embedded" | "nats";
   readonly durability: Durability;
   readonly inFlight: number | undefined;
   readonly keys: number | undefined;
   readonly seconds: number;
+  /** Node processes; NATS only. */
+  readonly nodes: number;
+  /** Whether the floor is run beside; NATS only. */
+  readonly floor: boolean;
   readonly json: boolean;
 }
 
@@ -122,16 +127,22 @@ export async function closedLoop(inFlight: number, seconds: number, next: () => 
   return { count, per_s: Math.round(count / elapsed), p50_ms: at(0.5), p99_ms: at(0.99) };
 }
 
+/** A node, or whatever else has a client. */
+export interface HasClient {
+  readonly client: Client;
+}
+
 /** Adds one to random keys and checks every answer: a key's answers count up without gap or repetition. */
 export class CountingLoad {
-  readonly #node: KeyturnNode;
+  readonly #node: HasClient;
   readonly #expected: Int32Array;
   readonly #refs: ReturnType<typeof refOf>[] = [];
   readonly #event = { type: "add", by: 1 } as const;
   #seed = 1;
   #sent = 0;
+  #turn = 0;
 
-  constructor(node: KeyturnNode, keys: number) {
+  constructor(node: HasClient, keys: number) {
     this.#node = node;
     this.#expected = new Int32Array(keys);
     // References of many keys would fill the memory that is measured; they are cheap to make.
@@ -140,6 +151,9 @@ export class CountingLoad {
 
   /** One ask of a random key. Asks of one key are answered in their order. */
   readonly next = (): Operation => this.#begin(this.#draw());
+
+  /** One ask of the key after the one before, round and round. */
+  readonly nextInTurn = (): Operation => this.#begin(this.#turn++ % this.#expected.length);
 
   async ask(key = this.#draw()): Promise<void> {
     const { answer, expected } = this.#begin(key);
@@ -156,7 +170,7 @@ export class CountingLoad {
   }
 
   /** Reads a sample of the keys back, and all of them if there are few. */
-  async verify(node: KeyturnNode = this.#node, sample = 10_000): Promise<void> {
+  async verify(node: HasClient = this.#node, sample = 10_000): Promise<void> {
     const keys = this.#expected.length;
     const step = Math.max(1, Math.floor(keys / sample));
     let sum = 0;
@@ -182,7 +196,7 @@ export class CountingLoad {
 }
 
 function refOf(
-  node: KeyturnNode,
+  node: HasClient,
   key: number,
 ): ReturnType<typeof node.client.actor<"counter", typeof counter.machine, { add: number }>> {
   return node.client.actor(counter, `k${key}`);

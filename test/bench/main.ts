@@ -1,12 +1,12 @@
 /**
- * npm run bench -- [NAME …] [--store memory|embedded] [--durability fsync|process] [--in-flight N] [--keys N]
- *                  [--seconds S] [--json]
+ * npm run bench -- [NAME …] [--store memory|embedded|nats] [--durability fsync|process] [--in-flight N] [--keys N]
+ *                  [--seconds S] [--json] [--nodes N] [--no-floor]
  */
 import { parseArgs } from "node:util";
 import type { BenchOptions, Row } from "./harness.ts";
-import { scenarios } from "./scenarios.ts";
+import { natsScenarios, scenarios } from "./scenarios.ts";
 
-function parse(): { names: string[]; options: BenchOptions } {
+function parse(): { names: string[]; benches: typeof scenarios; options: BenchOptions } {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -15,17 +15,20 @@ function parse(): { names: string[]; options: BenchOptions } {
       "in-flight": { type: "string" },
       keys: { type: "string" },
       seconds: { type: "string", default: "4" },
+      nodes: { type: "string", default: "1" },
+      "no-floor": { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     },
   });
   const { store, durability, json } = values;
-  if (store !== "memory" && store !== "embedded")
-    throw new Error(`--store is memory or embedded, not ${store}.`);
+  if (store !== "memory" && store !== "embedded" && store !== "nats")
+    throw new Error(`--store is memory, embedded or nats, not ${store}.`);
   if (durability !== "fsync" && durability !== "process")
     throw new Error(`--durability is fsync or process, not ${durability}.`);
+  const benches = store === "nats" ? natsScenarios : scenarios;
   for (const name of positionals) {
-    if (!Object.hasOwn(scenarios, name))
-      throw new Error(`There is no bench ${name}; there are ${Object.keys(scenarios).join(", ")}.`);
+    if (!Object.hasOwn(benches, name))
+      throw new Error(`There is no bench ${name} on ${store}; there are ${Object.keys(benches).join(", ")}.`);
   }
   const number = (name: string, text: string | undefined): number | undefined => {
     if (text === undefined) return undefined;
@@ -39,9 +42,11 @@ function parse(): { names: string[]; options: BenchOptions } {
     inFlight: number("in-flight", values["in-flight"]),
     keys: number("keys", values.keys),
     seconds: number("seconds", values.seconds) ?? 4,
+    nodes: number("nodes", values.nodes) ?? 1,
+    floor: !values["no-floor"],
     json,
   };
-  return { names: positionals.length > 0 ? positionals : Object.keys(scenarios), options };
+  return { names: positionals.length > 0 ? positionals : Object.keys(benches), benches, options };
 }
 
 let header = "";
@@ -66,8 +71,8 @@ function print(row: Row, json: boolean): void {
 }
 
 try {
-  const { names, options } = parse();
-  for (const name of names) await scenarios[name]?.(options, (row) => print(row, options.json));
+  const { names, benches, options } = parse();
+  for (const name of names) await benches[name]?.(options, (row) => print(row, options.json));
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 1;

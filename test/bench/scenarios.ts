@@ -4,6 +4,8 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
+import { natsAsk } from "./nats.ts";
+import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
 import {
   type BenchOptions,
   CountingLoad,
@@ -181,6 +183,15 @@ async function memoryPerActor(options: BenchOptions, print: Print): Promise<void
 function settings(options: BenchOptions): { store: string; durability: string } {
   return { store: options.store, durability: options.store === "memory" ? "none" : options.durability };
 }
+
+export const natsScenarios: Readonly<Record<string, Scenario>> = {
+  ask: natsAsk,
+  cold: natsCold,
+  "take-over": natsTakeOver,
+  "hand-over": natsHandOver,
+  processes: natsProcesses,
+  replicas: natsReplicas,
+};
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
   bare,
