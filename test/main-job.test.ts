@@ -1,10 +1,11 @@
-/** The main job, as a process of its own on the embedded store. */
+/** The main job, as a process of its own on the embedded store, and on a NATS server. */
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { airport } from "../actors/index.ts";
 import { readFlights } from "../examples/flights/flights.ts";
 import type { AirportRow, Report } from "../examples/flights/report.ts";
-import { embedded } from "../runtime/index.ts";
+import { connect, embedded } from "../runtime/index.ts";
 import {
   buildMainJob,
   type Ended,
@@ -14,6 +15,8 @@ import {
   startJob,
   temporaryFolder,
 } from "./support/main-job.ts";
+import { freePorts } from "./support/nats-ports.ts";
+import { type NatsServer, startServer } from "./support/nats-server.ts";
 
 let build: Awaited<ReturnType<typeof temporaryFolder>>;
 let program: string;
@@ -137,11 +140,13 @@ describe("the main job", { timeout: 120_000 }, () => {
     [["somewhere"], /somewhere/],
     [["--data"], /--data/],
     [["--data", ""], /--data needs/],
+    [["--nats", ""], /--nats needs/],
+    [["--nats", "127.0.0.1:4222", "--data", "somewhere"], /not both/],
     [["--json=yes"], /--json/],
   ])("says what is wrong with %j", async (args, text) => {
     const ended = await runJob(program, ...args);
     expectRefusal(ended, 2, text);
-    expect(ended.stderr).toContain("npm start -- [--data DIR] [--json]");
+    expect(ended.stderr).toContain("npm start -- [--data DIR | --nats HOST:PORT] [--json]");
   });
 
   it("says what its options are", async () => {
@@ -164,5 +169,46 @@ describe("the main job", { timeout: 120_000 }, () => {
     await writeFile(file, "");
     expectRefusal(await runJob(program, "--json", "--data", join(file, "data")), 1, /cannot be played into/);
     expectRefusal(await runJob(program, "--json", "--data", file), 1, /cannot be played into/);
+  });
+});
+
+describe("the main job on NATS", { timeout: 120_000 }, () => {
+  let server: NatsServer;
+
+  beforeEach(async () => {
+    server = await startServer();
+  });
+
+  afterEach(() => server.stop());
+
+  it("comes to the same airports when it is killed and run again, and finds all of them applied then", async () => {
+    const args = ["--json", "--nats", server.url];
+    const running = startJob(program, "--nats", server.url);
+    await running.playing;
+    const client = await connect({ nats: { servers: server.url, app: "flights" } });
+    for await (const { context } of client.actor(airport, "ORD").watch()) if (context.departures > 50) break;
+    running.process.kill("SIGKILL");
+    await client.disconnect();
+    expect((await running.ended).code).toBe("SIGKILL");
+
+    const first = reportOf(await runJob(program, ...args));
+    expect(first.applied + first.alreadyApplied).toBe(20_000);
+    expect(first.airports).toEqual(expected);
+
+    const second = reportOf(await runJob(program, ...args));
+    expect(second).toMatchObject({ flights: 20_000, applied: 0, alreadyApplied: 20_000 });
+    expect(second.airports).toEqual(expected);
+  });
+
+  it("says where the data lies", async () => {
+    const { code, stdout } = await runJob(program, "--nats", server.url);
+    expect(code).toBe(0);
+    expect(stdout).toContain(`The data lies in NATS at ${server.url}, app "flights".`);
+  });
+
+  it("says when there is no server", async () => {
+    const [port] = await freePorts(1);
+    const ended = await runJob(program, "--json", "--nats", `127.0.0.1:${port}`);
+    expectRefusal(ended, 1, /cannot be played into NATS at .* cannot be reached .* connection refused/);
   });
 });

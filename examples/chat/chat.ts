@@ -6,6 +6,7 @@
  */
 import { type Client, defineActor, memory, reply, startNode } from "keyturn";
 import { assign, setup } from "xstate";
+import type { OpenStore } from "../run.ts";
 
 export interface Post {
   readonly number: number;
@@ -85,11 +86,12 @@ export async function follow(
 }
 
 /** Three people talk, a fourth only reads. Returns what the reader saw. */
-export async function main(): Promise<string[]> {
-  const node = await startNode({ actors: [room], store: memory() });
-  const kitchen = node.client.actor(room, "kitchen");
+export async function main(open: OpenStore = memory): Promise<string[]> {
+  const node = await startNode({ actors: [room], store: await open() });
+  // A room of today: on a store that lasts, yesterday's posts are still in the others.
+  const kitchen = node.client.actor(room, `kitchen:${new Date().toISOString()}`);
   const lines: string[] = [];
-  const reading = follow(node.client, "kitchen", ({ number, from, text }) => {
+  const reading = follow(node.client, kitchen.key, ({ number, from, text }) => {
     const line = `${number} ${from}: ${text}`;
     console.log(line);
     lines.push(line);

@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./chat.ts";
 
-await main();
+await run("chat", main);

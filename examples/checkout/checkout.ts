@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, defineActor, embedded, startNode } from "keyturn";
 import { assign, setup } from "xstate";
+import type { OpenStore } from "../run.ts";
 
 export type OrderEvent =
   | { type: "place"; cents: number; payWithin_ms: number }
@@ -63,9 +64,12 @@ export interface Outcome {
 }
 
 /** One order is paid in two parts and shipped; one is paid too late; and one runs out of time while no node runs. */
-export async function main(path = "data/checkout", payWithin_ms = 500): Promise<Outcome> {
+export async function main(
+  open: OpenStore = () => embedded({ path: "data/checkout" }),
+  payWithin_ms = 500,
+): Promise<Outcome> {
   const today = Date.now().toString(36);
-  let node = await startNode({ actors: [order], store: embedded({ path }) });
+  let node = await startNode({ actors: [order], store: await open() });
 
   const first = node.client.actor(order, `${today}-1`);
   await first.send({ type: "place", cents: 4_900, payWithin_ms: 60_000 });
@@ -85,7 +89,7 @@ export async function main(path = "data/checkout", payWithin_ms = 500): Promise<
   await node.stop();
   console.log("No node runs.");
   await sleep(payWithin_ms);
-  node = await startNode({ actors: [order], store: embedded({ path }) });
+  node = await startNode({ actors: [order], store: await open() });
   const forgotten = await endOf(node.client, third.key);
   await node.stop();
   return { paidInTime, paidTooLate, forgotten };

@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./checkout.ts";
 
-await main();
+await run("checkout", main);

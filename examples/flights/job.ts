@@ -1,5 +1,6 @@
 /**
- * The main job: plays 20,000 real flights into `airport` actors on the embedded store, and shows what they became.
+ * The main job: plays 20,000 real flights into `airport` actors, on the embedded store or on NATS, and shows what they
+ * became.
  *
  * However often it is started and wherever it is killed, every flight is applied once.
  */
@@ -10,20 +11,25 @@ import { parseArgs } from "node:util";
 import { SingleBar } from "cli-progress";
 import { type Client, embedded, isKeyturnError, type Store, startNode } from "keyturn";
 import { airport } from "keyturn/actors";
+import { natsOn } from "../run.ts";
 import { airportsOf, type Flight, messagesOf, readFlights } from "./flights.ts";
 import { play } from "./player.ts";
 import { type Report, rowOf, statesOf, tableOf } from "./report.ts";
 
 const DATA = "data/flights";
+/** Name of the app on a server. */
+const APP = "flights";
 
 const HELP = `Plays 20,000 real flights into durable airport actors. Run it again, or kill it and run it again:
 every flight is applied once.
 
-  npm start -- [--data DIR] [--json]
+  npm start -- [--data DIR | --nats HOST:PORT] [--json]
 
-  --data DIR   where the actors live; ${DATA} by default, made if it is not there
-  --json       print one JSON document on standard output and nothing else there
-  --help       print this`;
+  --data DIR         where the actors live; ${DATA} by default, made if it is not there
+  --nats HOST:PORT   they live on a NATS server, in the app "${APP}", shared with every node there:
+                     keyturn start --nats HOST:PORT --app ${APP}
+  --json             print one JSON document on standard output and nothing else there
+  --help             print this`;
 
 /** Without a terminal to redraw, the progress is a line this often. */
 const PROGRESS_LINE_MS = 1_000;
@@ -49,44 +55,70 @@ export async function main(args: readonly string[], signal: AbortSignal): Promis
     process.stdout.write(`${HELP}\n`);
     return 0;
   }
-  const path = resolve(options.data);
+  const place = placeOf(options);
   try {
-    const outcome = await run(path, options.json, signal);
+    const outcome = await run(place, options.json, signal);
     if (outcome === undefined) {
       process.stderr.write("Stopped. Run it again, and it goes on from here.\n");
       return 128 + constants.signals[signal.reason as NodeJS.Signals];
     }
-    process.stdout.write(options.json ? `${JSON.stringify(outcome.report)}\n` : textOf(outcome, path));
+    process.stdout.write(options.json ? `${JSON.stringify(outcome.report)}\n` : textOf(outcome, place));
     return 0;
   } catch (error) {
     if (!isExpected(error)) throw error;
-    process.stderr.write(`The flights cannot be played into ${path}: ${error.message}\n`);
+    process.stderr.write(`The flights cannot be played into ${place.text}: ${error.message}\n`);
     return 1;
   }
 }
 
-function optionsOf(args: readonly string[]): { data: string; json: boolean; help: boolean } | undefined {
+interface Options {
+  readonly data: string | undefined;
+  readonly nats: readonly string[] | undefined;
+  readonly json: boolean;
+  readonly help: boolean;
+}
+
+function optionsOf(args: readonly string[]): Options | undefined {
   try {
     const { values } = parseArgs({
       args: [...args],
       options: {
-        data: { type: "string", default: DATA },
+        data: { type: "string" },
+        nats: { type: "string", multiple: true },
         json: { type: "boolean", default: false },
         help: { type: "boolean", short: "h", default: false },
       },
     });
-    if (values.data === "") throw new Error("--data needs the name of a folder.");
-    return values;
+    const { data, nats, json, help } = values;
+    if (data === "") throw new Error("--data needs the name of a folder.");
+    if (nats?.includes("")) throw new Error("--nats needs HOST:PORT.");
+    if (data !== undefined && nats !== undefined) throw new Error("It is --data or --nats, not both.");
+    return { data, nats, json, help };
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n\n${HELP}\n`);
     return undefined;
   }
 }
 
+/** Where the actors live. */
+interface Place {
+  /** For people. */
+  readonly text: string;
+  open(signal: AbortSignal): Promise<Store>;
+}
+
+function placeOf({ data = DATA, nats }: Options): Place {
+  if (nats !== undefined) {
+    return { text: `NATS at ${nats.join(", ")}, app "${APP}"`, open: async () => natsOn(nats, APP)() };
+  }
+  const path = resolve(data);
+  return { text: path, open: (signal) => openFolder(path, signal) };
+}
+
 /** Undefined if it was stopped. */
-async function run(path: string, json: boolean, signal: AbortSignal): Promise<Outcome | undefined> {
+async function run(place: Place, json: boolean, signal: AbortSignal): Promise<Outcome | undefined> {
   const flights = await readFlights();
-  const store = await openStore(path, signal);
+  const store = await place.open(signal);
   try {
     const node = await startNode({ actors: [airport], store });
     try {
@@ -100,7 +132,7 @@ async function run(path: string, json: boolean, signal: AbortSignal): Promise<Ou
 }
 
 /** Opens the store. Whoever has it may be about to end: the job of an `npm start` that was killed outlives npm. */
-async function openStore(path: string, signal: AbortSignal): Promise<Store> {
+async function openFolder(path: string, signal: AbortSignal): Promise<Store> {
   const end_ms = performance.now() + LOCK_WAIT_MS;
   while (true) {
     try {
@@ -175,14 +207,14 @@ function progressBar(json: boolean): SingleBar | undefined {
   });
 }
 
-function textOf({ report, seconds }: Outcome, path: string): string {
+function textOf({ report, seconds }: Outcome, { text }: Place): string {
   const { flights, applied, alreadyApplied, perSecond, airports } = report;
   const number = new Intl.NumberFormat("en-US");
   return `${[
     tableOf(airports),
     "",
     `${number.format(flights)} flights in ${seconds.toFixed(2)} s, ${number.format(perSecond)} flights/s of two messages each: ${number.format(applied)} applied, ${number.format(alreadyApplied)} already applied.`,
-    `The data lies in ${path}.`,
+    `The data lies in ${text}.`,
   ].join("\n")}\n`;
 }
 

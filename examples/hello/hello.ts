@@ -1,5 +1,6 @@
 import { defineActor, embedded, reply, startNode } from "keyturn";
 import { assign, setup } from "xstate";
+import type { OpenStore } from "../run.ts";
 
 const greeter = defineActor({
   type: "greeter",
@@ -19,8 +20,8 @@ const greeter = defineActor({
   types: {} as { replies: { greet: string } },
 });
 
-export async function main(path = "data/hello"): Promise<string> {
-  const node = await startNode({ actors: [greeter], store: embedded({ path }) });
+export async function main(open: OpenStore = () => embedded({ path: "data/hello" })): Promise<string> {
+  const node = await startNode({ actors: [greeter], store: await open() });
   const answer = await node.client.actor(greeter, "front-door").ask({ type: "greet", name: "Ada" });
   console.log(answer); // Run it again: the number goes on.
   await node.stop();

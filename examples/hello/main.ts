@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./hello.ts";
 
-await main();
+await run("hello", main);

@@ -4,6 +4,7 @@
  */
 import { defineActor, memory, startNode } from "keyturn";
 import { assign, setup } from "xstate";
+import type { OpenStore } from "../run.ts";
 
 export type PageEvent = { type: "edit"; by: string; text: string } | { type: "lock" } | { type: "unlock" };
 
@@ -28,9 +29,9 @@ export const page = defineActor({
 });
 
 /** A page is edited, spoiled, and brought back. Returns its text at every turn, and at the end. */
-export async function main(): Promise<{ texts: string[]; restored: string }> {
-  const node = await startNode({ actors: [page], store: memory() });
-  const harbour = node.client.actor(page, "harbour");
+export async function main(open: OpenStore = memory): Promise<{ texts: string[]; restored: string }> {
+  const node = await startNode({ actors: [page], store: await open() });
+  const harbour = node.client.actor(page, `harbour:${new Date().toISOString()}`);
   await harbour.send({ type: "edit", by: "Ada", text: "The harbour opens at 8." });
   await harbour.send({ type: "edit", by: "Ben", text: "The harbour opens at 8 and closes at 20." });
   await harbour.send({ type: "edit", by: "Mallory", text: "" });

@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./history.ts";
 
-await main();
+await run("history", main);

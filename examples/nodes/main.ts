@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./nodes.ts";
 
-await main();
+await run("nodes", main);

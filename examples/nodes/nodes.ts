@@ -2,19 +2,23 @@
  * Several nodes share the actors: half of the shards move to a second node when it starts, and back when it stops.
  * Whoever sends messages meanwhile notices nothing, and no message is lost or applied twice.
  *
- * The nodes are in one process here, on one memory store. On a store that machines share it is the same program.
+ * The nodes are in one process here, on one store. On a store that machines share it is the same program.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type KeyturnNode, memory, startNode } from "keyturn";
 import { counter } from "keyturn/actors";
+import type { OpenStore } from "../run.ts";
 
 const COUNTERS = 50;
 
 /** Returns how many shards each node had at each step, the adds that were answered, and what was counted. */
-export async function main(): Promise<{ steps: number[][]; answered: number; counted: number }> {
-  const store = memory();
+export async function main(
+  open: OpenStore = memory,
+): Promise<{ steps: number[][]; answered: number; counted: number }> {
+  const store = await open();
   const first = await startNode({ actors: [counter], store, name: "first" });
-  const counters = Array.from({ length: COUNTERS }, (_, n) => first.client.actor(counter, `c${n}`));
+  const now = new Date().toISOString();
+  const counters = Array.from({ length: COUNTERS }, (_, n) => first.client.actor(counter, `${now}:${n}`));
   const steps: number[][] = [];
   const show = (what: string, ...nodes: KeyturnNode[]): void => {
     const shards = nodes.map((node) => node.shards.length);

@@ -1,3 +1,4 @@
+import { run } from "../run.ts";
 import { main } from "./transfer.ts";
 
-await main();
+await run("transfer", main);

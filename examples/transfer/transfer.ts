@@ -7,17 +7,9 @@
  */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import {
-  type CallOptions,
-  defineActor,
-  isKeyturnError,
-  type KeyturnNode,
-  memory,
-  reply,
-  startNode,
-  tell,
-} from "keyturn";
+import { type CallOptions, defineActor, isKeyturnError, memory, reply, startNode, tell } from "keyturn";
 import { assign, setup } from "xstate";
+import type { OpenStore } from "../run.ts";
 
 export type AccountEvent =
   | { type: "deposit"; cents: number }
@@ -94,27 +86,34 @@ export const account = defineActor({
 
 /** Time to look after a node whose heart does not beat, far shorter than is wise where networks are between nodes. */
 const settings = { lease_ms: 300, heartbeat_ms: 100 };
-const CENTS = 10_000;
+/** More than anybody sends away, so that everybody can always pay, whatever is still on its way. */
+const CENTS = 15_000;
 const TRANSFERS = 300;
 
 /** Three people send each other money, and some to Dan, who is no customer any more, while a node dies. */
-export async function main(): Promise<{ before: number; after: number; balances: Record<string, number> }> {
-  const store = memory();
+export async function main(
+  open: OpenStore = memory,
+): Promise<{ before: number; after: number; balances: Record<string, number> }> {
+  const store = await open();
   const east = await startNode({ actors: [account], store, settings, name: "east" });
   const west = await startNode({ actors: [account], store, settings, name: "west" });
+  // Accounts of today: on a store that lasts, yesterday's still have their money.
+  const now = new Date().toISOString();
+  const accountOf = (name: string) => west.client.actor(account, `${name}:${now}`);
   const people = ["ada", "ben", "cleo"];
   const everybody = [...people, "dan"];
-  for (const name of people) await west.client.actor(account, name).send({ type: "deposit", cents: CENTS });
-  await west.client.actor(account, "dan").send({ type: "close" });
+  for (const name of people) await accountOf(name).send({ type: "deposit", cents: CENTS });
+  await accountOf("dan").send({ type: "close" });
 
   let done = 0;
   const spend = async (name: string): Promise<void> => {
     for (let n = 0; n < TRANSFERS; n++) {
-      const to = everybody[(everybody.indexOf(name) + 1 + (n % 3)) % 4] as string;
-      await surely(west.client.actor(account, name), { type: "transfer", to, cents: 1 + (n % 90) });
+      const to = accountOf(everybody[(everybody.indexOf(name) + 1 + (n % 3)) % 4] as string).key;
+      await surely(accountOf(name), { type: "transfer", to, cents: 1 + (n % 90) });
       // As `kill -9` does it: its memory is gone, and with it every message that was on its way.
       if (++done === TRANSFERS) {
-        console.log(`The node that has ${everybody.filter(isOn(east)).join(" and ")} dies.`);
+        const there = everybody.filter((person) => east.shards.includes(accountOf(person).shard));
+        console.log(`The node that has ${there.join(" and ") || "nobody"} dies.`);
         east.kill();
       }
     }
@@ -122,9 +121,7 @@ export async function main(): Promise<{ before: number; after: number; balances:
   await Promise.all(people.map(spend));
 
   const balancesNow = async (): Promise<[string, number][]> =>
-    Promise.all(
-      everybody.map(async (name) => [name, (await west.client.actor(account, name).get()).context.cents]),
-    );
+    Promise.all(everybody.map(async (name) => [name, (await accountOf(name).get()).context.cents]));
   let balances = await balancesNow();
   // What is on its way arrives soon.
   for (let tries = 0; sum(balances) !== people.length * CENTS && tries < 250; tries++) {
@@ -152,11 +149,6 @@ async function surely(ref: Asked, event: AccountEvent): Promise<void> {
       if (!isKeyturnError(error) || !error.retryable) throw error;
     }
   }
-}
-
-/** Whether an account lives on a node at the moment. */
-function isOn(node: KeyturnNode): (name: string) => boolean {
-  return (name) => node.shards.includes(node.client.actor(account, name).shard);
 }
 
 function sum(balances: readonly [string, number][]): number {

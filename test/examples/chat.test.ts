@@ -1,20 +1,22 @@
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { follow, main, room } from "../../examples/chat/chat.ts";
 import { memory, startNode } from "../../runtime/index.ts";
+import { onBothStores } from "../support/example-stores.ts";
 
-beforeEach(() => {
-  vi.spyOn(console, "log").mockReturnValue(undefined);
-});
+onBothStores(
+  () => memory,
+  (open) => {
+    it("shows every post once and in order, and none of somebody who has not joined", async () => {
+      expect(await main(open)).toEqual([
+        "1 Ada: Is there any tea left?",
+        "2 Ben: In the blue tin.",
+        "3 Cleo: Bye.",
+      ]);
+    });
+  },
+);
 
-describe("chat", () => {
-  it("shows every post once and in order, and none of somebody who has not joined", async () => {
-    expect(await main()).toEqual([
-      "1 Ada: Is there any tea left?",
-      "2 Ben: In the blue tin.",
-      "3 Cleo: Bye.",
-    ]);
-  });
-
+describe("a room", () => {
   it("keeps the newest hundred posts, with their numbers", async () => {
     const node = await startNode({ actors: [room], store: memory() });
     const hall = node.client.actor(room, "hall");

@@ -1,19 +1,18 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import { main } from "../../examples/hello/hello.ts";
+import { embedded } from "../../runtime/index.ts";
+import { onBothStores } from "../support/example-stores.ts";
+import { temporaryPath } from "../support/temporary.ts";
 
-beforeEach(() => {
-  vi.spyOn(console, "log").mockReturnValue(undefined);
-});
-
-it("goes on counting where the last run ended", async () => {
-  const path = await mkdtemp(join(tmpdir(), "keyturn-hello-"));
-  try {
-    expect(await main(path)).toBe("Hello Ada, you are number 1.");
-    expect(await main(path)).toBe("Hello Ada, you are number 2.");
-  } finally {
-    await rm(path, { recursive: true });
-  }
-});
+onBothStores(
+  () => {
+    const path = temporaryPath();
+    return () => embedded({ path });
+  },
+  (open) => {
+    it("goes on counting where the last run ended", async () => {
+      expect(await main(open)).toBe("Hello Ada, you are number 1.");
+      expect(await main(open)).toBe("Hello Ada, you are number 2.");
+    });
+  },
+);

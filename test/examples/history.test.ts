@@ -1,13 +1,16 @@
-import { beforeEach, expect, it, vi } from "vitest";
+import { expect, it } from "vitest";
 import { main } from "../../examples/history/history.ts";
+import { memory } from "../../runtime/index.ts";
+import { onBothStores } from "../support/example-stores.ts";
 
-beforeEach(() => {
-  vi.spyOn(console, "log").mockReturnValue(undefined);
-});
-
-it("shows every turn of the past, and brings a state of it back", async () => {
-  expect(await main()).toEqual({
-    texts: ["The harbour opens at 8.", "The harbour opens at 8 and closes at 20.", "", ""],
-    restored: "The harbour opens at 8 and closes at 20.",
-  });
-});
+onBothStores(
+  () => memory,
+  (open) => {
+    it("shows every turn of the past, and brings a state of it back", async () => {
+      expect(await main(open)).toEqual({
+        texts: ["The harbour opens at 8.", "The harbour opens at 8 and closes at 20.", "", ""],
+        restored: "The harbour opens at 8 and closes at 20.",
+      });
+    });
+  },
+);

@@ -1,20 +1,22 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { account, main } from "../../examples/transfer/transfer.ts";
 import { memory, startNode } from "../../runtime/index.ts";
+import { onBothStores } from "../support/example-stores.ts";
 
-beforeEach(() => {
-  vi.spyOn(console, "log").mockReturnValue(undefined);
-});
+onBothStores(
+  () => memory,
+  (open) => {
+    it("neither loses nor makes money when a node dies", async () => {
+      const { before, after, balances } = await main(open);
+      expect(after).toBe(before);
+      // Everybody could always pay, so it does not matter in which order the transfers were.
+      expect(balances).toEqual({ ada: 15_200, ben: 15_000, cleo: 14_800, dan: 0 });
+    });
+  },
+);
 
-describe("transfer", () => {
-  it("neither loses nor makes money when a node dies", async () => {
-    const { before, after, balances } = await main();
-    expect(after).toBe(before);
-    // Everybody could always pay, so it does not matter in which order the transfers were.
-    expect(balances).toEqual({ ada: 10_200, ben: 10_000, cleo: 9_800, dan: 0 });
-  });
-
+describe("an account", () => {
   it("refuses what is not covered, and returns what a closed account is sent", async () => {
     const node = await startNode({ actors: [account], store: memory() });
     const [ada, ben] = [node.client.actor(account, "ada"), node.client.actor(account, "ben")];
