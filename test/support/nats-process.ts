@@ -8,7 +8,7 @@
  *    by the kernel where `setpriv` is there, which also covers a SIGKILL of this process.
  * 2. The server writes its log into a file and never into a pipe, so it does not wait for this process to read.
  */
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
 
 export interface ServerProcess {
@@ -23,32 +23,37 @@ export interface ServerProcess {
 const children = new Set<ChildProcess>();
 const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
+/**
+ * Starts a program that ends with this process. Of what it is told, nothing else changes.
+ * @param program an absolute path
+ */
+export function spawnTied(program: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  watchOverChildren();
+  const child = hasGuard()
+    ? spawn("setpriv", ["--pdeathsig", "KILL", "--", program, ...args], options)
+    : spawn(program, args, options);
+  children.add(child);
+  for (const event of ["error", "exit"]) child.once(event, () => children.delete(child));
+  return child;
+}
+
 export function spawnServer(
   binary: string,
   args: readonly string[],
   options: { readonly cwd: string; readonly env: NodeJS.ProcessEnv; readonly log: string },
 ): ServerProcess {
-  watchOverChildren();
   const log = openSync(options.log, "a");
-  const [program, all] = hasGuard()
-    ? ["setpriv", ["--pdeathsig", "KILL", "--", binary, ...args]]
-    : [binary, args];
   let child: ChildProcess;
   try {
-    child = spawn(program, all, { cwd: options.cwd, env: options.env, stdio: ["ignore", log, log] });
+    child = spawnTied(binary, args, { cwd: options.cwd, env: options.env, stdio: ["ignore", log, log] });
   } finally {
     closeSync(log);
   }
-  children.add(child);
   const ended = new Promise<string>((resolve) => {
-    child.once("error", (error) => {
-      children.delete(child);
-      resolve(`could not be started: ${error.message}`);
-    });
-    child.once("exit", (code, signal) => {
-      children.delete(child);
-      resolve(signal === null ? `ended with code ${code}` : `ended by ${signal}`);
-    });
+    child.once("error", (error) => resolve(`could not be started: ${error.message}`));
+    child.once("exit", (code, signal) =>
+      resolve(signal === null ? `ended with code ${code}` : `ended by ${signal}`),
+    );
   });
   return {
     pid: child.pid ?? 0,
