@@ -127,7 +127,13 @@ export class Client {
   }
 
   /** @internal */
-  request(ref: ActorRef, kind: RequestKind, event: unknown, options: CallOptions): Promise<unknown> {
+  request(
+    ref: ActorRef,
+    kind: RequestKind,
+    event: unknown,
+    options: CallOptions,
+    bytes = 0,
+  ): Promise<unknown> {
     const { timeout_ms = DEFAULT_TIMEOUT_MS, requestId } = options;
     return new Promise((resolve, reject) => {
       if (typeof timeout_ms !== "number" || !(timeout_ms >= 1 && timeout_ms <= limits.deadline_ms)) {
@@ -136,7 +142,7 @@ export class Client {
           `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
         );
       }
-      const call = new Call(kind, ref, ref, event, requestId, options.trace, resolve, reject);
+      const call = new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject);
       if (requestId !== undefined) {
         checkRequestId(requestId);
         if (this.#requests.again(requestId, timeout_ms, call)) return;
@@ -249,8 +255,8 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
    * @throws KeyturnError; its `outcome` says what became of the event
    */
   async send(event: EventOf<M>, options: CallOptions = {}): Promise<void> {
-    checkOutgoing(event);
-    await this.#client.request(this as unknown as ActorRef, Send, event, options);
+    const bytes = checkOutgoing(event);
+    await this.#client.request(this as unknown as ActorRef, Send, event, options, bytes);
   }
 
   /**
@@ -258,12 +264,13 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
    * @throws KeyturnError; its `outcome` says what became of the event
    */
   ask<E extends EventOf<M>>(event: E, options: CallOptions = {}): Promise<AnswerTo<M, R, E>> {
+    let bytes: number;
     try {
-      checkOutgoing(event);
+      bytes = checkOutgoing(event);
     } catch (error) {
       return Promise.reject(error);
     }
-    return this.#client.request(this as unknown as ActorRef, Ask, event, options) as Promise<
+    return this.#client.request(this as unknown as ActorRef, Ask, event, options, bytes) as Promise<
       AnswerTo<M, R, E>
     >;
   }
@@ -276,8 +283,8 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     event: EventOf<M>,
     options: CallOptions = {},
   ): Promise<{ value: unknown; state: ActorState<M> }> {
-    checkOutgoing(event);
-    const answer = await this.#client.request(this as unknown as ActorRef, AskBoth, event, options);
+    const bytes = checkOutgoing(event);
+    const answer = await this.#client.request(this as unknown as ActorRef, AskBoth, event, options, bytes);
     return answer as { value: unknown; state: ActorState<M> };
   }
 
@@ -330,7 +337,8 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
 /** A reference to a definition's actors. */
 export type RefFor<D> = D extends ActorDefinition<string, infer M, infer R> ? ActorRef<M, R> : never;
 
-function checkOutgoing(event: unknown): void {
+/** Checks and freezes an event; returns about how many bytes it takes. */
+function checkOutgoing(event: unknown): number {
   checkEvent(event);
   let bytes: number;
   try {
@@ -342,6 +350,7 @@ function checkOutgoing(event: unknown): void {
   if (bytes > limits.eventBytes) {
     throw tooLarge(bytes);
   }
+  return bytes;
 }
 
 function checkRequestId(requestId: string): void {

@@ -36,6 +36,8 @@ export class Call implements Request {
   readonly key: string;
   readonly id: string;
   readonly event: unknown;
+  /** Of the event, about; what bounds a frame. */
+  readonly bytes: number;
   readonly requestId: string | undefined;
   readonly trace: string | undefined;
   readonly sender: Sender;
@@ -54,6 +56,7 @@ export class Call implements Request {
     to: { readonly type: string; readonly key: string; readonly id: string },
     sender: Sender,
     event: unknown,
+    bytes: number,
     requestId: string | undefined,
     trace: string | undefined,
     resolve: (value: unknown) => void,
@@ -64,6 +67,7 @@ export class Call implements Request {
     this.key = to.key;
     this.id = to.id;
     this.event = event;
+    this.bytes = bytes;
     this.requestId = requestId;
     this.trace = trace;
     this.sender = sender;
@@ -78,6 +82,7 @@ export class Call implements Request {
       this,
       this.sender,
       this.event,
+      this.bytes,
       this.requestId,
       this.trace,
       resolve,
@@ -88,8 +93,11 @@ export class Call implements Request {
   }
 }
 
-/** Requests in one frame. */
+/** Requests in one frame, and bytes of their events; the largest event alone is below. */
 const FRAME_REQUESTS = 1_024;
+const FRAME_BYTES = limits.frameBytes / 2;
+/** What a request takes in a frame beside its event, at most: names, ids, trace. */
+const REQUEST_BYTES = 1_024;
 /** How often deadlines and repetitions are looked at. */
 const LOOK_MS = 20;
 const REPEAT_FIRST_MS = 200;
@@ -285,8 +293,11 @@ export class Requests {
       const requests: Request[] = [];
       const first = channel.unsent;
       // Settled ones stay in: the numbers of a frame have no gaps, and the receiver knows the repetition.
+      let bytes = 0;
       for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
         const call = channel.at(n) as Call;
+        bytes += call.bytes + REQUEST_BYTES;
+        if (bytes > FRAME_BYTES && requests.length > 0) break;
         requests.push(call.refused ? nothingOf(call) : call);
       }
       // Set before, because a refusal may come back while the frame is being published.

@@ -62,6 +62,8 @@ export class NatsDirectory implements Directory {
   #watching: Promise<void> | undefined;
   #unsubscribe: (() => void) | undefined;
   #closed = false;
+  /** Hears what the app is, once it is known. */
+  onSettings: (settings: AppSettings) => void = () => undefined;
 
   constructor(connection: Connection, names: Names) {
     this.#connection = connection;
@@ -81,7 +83,10 @@ export class NatsDirectory implements Directory {
   async settings(): Promise<AppSettings | undefined> {
     const subject = this.#names.key(this.#names.shards, "app");
     const found = await leaderGet(this.#connection, this.#names.shards, { last_by_subj: subject });
-    return found === undefined ? undefined : (fromJson(found.data) as AppSettings);
+    if (found === undefined) return undefined;
+    const settings = fromJson(found.data) as AppSettings;
+    this.onSettings(settings);
+    return settings;
   }
 
   async readShard(shard: number): Promise<StoredShard | undefined> {

@@ -5,7 +5,6 @@
  * on core NATS. See names.ts for what lies where, provision.ts for how it is made.
  */
 import type { AppSettings, Durability, Store } from "../../ports/index.ts";
-import { leaderGet } from "./api.ts";
 import { Connection, type ConnectionState } from "./connection.ts";
 import { NatsDeadLetters } from "./dead-letters.ts";
 import { NatsDirectory } from "./directory.ts";
@@ -101,6 +100,9 @@ export class NatsStore implements Store {
     this.directory = new NatsDirectory(connection, names);
     this.deadLetters = new NatsDeadLetters(connection, names);
     this.transport = new NatsTransport(connection, names, options.session);
+    this.directory.onSettings = ({ shards }) => {
+      this.transport.shards = shards;
+    };
   }
 
   /** Whether the server is reached, in a sentence for people. */
@@ -116,11 +118,10 @@ export class NatsStore implements Store {
   /** What the app was created with: asked of its nodes, or else read from the server. Undefined if there is no app. */
   async settings(): Promise<AppSettings | undefined> {
     const answer = await this.#connection.request(this.#names.info).catch(() => undefined);
-    if (answer !== undefined && answer.data.length > 0) return answer.json<AppSettings>();
-    const found = await leaderGet(this.#connection, this.#names.shards, {
-      last_by_subj: this.#names.key(this.#names.shards, "app"),
-    });
-    return found === undefined ? undefined : (JSON.parse(Buffer.from(found.data).toString()) as AppSettings);
+    if (answer === undefined || answer.data.length === 0) return this.directory.settings();
+    const settings = answer.json<AppSettings>();
+    this.transport.shards = settings.shards;
+    return settings;
   }
 
   async close(): Promise<void> {

@@ -41,6 +41,8 @@ interface Outgoing {
 
 export class NatsTransport implements Transport {
   readonly sessionPrefix: string;
+  /** Shards of the app, once they are known: then frames are checked against them. */
+  shards: number | undefined;
   /** Messages that were no frames, or not of the kind that belongs where they came. */
   foreign = 0;
   /** Frames that did not leave because the server takes nothing. */
@@ -130,7 +132,7 @@ export class NatsTransport implements Transport {
   #flush(): void {
     this.#flushing = false;
     for (const [target, { frames, reply }] of this.#outgoing) {
-      for (const payload of encodeFrames(frames)) {
+      for (const payload of this.#encoded(frames)) {
         this.#unconfirmed += payload.length;
         this.#sinceConfirm += payload.length;
         this.#connection.publish(target, payload, reply);
@@ -138,6 +140,17 @@ export class NatsTransport implements Transport {
     }
     this.#outgoing.clear();
     if (this.#sinceConfirm >= CONFIRM_BYTES) this.#confirm();
+  }
+
+  #encoded(frames: readonly Frame[]): readonly Uint8Array[] {
+    try {
+      return encodeFrames(frames);
+    } catch (error) {
+      // Nobody can be told here; whoever makes frames keeps them below the limit.
+      this.dropped += frames.length;
+      this.#connection.onTrouble("encode frames", error);
+      return [];
+    }
   }
 
   /** The server answers in order: when it answers this, it has read everything before. */
@@ -192,7 +205,7 @@ export class NatsTransport implements Transport {
       }
       let frames: readonly Frame[];
       try {
-        frames = decodeFrames(data, limits.frameBytes);
+        frames = decodeFrames(data, limits.frameBytes, this.shards);
       } catch (error) {
         this.#refuse(message, error);
         return;
