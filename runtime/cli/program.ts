@@ -56,8 +56,8 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
     stdout.write(`${JSON.stringify({ event: "failed", error: told })}\n`);
   }
   if (!isKeyturnError(error, "invalid_options")) return FAILED;
-  // What a user's own module threw is found by its stack.
-  if (error.cause instanceof Error) stderr.write(`${error.cause.stack}\n`);
+  // What a user's own module threw is found by its stack. An error with a code, of Node or the system, says it all.
+  if (error.cause instanceof Error && !("code" in error.cause)) stderr.write(`${error.cause.stack}\n`);
   return WRONG;
 }
 
