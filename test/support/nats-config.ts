@@ -21,6 +21,8 @@ export interface ServerSettings {
   readonly tls?: TlsFiles;
   /** The `accounts` block, without its name: `{ A { users = [ … ] } }`. JetStream must be enabled in each. */
   readonly accounts?: string;
+  /** Whether servers of a cluster tell clients of each other; true by default. */
+  readonly advertise?: boolean;
   /** More lines of configuration. */
   readonly extra?: string;
 }
@@ -63,7 +65,11 @@ export function configText(settings: ServerSettings, place: ServerPlace): string
   if (place.cluster !== undefined) {
     const { name, port, routes } = place.cluster;
     lines.push("cluster {", `  name: ${JSON.stringify(name)}`, `  listen: "127.0.0.1:${port}"`);
-    lines.push(`  routes: ${JSON.stringify(routes)}`, "}");
+    lines.push(
+      `  routes: ${JSON.stringify(routes)}`,
+      ...(settings.advertise === false ? ["  no_advertise: true"] : []),
+      "}",
+    );
   }
   if (accounts !== undefined) lines.push(`accounts: ${accounts}`);
   if (settings.extra !== undefined) lines.push(settings.extra);
