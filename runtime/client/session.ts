@@ -45,9 +45,8 @@ export class Call implements Request {
   readonly reject: (error: KeyturnError) => void;
   deadline_ms = 0;
   number = 0;
+  /** It must never be applied any more, also by an owner who finds no record of it: some leave none. */
   settled = false;
-  /** Settled with an error: it must never be applied any more. */
-  refused = false;
   /** False once its deadline has passed: the caller was told that the outcome is unknown. */
   waited = true;
 
@@ -292,13 +291,13 @@ export class Requests {
     while (channel.unsent < channel.next) {
       const requests: Request[] = [];
       const first = channel.unsent;
-      // Settled ones stay in: the numbers of a frame have no gaps, and the receiver knows the repetition.
+      // The numbers of a frame have no gaps: a settled request's place is taken by nothing.
       let bytes = 0;
       for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
         const call = channel.at(n) as Call;
-        bytes += call.bytes + REQUEST_BYTES;
+        bytes += (call.settled ? 0 : call.bytes) + REQUEST_BYTES;
         if (bytes > FRAME_BYTES && requests.length > 0) break;
-        requests.push(call.refused ? nothingOf(call) : call);
+        requests.push(call.settled ? nothingOf(call) : call);
       }
       // Set before, because a refusal may come back while the frame is being published.
       const unsent = first + requests.length;
@@ -340,7 +339,6 @@ export class Requests {
       // A former owner's refusal says nothing once the request was sent to the next owner.
       if (reply[2] !== undefined && reply[2][2] !== channel.epoch) continue;
       open.settled = true;
-      open.refused = reply[2] !== undefined;
       this.#open--;
       channel.owner = from;
       channel.pause_ms = REPEAT_FIRST_MS;
@@ -465,7 +463,7 @@ function settle(call: Call, [, , error, value]: Reply): void {
   call.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
 }
 
-/** Takes a refused request's place in its channel: changes nothing at the next owner, who does not know it. */
+/** Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. */
 function nothingOf({ type, key, id }: Call): Request {
   return { kind: Unwatch, type, key, id, event: "", requestId: undefined, trace: undefined };
 }
