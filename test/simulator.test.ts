@@ -59,6 +59,8 @@ describe("seeds with faults", () => {
       "partition",
       "pause",
       "powerLoss",
+      "rack",
+      "read behind",
       "request lost",
       "request repeated",
       "stop",

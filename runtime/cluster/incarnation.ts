@@ -9,6 +9,7 @@
 import { Engine, type EngineParts } from "../engine/engine.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
+import { Repeated } from "../engine/concurrently.ts";
 import type { Store, World } from "../ports/index.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Membership } from "./membership.ts";
@@ -36,10 +37,9 @@ export class Incarnation {
   readonly #onOver: () => void;
   readonly #unwatch: () => void;
   #phase: Phase = "joining";
-  #cancelBeat: (() => void) | undefined;
-  #cancelLook: (() => void) | undefined;
-  /** Who was there at the last look. */
-  #there = "";
+  #cancelTick: (() => void) | undefined;
+  #ticks = 0;
+  readonly #listing = new Repeated(() => this.#look());
   #checkpointed_ms: number;
   #checkpointing = false;
 
@@ -66,7 +66,7 @@ export class Incarnation {
     this.engine = new Engine(engineParts);
     this.ownership = new Ownership(this.engine, this.membership);
     this.#checkpointed_ms = world.clock.monotonic();
-    this.#unwatch = store.directory.watch(() => this.#reconcile());
+    this.#unwatch = store.directory.watch((shard) => this.#noticed(shard));
   }
 
   get phase(): Phase {
@@ -75,12 +75,16 @@ export class Incarnation {
 
   /** Joins the others. Resolves when the first look at the shards is done and what was free is served. */
   async join(): Promise<void> {
-    await this.membership.beat();
+    const listed = await this.membership.join();
     // Joining again after a first look had failed, it may have been fenced meanwhile: a dead one must not go on beating.
     if (this.#phase !== "joining" && this.#phase !== "active") return;
+    if (!listed) {
+      this.ownership.lose();
+      return;
+    }
     this.#phase = "active";
-    this.#arrangeBeat();
-    this.#arrangeLook();
+    this.#arrangeTick();
+    await this.membership.look();
     await this.ownership.reconcile();
   }
 
@@ -88,8 +92,7 @@ export class Incarnation {
   async leave(): Promise<void> {
     if (this.#phase === "over") return;
     this.#phase = "leaving";
-    this.membership.leave();
-    await this.#quietly("heartbeat", () => this.membership.beat());
+    await this.#quietly("heartbeat", () => this.#heartbeat(() => this.membership.leave()));
     for (let tries = 0; tries < LEAVE_TRIES && !this.ownership.isEmpty && !this.engine.stopped; tries++) {
       await this.#quietly("release shards", () => this.ownership.reconcile());
     }
@@ -118,45 +121,56 @@ export class Incarnation {
   #end(): void {
     this.#phase = "over";
     this.#unwatch();
-    this.#cancelBeat?.();
-    this.#cancelLook?.();
+    this.#cancelTick?.();
     this.membership.end();
     this.ownership.stop();
     this.engine.stop();
   }
 
-  #arrangeBeat(): void {
+  #arrangeTick(): void {
     if (this.#phase === "over") return;
-    this.#cancelBeat?.();
-    this.#cancelBeat = this.#parts.world.clock.after(this.#parts.settings.heartbeat_ms, () => {
-      this.#arrangeBeat();
-      void this.#quietly("heartbeat", () => this.membership.beat());
-      this.#reconcile();
-      this.#maintain();
+    this.#cancelTick?.();
+    const { world, settings } = this.#parts;
+    this.#cancelTick = world.clock.after(settings.heartbeat_ms / LOOKS_PER_BEAT, () => {
+      this.#arrangeTick();
+      this.#tick();
     });
   }
 
-  /** Looks often who is there, so that a dead node is missed soon after its lease, not a heartbeat later. */
-  #arrangeLook(): void {
-    if (this.#phase === "over") return;
-    this.#cancelLook?.();
-    this.#cancelLook = this.#parts.world.clock.after(
-      this.#parts.settings.heartbeat_ms / LOOKS_PER_BEAT,
-      () => {
-        this.#arrangeLook();
-        void this.#quietly("look", async () => {
-          await this.membership.look();
-          const there = this.membership.candidates().map((member) => member.incarnation);
-          if (there.join() === this.#there) return;
-          this.#there = there.join();
-          this.#reconcile();
-        });
-      },
-    );
+  #tick(): void {
+    const beats = ++this.#ticks % LOOKS_PER_BEAT === 0;
+    // One that does not get through is not waited for.
+    if (beats || this.membership.silence_ms > this.#parts.settings.heartbeat_ms)
+      void this.#quietly("heartbeat", () => this.#heartbeat(() => this.membership.beat()));
+    void this.#quietly("look", async () => {
+      if (await this.membership.follow()) await this.#listing.run();
+    });
+    if (!beats) return;
+    void this.#quietly("look", () => this.#listing.run());
+    this.#reconcile();
+    this.#maintain();
+  }
+
+  async #heartbeat(send: () => Promise<boolean>): Promise<void> {
+    if (await send()) return;
+    // Taken off the list: its shards are taken, or will be.
+    this.ownership.lose();
+  }
+
+  #noticed(shard: number | undefined): void {
+    // Before it has joined it is no member: the others would take its shards for abandoned.
+    if (this.#phase === "over" || this.#phase === "joining") return;
+    if (shard === undefined) void this.#quietly("look", () => this.#listing.run());
+    else void this.#quietly("reconcile", () => this.ownership.offer(shard));
+  }
+
+  async #look(): Promise<void> {
+    const { version } = this.membership;
+    await this.membership.look();
+    if (this.membership.version !== version) this.#reconcile();
   }
 
   #reconcile(): void {
-    // Before it has joined it is no member: the others would take its shards for abandoned.
     if (this.#phase === "over" || this.#phase === "joining") return;
     void this.#quietly("reconcile", () => this.ownership.reconcile());
   }
@@ -189,5 +203,5 @@ export class Incarnation {
 }
 
 const LEAVE_TRIES = 5;
-/** A heartbeat is seen at most this part of its interval late. */
+/** A heartbeat of another is seen at most this part of its interval late. */
 const LOOKS_PER_BEAT = 3;

@@ -2,7 +2,7 @@
  * Ownership: which shards this incarnation has, how it gets them and how it gives them away.
  *
  * Owns the life of every shard on this node and the subscriptions to the shards' subjects. Talks to the Directory,
- * the journal (seals), recovery, the checkpointer and the engine.
+ * the take-over, the checkpointer and the engine.
  *
  * Life of a shard here:
  *
@@ -16,19 +16,23 @@
  *
  * Invariants:
  * 1. A shard is served only after the compare-and-set that made this incarnation its owner.
- * 2. Before a shard is taken from an owner that did not release it, that owner's lane is sealed.
+ * 2. Before a shard is taken from an owner that did not release it, that owner was found off the list of members by a
+ *    read that is not behind, and its lane is sealed.
  * 3. One reconciliation runs at a time; whatever changes meanwhile starts another.
+ * 4. Of the shard table only those entries are read that should be this node's and are not.
  */
 import type { Segment, ShardEntry, Store, StoredShard } from "../ports/index.ts";
 import { Checkpointer } from "../engine/checkpoint.ts";
+import { forEach, Repeated } from "../engine/concurrently.ts";
 import type { Engine } from "../engine/engine.ts";
-import { sealLane } from "../engine/lane.ts";
-import { extendTimers, HORIZON_MS, recover } from "../engine/recovery.ts";
+import { extendTimers, HORIZON_MS } from "../engine/recovery.ts";
 import { ShardState } from "../engine/shard.ts";
-import { isKeyturnError, type KeyturnError } from "../words/errors.ts";
+import type { KeyturnError } from "../words/errors.ts";
 import type { Frame } from "../words/frames.ts";
 import type { Membership } from "./membership.ts";
-import { place } from "./placement.ts";
+import { Orphans } from "./orphans.ts";
+import { Placement } from "./placement.ts";
+import { type Found, takeOver } from "./takeover.ts";
 
 /** Frames kept for a shard that is being acquired; senders repeat what does not fit. */
 const PENDING_FRAMES = 4_096;
@@ -36,6 +40,10 @@ const PENDING_FRAMES = 4_096;
 const DRAIN_LOOK_MS = 1;
 /** A shard that does not come to rest for so long, because its store does not answer, goes on being served here. */
 const DRAIN_MS = 10_000;
+/** Shards that are given away together: none of them waits for more than these. */
+const RELEASED_AT_ONCE = 32;
+/** Entries of the shard table that are read or written at once. */
+const ENTRIES_AT_ONCE = 64;
 
 interface Held {
   readonly number: number;
@@ -54,12 +62,20 @@ export class Ownership {
   readonly #membership: Membership;
   readonly #held = new Map<number, Held>();
   readonly #checkpointer: Checkpointer;
+  readonly #orphans: Orphans;
   /** Shards whose storage is damaged: they are answered with the error, and left alone. */
   readonly #damaged = new Map<number, KeyturnError>();
+  readonly #placement: Placement<Membership["self"]>;
+  /** Of the members among whom the shards were placed. */
+  #version = -1;
+  /** The shards that should be here. */
+  #mine: ReadonlySet<number> = new Set();
+  readonly #reconciliation = new Repeated(() => this.#reconcile());
+  /** Everything is to be looked at; otherwise only what was offered. */
+  #whole = false;
+  #offered = new Set<number>();
   readonly #unlisten: () => void;
   #stopped = false;
-  #running: Promise<void> | undefined;
-  #again = false;
 
   constructor(engine: Engine, membership: Membership) {
     this.#engine = engine;
@@ -69,6 +85,8 @@ export class Ownership {
       this.#receiveDirect(frame),
     );
     this.#checkpointer = new Checkpointer(engine, (shard, segments) => this.#setSegments(shard, segments));
+    this.#orphans = new Orphans(engine);
+    this.#placement = new Placement(engine.parts.shards);
   }
 
   /** Shards that are served here now. */
@@ -82,22 +100,16 @@ export class Ownership {
 
   /** Brings what is held closer to what should be. Resolves when it has been looked at after this call. */
   reconcile(): Promise<void> {
-    this.#again = true;
     if (this.#stopped) return Promise.resolve();
-    this.#running ??= this.#run();
-    return this.#running;
+    this.#whole = true;
+    return this.#reconciliation.run();
   }
 
-  async #run(): Promise<void> {
-    try {
-      while (this.#again && !this.#stopped) {
-        this.#again = false;
-        await this.#reconcile();
-      }
-    } finally {
-      // In the same moment in which `again` was found false: a call in between would be lost.
-      this.#running = undefined;
-    }
+  /** Some node has given a shard up. */
+  async offer(shard: number): Promise<void> {
+    if (this.#stopped || !this.#mine.has(shard) || this.#held.get(shard)?.phase === "serving") return;
+    this.#offered.add(shard);
+    await this.#reconciliation.run();
   }
 
   /** Writes snapshots and cuts the tails of everything served here. */
@@ -121,185 +133,119 @@ export class Ownership {
     this.#held.clear();
   }
 
+  /** This incarnation was found to be over: it gives up what it has, unflushed. */
+  lose(): void {
+    if (this.#stopped || this.#engine.stopped) return;
+    const { observer, onFenced, incarnation } = this.#engine.parts;
+    this.#engine.stop();
+    observer.fenced(incarnation);
+    onFenced();
+  }
+
   async #reconcile(): Promise<void> {
-    await this.#membership.look();
-    if (this.#membership.lapsed) await this.#prove();
-    const table = await this.#store.directory.readShards(
-      Array.from({ length: this.#engine.parts.shards }, (_, shard) => shard),
+    if (this.#stopped) return;
+    const whole = this.#whole;
+    const offered = this.#offered;
+    this.#whole = false;
+    this.#offered = new Set();
+    this.#place();
+    if (whole) await this.#settleOrphans();
+    const wanted = [...this.#mine].filter((shard) => !this.#held.has(shard) && !this.#damaged.has(shard));
+    const free = whole ? await this.#freeOf(wanted) : new Set<number>();
+    await this.#acquire(wanted.filter((shard) => free.has(shard) || offered.has(shard)));
+    const unwanted = [...this.#held.values()].filter(
+      (h) => h.phase === "serving" && !this.#mine.has(h.number),
     );
-    if (await this.#hasLost(table)) return;
-    const candidates = this.#membership.candidates();
-    const self = this.#membership.self;
-    const wanted: number[] = [];
-    const unwanted: Held[] = [];
-    const orphans: number[] = [];
-    for (let shard = 0; shard < this.#engine.parts.shards; shard++) {
-      const mine = place(shard, candidates)?.incarnation === self.incarnation;
-      const held = this.#held.get(shard);
-      if (held !== undefined) {
-        if (!mine && held.phase === "serving") unwanted.push(held);
-        continue;
-      }
-      const owner = table.get(shard)?.entry.owner;
-      const free = owner === undefined || owner === self.incarnation || !this.#membership.alive(owner);
-      if (mine && free && !this.#damaged.has(shard)) wanted.push(shard);
-      if (!mine && owner === self.incarnation) orphans.push(shard);
-    }
-    // Given away, but the shard table has not heard of it.
-    for (const shard of orphans) await this.#disown(shard, false);
-    if (unwanted.length > 0) await this.#release(unwanted);
-    if (wanted.length > 0 && !this.#stopped) await this.#acquire(wanted);
+    if (unwanted.length === 0 || this.#stopped) return;
+    const released = await this.#release(unwanted.slice(0, RELEASED_AT_ONCE));
+    if (released && unwanted.length > RELEASED_AT_ONCE) void this.#reconciliation.run();
   }
 
-  /** The lease had run out: finds out, by writing their entries anew, that all shards are still this node's. */
-  async #prove(): Promise<void> {
-    const { lapses } = this.#membership;
-    for (const held of [...this.#held.values()]) {
-      if (held.phase !== "serving" || held.state === undefined) continue;
-      const stored = await this.#store.directory.readShard(held.number);
-      if (stored?.entry.owner !== this.#membership.self.incarnation) return;
-      const revision = await this.#store.directory.writeShard(held.number, stored.entry, stored.revision);
-      if (revision === undefined) return;
-      held.revision = revision;
-    }
-    this.#membership.proven(lapses);
+  #place(): void {
+    const { version, self } = this.#membership;
+    if (version === this.#version) return;
+    this.#version = version;
+    this.#placement.update(this.#membership.candidates());
+    this.#mine = new Set(this.#placement.ofNode(self));
   }
 
-  /** Whether another node has taken a shard that is served here: then its lane is sealed, and this life is over. */
-  async #hasLost(table: ReadonlyMap<number, StoredShard>): Promise<boolean> {
+  /** Those that nobody owns, or this node, or somebody who is not listed: as far as a read can tell that may be behind. */
+  async #freeOf(shards: readonly number[]): Promise<Set<number>> {
+    if (shards.length === 0) return new Set();
+    const table = await this.#store.directory.readShards(shards);
     const { incarnation } = this.#membership.self;
-    for (const { number, phase } of [...this.#held.values()]) {
-      if (phase !== "serving" || table.get(number)?.entry.owner === incarnation) continue;
-      // The table as a whole may be behind.
-      const stored = await this.#store.directory.readShard(number);
-      if (stored?.entry.owner === incarnation || this.#stopped) continue;
-      this.#engine.stop();
-      this.#engine.parts.observer.fenced(incarnation);
-      this.#engine.parts.onFenced();
-      return true;
-    }
-    return false;
+    return new Set(
+      shards.filter((shard) => {
+        const owner = table.get(shard)?.entry.owner;
+        return owner === undefined || owner === incarnation || !this.#membership.isListed(owner);
+      }),
+    );
+  }
+
+  async #settleOrphans(): Promise<void> {
+    // One that should be here is taken like any other.
+    const orphans = this.#orphans.shards.filter((shard) => !this.#mine.has(shard) && !this.#held.has(shard));
+    await this.#quietly("disown shards", () =>
+      forEach(orphans, ENTRIES_AT_ONCE, (shard) => this.#orphans.disown(shard)),
+    );
   }
 
   // ---- Taking over ------------------------------------------------------------------------------------------------
 
   async #acquire(numbers: readonly number[]): Promise<void> {
+    if (numbers.length === 0 || this.#stopped) return;
     for (const number of numbers) this.#hold(number);
-    try {
-      await this.#takeOver(numbers);
-    } catch (error) {
-      if (isDamage(error) && numbers.length > 1) {
-        // One of them is damaged; the others must not suffer.
-        for (const number of numbers)
-          if (this.#held.get(number)?.phase === "acquiring") await this.#acquireOne(number);
-      } else if (isDamage(error)) await this.#setDamaged(numbers[0] as number, error);
-      else this.#engine.parts.observer.troubled("acquire shards", error);
-    }
+    await this.#quietly("acquire shards", async () => {
+      const found = await this.#freeNow(numbers);
+      await takeOver(this.#engine, found, {
+        claimed: (state, epoch, revision) => this.#serve(state, epoch, revision),
+        unanswered: (shard, revision) => this.#orphans.add(shard, revision),
+        damaged: (shard, error) => this.#setDamaged(shard, error),
+      });
+    });
     for (const number of numbers) if (this.#held.get(number)?.phase === "acquiring") this.#letGo(number);
   }
 
-  async #acquireOne(number: number): Promise<void> {
-    try {
-      await this.#takeOver([number]);
-    } catch (error) {
-      if (isDamage(error)) await this.#setDamaged(number, error);
-      else this.#engine.parts.observer.troubled("acquire shards", error);
-    }
-  }
-
-  async #takeOver(numbers: readonly number[]): Promise<void> {
-    const { clock } = this.#engine.parts.world;
-    const before = new Map<number, StoredShard | undefined>();
-    for (const number of numbers) before.set(number, await this.#store.directory.readShard(number));
-    // In this order: an owner that comes back to life between the two writes the entry anew (see Membership).
-    await this.#membership.look();
-    const closed = new Map<number, readonly Segment[]>();
-    const seals = new Map<string, number>();
-    for (const [number, stored] of before) {
+  /** The entries of those that may be taken, for certain: their owners have released them or are over. */
+  async #freeNow(numbers: readonly number[]): Promise<Found[]> {
+    const entries = new Map<number, StoredShard | undefined>();
+    await this.#quietly("read the shard table", () =>
+      forEach(numbers, ENTRIES_AT_ONCE, async (number) => {
+        entries.set(number, await this.#store.directory.readShard(number));
+      }),
+    );
+    const { incarnation } = this.#membership.self;
+    const owners = new Set<string>();
+    for (const stored of entries.values())
+      if (stored?.entry.owner !== undefined) owners.add(stored.entry.owner);
+    owners.delete(incarnation);
+    const over = await this.#membership.overOf(owners);
+    const free: Found[] = [];
+    for (const [shard, stored] of entries) {
       const owner = stored?.entry.owner;
-      if (owner !== undefined && owner !== this.#membership.self.incarnation && this.#membership.alive(owner))
-        continue;
-      closed.set(number, await this.#closeSegments(stored?.entry, seals));
+      if (owner === undefined || owner === incarnation || over.has(owner)) free.push({ shard, stored });
     }
-    const wanted = [...closed].map(([shard, segments]) => ({ shard, segments }));
-    const states = await recover(this.#store, wanted, clock.now(), clock.monotonic());
-    if (this.#stopped) return;
-    await allDone(
-      states.map((state) =>
-        this.#claim(state, before.get(state.shard), closed.get(state.shard) as readonly Segment[]),
-      ),
-    );
+    return free;
   }
 
-  /** The segments of a shard with the open one closed: by sealing its lane, or where this node's own lane stands. */
-  async #closeSegments(
-    entry: ShardEntry | undefined,
-    seals: Map<string, number>,
-  ): Promise<readonly Segment[]> {
-    if (entry === undefined) return [];
-    const closed: Segment[] = [];
-    for (const segment of entry.segments) {
-      if (segment.to !== undefined) {
-        closed.push(segment);
-        continue;
-      }
-      if (segment.lane === this.#engine.lane.name) {
-        closed.push({ ...segment, to: this.#engine.committedSeq });
-        continue;
-      }
-      let seal = seals.get(segment.lane);
-      if (seal === undefined) {
-        seal = await sealLane(
-          this.#store.journal,
-          segment.lane,
-          this.#membership.self.incarnation,
-          this.#engine.parts.world.clock,
-        );
-        seals.set(segment.lane, seal);
-      }
-      closed.push({ ...segment, to: seal });
-    }
-    return closed;
-  }
-
-  async #claim(
-    state: ShardState,
-    before: StoredShard | undefined,
-    closed: readonly Segment[],
-  ): Promise<void> {
-    const { journal, directory } = this.#store;
-    const incarnation = this.#membership.self.incarnation;
+  #serve(state: ShardState, epoch: number, revision: number): void {
     const held = this.#held.get(state.shard);
-    const open: Segment = {
-      journal: journal.number,
-      lane: this.#engine.lane.name,
-      from: this.#engine.committedSeq + 1,
-      to: undefined,
-    };
-    const segments = [...closed.filter(isFilled), open];
-    const epoch = (before?.entry.epoch ?? 0) + 1;
-    const revision = await directory.writeShard(
-      state.shard,
-      { owner: incarnation, epoch, segments },
-      before?.revision ?? 0,
-    );
-    if (revision === undefined || held === undefined || this.#held.get(state.shard) !== held) return;
-    if (this.#stopped) return;
+    if (held === undefined || this.#stopped) return;
+    this.#orphans.forget(state.shard);
     state.epoch = epoch;
     held.state = state;
     held.revision = revision;
     held.epoch = epoch;
     held.phase = "serving";
     this.#engine.addShard(state);
-    // What was just replayed is to be in snapshots before somebody has to replay it again.
-    if (closed.length > 0) this.#engine.tailRecords++;
-    this.#engine.parts.observer.shardServing(state.shard, incarnation, epoch);
+    this.#engine.parts.observer.shardServing(state.shard, this.#membership.self.incarnation, epoch);
     for (const frame of held.pending.splice(0)) this.#engine.receive(state, frame);
   }
 
   // ---- Giving away ------------------------------------------------------------------------------------------------
 
-  async #release(unwanted: readonly Held[]): Promise<void> {
+  /** False if they go on being served here. */
+  async #release(unwanted: readonly Held[]): Promise<boolean> {
     const states = unwanted.map((held) => held.state as ShardState);
     try {
       // In the background first, so that little is left to write while nobody is served.
@@ -311,7 +257,10 @@ export class Ownership {
       for (const state of states) await this.#drained(state);
       const cut = await this.#checkpointer.run(states);
       if (!this.#stopped)
-        await allDone(unwanted.map((held) => this.#giveUp(held, cut.has(held.state as ShardState))));
+        await forEach(unwanted, ENTRIES_AT_ONCE, (held) =>
+          this.#giveUp(held, cut.has(held.state as ShardState)),
+        );
+      return true;
     } catch (error) {
       this.#engine.parts.observer.troubled("release shards", error);
       for (const held of unwanted) {
@@ -319,31 +268,19 @@ export class Ownership {
         held.phase = "serving";
         if (held.state.phase === "draining") held.state.phase = "serving";
       }
-      this.#again = false;
+      return false;
     }
   }
 
   /**
    * Writes into the shard table that nobody owns the shard. From the moment this is tried on, the shard is not served
-   * here, whatever the answer: a write without an answer may take effect later. If it does not, the next reconciliation
-   * finds that the table still names this incarnation, and tries again, or takes the shard anew.
+   * here, whatever the answer: a write without an answer may take effect later. If it does not, the shard is an orphan,
+   * and a later reconciliation tries again, or takes the shard anew.
    * @param cut whether the checkpoint has just cut the tail, behind which nothing of the shard was appended since
    */
   async #giveUp(held: Held, cut: boolean): Promise<void> {
     this.#letGo(held.number);
-    await this.#disown(held.number, cut);
-  }
-
-  /** Takes this incarnation's name out of the shard table, for a shard that is not served here. */
-  async #disown(number: number, cut: boolean): Promise<void> {
-    const incarnation = this.#membership.self.incarnation;
-    const stored = await this.#store.directory.readShard(number);
-    if (stored?.entry.owner !== incarnation) return;
-    // A damaged shard keeps its tail: it holds turns that are in no snapshot.
-    const segments = cut ? [] : await this.#closeSegments(stored.entry, new Map());
-    const entry = { owner: undefined, epoch: stored.entry.epoch, segments: segments.filter(isFilled) };
-    const revision = await this.#store.directory.writeShard(number, entry, stored.revision);
-    if (revision !== undefined) this.#engine.parts.observer.shardReleased(number, incarnation);
+    await this.#orphans.disown(held.number, cut);
   }
 
   async #drained(state: ShardState): Promise<void> {
@@ -429,32 +366,22 @@ export class Ownership {
     if (revision === undefined) {
       // An earlier write of this node may have had its effect without an answer: then the entry is still this one's.
       const stored = await directory.readShard(state.shard);
-      if (stored?.entry.owner !== owner || stored.entry.epoch !== held.epoch) return false;
+      if (stored?.entry.owner !== owner || stored.entry.epoch !== held.epoch) {
+        if (this.#held.get(state.shard) === held) this.lose();
+        return false;
+      }
       revision = await directory.writeShard(state.shard, entry, stored.revision);
     }
     if (revision === undefined) return false;
     held.revision = revision;
     return true;
   }
-}
 
-/**
- * Waits for all, then throws the first error. What is still under way when a reconciliation ends would meet the next
- * one, which may be about the same shards.
- */
-async function allDone(tasks: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(tasks)) if (result.status === "rejected") throw result.reason;
-}
-
-function isFilled({ from, to }: Segment): boolean {
-  return to !== undefined && to >= from;
-}
-
-/** Storage that does not hold together, or that this runtime must not touch. */
-function isDamage(error: unknown): error is KeyturnError {
-  return (
-    isKeyturnError(error, "corrupt_record") ||
-    isKeyturnError(error, "corrupt_snapshot") ||
-    isKeyturnError(error, "newer_format")
-  );
+  async #quietly(task: string, run: () => Promise<void>): Promise<void> {
+    try {
+      await run();
+    } catch (error) {
+      this.#engine.parts.observer.troubled(task, error);
+    }
+  }
 }

@@ -8,10 +8,16 @@ import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
+import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
-import type { Disk, Scenario } from "../../runtime/testing/simulator/index.ts";
+import {
+  type Disk,
+  type FaultRates,
+  noFaults,
+  type Scenario,
+} from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
 
 export interface Bug {
@@ -58,6 +64,20 @@ const divided: Partial<Scenario> = {
   calm_ms: 300,
   safety_ms: 6_000,
   requests: 60,
+};
+
+/** A store that takes its time. */
+const slow: FaultRates = { ...noFaults, storeMean_ms: 20, storeTimeout_ms: 400 };
+
+/** Nodes that come and go, and copies of the directory that are behind. */
+const behind: Partial<Scenario> = {
+  nodes: 3,
+  shards: 8,
+  calamities: { join: 1, crash: 1, stop: 1 },
+  settings: { lease_ms: 300, heartbeat_ms: 60 },
+  rates: { ...noFaults, lag_ms: 300 },
+  calm_ms: 300,
+  safety_ms: 6_000,
 };
 
 /** Which engine has a shard; noted when it is given one. */
@@ -242,21 +262,63 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
-    name: "lease-revives",
-    text: "a lease that ran out holds again after the next heartbeat",
-    workloads: ["register"],
-    focus: divided,
+    name: "expelled-unread",
+    text: "a member is taken off the list by what a copy that is behind says of it, whatever its newest heartbeat is",
+    focus: behind,
+    budget: 200,
+    install(disk, patch) {
+      const { directory } = disk.memory;
+      patch.replace(directory, "beats", (original) => (names, fresh) => {
+        const copy = fresh ? disk.behind : directory;
+        return copy === directory ? original.call(directory, names, fresh) : copy.beats(names, fresh);
+      });
+      patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
+    },
+  },
+  {
+    name: "expelled-too-late",
+    text: "a member is taken off the list although its heartbeat came before that",
+    focus: { ...divided, rates: slow },
     budget: 600,
+    install(disk, patch) {
+      const { directory } = disk.memory;
+      patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
+    },
+  },
+  {
+    name: "expulsion-ignored",
+    text: "a heartbeat of a member that is off the list is answered like any other",
+    budget: 100,
+    install(disk, patch) {
+      const { directory } = disk.memory;
+      patch.replace(directory, "beat", (original) => async (name, beat) => {
+        await original.call(directory, name, beat);
+        return true;
+      });
+    },
+  },
+  {
+    name: "list-believed",
+    text: "who is missing on a list that is behind is taken for dead",
+    focus: behind,
+    budget: 200,
     install(_disk, patch) {
       patch.replace(
         Membership.prototype,
-        "beat",
-        (original) =>
-          async function (this: Membership) {
-            await original.call(this);
-            this.proven(this.lapses);
+        "overOf",
+        () =>
+          async function (this: Membership, incarnations) {
+            return new Set([...incarnations].filter((incarnation) => !this.isListed(incarnation)));
           },
       );
+    },
+  },
+  {
+    name: "orphans-forgotten",
+    text: "a claim or a release without an answer is forgotten",
+    budget: 300,
+    install(_disk, patch) {
+      patch.replace(Orphans.prototype, "add", () => () => undefined);
     },
   },
   {

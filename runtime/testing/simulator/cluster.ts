@@ -9,7 +9,8 @@ import type { AnyActorDefinition } from "../../engine/definition.ts";
 import type { Observer } from "../../engine/observer.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import { textOf } from "../../words/errors.ts";
-import type { Disk } from "./disk.ts";
+import type { ShardEntry } from "../../ports/index.ts";
+import type { Claim, Disk } from "./disk.ts";
 import { Host } from "./host.ts";
 import type { Network } from "./network.ts";
 import type { Prng } from "./prng.ts";
@@ -32,7 +33,10 @@ export interface ClusterParts {
 
 /** A place where a node of one name runs, or not. */
 export class Site {
+  /** Of the host. */
   readonly name: string;
+  /** Of the node that runs there. */
+  readonly nodeName: string;
   host: Host | undefined;
   node: KeyturnNode | undefined;
   /** Counts its starts. */
@@ -40,8 +44,9 @@ export class Site {
   /** `starting` until the runtime says that it has joined. */
   state: "down" | "starting" | "up" | "stopping" = "down";
 
-  constructor(name: string) {
+  constructor(name: string, nodeName: string) {
     this.name = name;
+    this.nodeName = nodeName;
   }
 }
 
@@ -80,7 +85,7 @@ export class Cluster {
     const begin = (): void => {
       const store = disk.viewFor(host);
       const observer = this.#observer(host);
-      startNode({ actors, store, name: site.name, shards, settings, observer, world: host.world }).then(
+      startNode({ actors, store, name: site.nodeName, shards, settings, observer, world: host.world }).then(
         (node) => {
           site.node = node;
           site.state = "up";
@@ -96,7 +101,9 @@ export class Cluster {
   }
 
   add(): Site {
-    const site = new Site(`n${this.sites.length}`);
+    const name = `n${this.sites.length}`;
+    const namesake = this.#parts.scenario.namesakes && this.sites.length === 1;
+    const site = new Site(name, namesake ? "n0" : name);
     this.sites.push(site);
     this.start(site);
     return site;
@@ -127,6 +134,20 @@ export class Cluster {
         (error: unknown) => this.#parts.violated(`stop of ${site.name} threw: ${textOf(error)}`),
       );
     });
+  }
+
+  /**
+   * The rule of leases, looked at from outside: nobody takes a shard of a node which is sure that it is listed, since
+   * that one answers reads from memory.
+   */
+  checkClaim({ shard, entry }: Claim, before: ShardEntry | undefined): void {
+    const owner = before?.owner;
+    if (owner === undefined || entry.owner === undefined || entry.owner === owner) return;
+    for (const { host, node } of this.sites) {
+      if (host?.isUp !== true || node?.incarnation.name !== owner || !node.incarnation.membership.holds())
+        continue;
+      this.#parts.violated(`shard ${shard} passed from ${owner}, whose lease holds, to ${entry.owner}`);
+    }
   }
 
   #observer(host: Host): Partial<Observer> {

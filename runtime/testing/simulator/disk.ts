@@ -22,6 +22,7 @@ import type {
   Store,
   Transport,
 } from "../../ports/index.ts";
+import { MemoryDirectory } from "../../stores/memory/directory.ts";
 import { memory, type MemoryStore } from "../../stores/memory/index.ts";
 import type { Faults } from "./faults.ts";
 import type { Host } from "./host.ts";
@@ -47,6 +48,15 @@ export class Disk {
   readonly claims: Claim[] = [];
   /** Sequence of the journal's last entry. */
   lastSeq = 0;
+  /** Called with every change of the shard table as it takes effect. */
+  onClaim: ((claim: Claim, before: ShardEntry | undefined) => void) | undefined;
+  /** How often each operation was asked for, and of how many members or shards altogether. */
+  readonly calls = new Map<string, { count: number; items: number }>();
+  /** A copy of the directory that is behind. */
+  readonly #copy = new MemoryDirectory(async (apply) => apply());
+  readonly #uncopied: (() => Promise<unknown>)[] = [];
+  #copiedAt = 0;
+  readonly #entries = new Map<number, ShardEntry>();
   readonly #timeline: Timeline;
   readonly #network: Network;
 
@@ -77,6 +87,32 @@ export class Disk {
     return new View(this, host, this.#timeline, this.#network.transportOf(host));
   }
 
+  /** Where a read that may be behind is answered: by the directory itself or by its copy. */
+  get behind(): Directory {
+    const { rates } = this.faults;
+    return rates.lag_ms > 0 && this.faults.strikes("read behind", 0.5) ? this.#copy : this.memory.directory;
+  }
+
+  count(name: string, items: number): void {
+    const calls = this.calls.get(name) ?? { count: 0, items: 0 };
+    this.calls.set(name, { count: calls.count + 1, items: calls.items + items });
+  }
+
+  /** The same again in the copy, later, in the same order. */
+  #copyLater(write: (copy: Directory) => Promise<unknown>): void {
+    const { rates, random } = this.faults;
+    if (rates.lag_ms === 0) return;
+    this.#uncopied.push(() => write(this.#copy));
+    const at = Math.max(this.#copiedAt, this.#timeline.now - Math.log(1 - random.next()) * rates.lag_ms);
+    this.#copiedAt = at;
+    this.#timeline.after(
+      at - this.#timeline.now,
+      this.server,
+      "copied",
+      () => void this.#uncopied.shift()?.(),
+    );
+  }
+
   /** Notes what takes effect, at the moment when it does: within the memory store's flush. */
   #observe(): void {
     const { memory: store } = this;
@@ -103,9 +139,27 @@ export class Disk {
     const writeShard = directory.writeShard.bind(directory);
     directory.writeShard = (shard, entry, expected) => {
       observer = (revision) => {
-        if (revision !== undefined) this.claims.push({ shard, entry, seq: this.lastSeq });
+        if (revision === undefined) return;
+        const claim = { shard, entry, seq: this.lastSeq };
+        this.claims.push(claim);
+        this.onClaim?.(claim, this.#entries.get(shard));
+        this.#entries.set(shard, entry);
+        this.#copyLater((copy) => copy.writeShard(shard, entry, expected));
       };
       return writeShard(shard, entry, expected);
+    };
+    const { join, beat, leave } = directory;
+    directory.join = (member) => {
+      observer = () => this.#copyLater((copy) => copy.join(member));
+      return join.call(directory, member);
+    };
+    directory.beat = (incarnation, number) => {
+      observer = () => this.#copyLater((copy) => copy.beat(incarnation, number));
+      return beat.call(directory, incarnation, number);
+    };
+    directory.leave = (incarnation, number) => {
+      observer = () => this.#copyLater((copy) => copy.leave(incarnation, number));
+      return leave.call(directory, incarnation, number);
     };
   }
 }
@@ -158,14 +212,21 @@ class View implements Store {
     this.directory = {
       app: (wanted) => this.#call("app", true, () => directory.app(wanted)),
       readShard: (shard) => this.#call("readShard", false, () => directory.readShard(shard)),
-      readShards: (shards) => this.#call("readShards", false, () => directory.readShards(shards)),
+      readShards: (shards) =>
+        this.#call("readShards", false, () => disk.behind.readShards(shards), shards.length),
       writeShard: (shard, entry, expected) =>
         this.#call("writeShard", true, () => directory.writeShard(shard, entry, expected)),
       join: (member) => this.#call("join", true, () => directory.join(member)),
       beat: (incarnation, beat) => this.#call("beat", true, () => directory.beat(incarnation, beat)),
       leave: (incarnation, beat) => this.#call("leave", true, () => directory.leave(incarnation, beat)),
-      members: () => this.#call("members", false, () => directory.members()),
-      beats: (incarnations, fresh) => this.#call("beats", false, () => directory.beats(incarnations, fresh)),
+      members: () => this.#call("members", false, () => disk.behind.members()),
+      beats: (incarnations, fresh) =>
+        this.#call(
+          fresh ? "fresh beats" : "beats",
+          false,
+          () => (fresh ? directory : disk.behind).beats(incarnations, fresh),
+          incarnations.length,
+        ),
       watch: (changed) => directory.watch((shard) => this.#tell(() => changed(shard))),
     };
     this.deadLetters = {
@@ -206,7 +267,8 @@ class View implements Store {
   }
 
   /** One operation: there, executed, and back. */
-  #call<T>(name: string, writes: boolean, execute: () => Promise<T>): Promise<T> {
+  #call<T>(name: string, writes: boolean, execute: () => Promise<T>, items = 1): Promise<T> {
+    this.#disk.count(name, items);
     const { faults, server } = this.#disk;
     const host = this.#host;
     const timeline = this.#timeline;

@@ -27,6 +27,8 @@ export interface FaultRates {
   readonly storeMean_ms: number;
   readonly storeTimeout_ms: number;
   readonly flush_ms: number;
+  /** Mean time by which the directory's copies are behind; every other read that may be behind is of a copy. */
+  readonly lag_ms: number;
 }
 
 export const noFaults: FaultRates = {
@@ -44,6 +46,7 @@ export const noFaults: FaultRates = {
   storeMean_ms: 0.3,
   storeTimeout_ms: 200,
   flush_ms: 0.5,
+  lag_ms: 0,
 };
 
 export class Faults {

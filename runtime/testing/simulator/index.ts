@@ -1,7 +1,7 @@
 /** The deterministic simulator: a whole cluster in virtual time, under a seed. */
 export { audit, type Audit } from "./audit.ts";
 export { Disk } from "./disk.ts";
-export type { FaultRates } from "./faults.ts";
+export { type FaultRates, noFaults } from "./faults.ts";
 export { Prng } from "./prng.ts";
 export { type RunOptions, type RunResult, simulate } from "./run.ts";
 export {

@@ -89,6 +89,14 @@ export class Nemesis {
         cluster.crash(site);
         this.#later(lasts, () => cluster.start(site));
         return;
+      case "rack": {
+        const rack = this.#random.shuffle(cluster.sites).slice(0, Math.ceil(cluster.sites.length / 2));
+        for (const lost of rack) cluster.crash(lost);
+        this.#later(lasts, () => {
+          for (const lost of rack) cluster.start(lost);
+        });
+        return;
+      }
       case "pause": {
         const { host } = site;
         host?.pause();

@@ -100,6 +100,7 @@ class Run {
       actors: this.#workloads.flatMap((workload) => workload.actors),
       violated: (text) => this.violated(text),
     });
+    this.#disk.onClaim = (claim, before) => this.#cluster.checkClaim(claim, before);
     this.#nemesis = new Nemesis(
       scenario,
       timeline,

@@ -12,6 +12,7 @@ import { Prng } from "./prng.ts";
 /** What the nemesis may do, and how likely it picks each. */
 export const calamities = [
   "crash",
+  "rack",
   "pause",
   "stop",
   "join",
@@ -40,6 +41,8 @@ export interface Scenario {
   readonly skew_ms: number;
   readonly drift: number;
   readonly knowsListeners: boolean;
+  /** Two of the nodes have one name. */
+  readonly namesakes: boolean;
   /** Names of the workloads that run together. */
   readonly workloads: readonly string[];
   /** Requests that each client process of a workload makes. */
@@ -91,6 +94,7 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
         storeMean_ms: r.logarithmic(0.05, 5),
         storeTimeout_ms: r.logarithmic(10, 400),
         flush_ms: r.logarithmic(0.05, 8),
+        lag_ms: flaky && r.chance(0.6) ? r.logarithmic(1, lease_ms) : 0,
       };
   const weights: { [K in Calamity]?: number } = {};
   for (const calamity of calamities) {
@@ -112,6 +116,7 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
     skew_ms: r.chance(0.5) ? r.logarithmic(1, 3_600_000) : 0,
     drift: r.chance(0.5) ? 0.02 : 0,
     knowsListeners: r.chance(0.5),
+    namesakes: r.chance(0.1),
     workloads: options.only ?? drawn,
     requests: r.whole(10, 60),
   };
