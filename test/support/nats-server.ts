@@ -26,6 +26,7 @@ export interface ServerOptions extends ServerSettings {
    * may be kept in memory, and goes when the server is stopped.
    */
   readonly storeDir?: string;
+  /** As other servers and statistics show it. With a configuration file it must be the name in there. */
   readonly name?: string;
   /** Where clients connect. Default: a free one. */
   readonly port?: number;
@@ -117,6 +118,7 @@ export async function startCluster(
     const cluster = await prepareCluster(count, options);
     try {
       await cluster.launch();
+      await cluster.ready(count);
       return cluster;
     } catch (error) {
       const taken = cluster.servers.some((server) => /address already in use/.test(server.log()));
@@ -248,16 +250,25 @@ async function prepareCluster(
     servers.push(await prepare(mine, path, version));
   }
 
+  return {
+    ...clusterOf(name, servers, options.ready_ms),
+    launch: async () => {
+      await Promise.all(servers.map((server) => server.launch()));
+    },
+  };
+}
+
+/** Servers that were started one by one, and know of each other, as a cluster. */
+export function clusterOf(name: string, servers: readonly NatsServer[], ready_ms = 30_000): NatsCluster {
   const leader = async (): Promise<NatsServer | undefined> => {
-    for (const server of servers.filter(({ alive }) => alive)) {
-      const seen = await metaLeader(server);
-      if (seen !== undefined) return servers.find(({ name }) => name === seen.leader);
-    }
-    return undefined;
+    const alive = servers.filter((server) => server.alive);
+    const seen = (await Promise.all(alive.map(metaLeader))).map((view) => view?.leader);
+    // One that has just died may still be named by somebody.
+    return alive.find(({ name }) => seen.includes(name));
   };
 
   const ready = async (expected = servers.filter(({ alive }) => alive).length): Promise<void> => {
-    const deadline = performance.now() + (options.ready_ms ?? 30_000);
+    const deadline = performance.now() + ready_ms;
     for (;;) {
       const alive = servers.filter((server) => server.alive);
       const seen = await Promise.all(alive.map(metaLeader));
@@ -285,10 +296,6 @@ async function prepareCluster(
     urls: servers.map(({ url }) => url),
     leader,
     ready,
-    launch: async () => {
-      await Promise.all(servers.map((server) => server.launch()));
-      await ready(count);
-    },
     stop: async () => {
       await Promise.all(servers.map((server) => server.stop()));
     },
