@@ -270,12 +270,17 @@ describe("errors", () => {
         "store_locked notApplied",
         "store_full notApplied retry",
         "store_failed unknown retry",
+        "unreachable unknown retry",
+        "access_denied notApplied",
+        "server_unsuitable notApplied",
+        "not_provisioned notApplied",
         "app_mismatch rejected",
         "corrupt_record notApplied",
         "corrupt_snapshot notApplied",
         "newer_format notApplied",
         "incompatible_snapshot notApplied",
         "history_trimmed rejected",
+        "answer_too_large applied",
         "invalid_frame rejected",
       ]
     `);

@@ -142,6 +142,7 @@ export class Client {
           `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
         );
       }
+      checkTrace(options.trace);
       const call = new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject);
       if (requestId !== undefined) {
         checkRequestId(requestId);
@@ -353,11 +354,21 @@ function checkOutgoing(event: unknown): number {
   return bytes;
 }
 
+function checkTrace(trace: string | undefined): void {
+  if (trace === undefined || (typeof trace === "string" && Buffer.byteLength(trace) <= limits.traceBytes))
+    return;
+  throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
+}
+
 function checkRequestId(requestId: string): void {
-  if (typeof requestId !== "string" || requestId.length === 0 || requestId.length > limits.requestIdBytes) {
+  if (
+    typeof requestId !== "string" ||
+    requestId === "" ||
+    Buffer.byteLength(requestId) > limits.requestIdBytes
+  ) {
     throw new KeyturnError(
       "invalid_options",
-      `A request id is a text of 1 to ${limits.requestIdBytes} characters.`,
+      `A request id is a text of 1 to ${limits.requestIdBytes} bytes.`,
     );
   }
 }

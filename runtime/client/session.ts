@@ -15,6 +15,7 @@ import type { Clock, Transport } from "../ports/index.ts";
 import { isErrorCode, KeyturnError } from "../words/errors.ts";
 import {
   type Frame,
+  messageBytes,
   type RefusalFrame,
   type Reply,
   type ReplyFrame,
@@ -92,11 +93,6 @@ export class Call implements Request {
   }
 }
 
-/** Requests in one frame, and bytes of their events; the largest event alone is below. */
-const FRAME_REQUESTS = 1_024;
-const FRAME_BYTES = limits.frameBytes / 2;
-/** What a request takes in a frame beside its event, at most: names, ids, trace. */
-const REQUEST_BYTES = 1_024;
 /** How often deadlines and repetitions are looked at. */
 const LOOK_MS = 20;
 const REPEAT_FIRST_MS = 200;
@@ -293,10 +289,10 @@ export class Requests {
       const first = channel.unsent;
       // The numbers of a frame have no gaps: a settled request's place is taken by nothing.
       let bytes = 0;
-      for (let n = first; n < channel.next && requests.length < FRAME_REQUESTS; n++) {
+      for (let n = first; n < channel.next && requests.length < limits.frameRequests; n++) {
         const call = channel.at(n) as Call;
-        bytes += (call.settled ? 0 : call.bytes) + REQUEST_BYTES;
-        if (bytes > FRAME_BYTES && requests.length > 0) break;
+        bytes += messageBytes(call, call.settled ? 0 : call.bytes);
+        if (bytes > limits.frameFill && requests.length > 0) break;
         requests.push(call.settled ? nothingOf(call) : call);
       }
       // Set before, because a refusal may come back while the frame is being published.

@@ -1,17 +1,37 @@
 /**
  * Answers: everything that goes back to clients.
  *
- * Owns the replies that wait to be sent, one frame a client. Talks to the transport and, for what has to be read again,
- * to the history. Whoever calls has made sure that what is answered is committed.
+ * Owns the replies that wait to be sent, one frame a client or, if they are large, several. Talks to the transport and,
+ * for what has to be read again, to the history. Whoever calls has made sure that what is answered is committed.
+ *
+ * Invariant: every frame can be carried (`limits.frameBytes`); instead of an answer that cannot be, its asker gets
+ * `answer_too_large`.
  */
 import type { Transport } from "../ports/index.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { Ask, AskBoth, Delete, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
+import { Ask, AskBoth, Delete, encodeFrame, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
+import { sizeOf } from "../words/values.ts";
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import type { HistoryQuery, HistoryReader } from "./history.ts";
+import type { MachineSnapshot } from "./machine.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { ShardState } from "./shard.ts";
+
+/** A frame of several replies is at most so large. */
+const ANSWER_BYTES = limits.frameBytes / 2;
+/** A larger one may be too large for any frame. */
+const ALONE_BYTES = limits.stateBytes;
+/** What a state takes besides what it holds: names, position. */
+const STATE_BYTES = 128;
+/** What a reply takes besides its value and its error's text, at most. */
+const REPLY_BYTES = 64;
+
+interface Pending {
+  readonly replies: Reply[];
+  bytes: number;
+}
 
 /** Requests that bring an event. */
 export function isTurn(kind: number): boolean {
@@ -26,7 +46,7 @@ export class Answers {
   readonly #incarnation: string;
   readonly #transport: Transport;
   readonly #history: HistoryReader;
-  readonly #replies = new Map<string, Reply[]>();
+  readonly #pending = new Map<string, Pending>();
   #stopped = false;
 
   constructor(incarnation: string, transport: Transport, history: HistoryReader) {
@@ -35,30 +55,48 @@ export class Answers {
     this.#history = history;
   }
 
-  /** Notes a reply; `flush` sends it. */
-  add(session: string, reply: Reply): void {
-    const replies = this.#replies.get(session);
-    if (replies === undefined) this.#replies.set(session, [reply]);
-    else replies.push(reply);
+  /**
+   * Notes a reply; `flush` sends it.
+   * @param valueBytes what its value takes at most when it is encoded, if that is known
+   */
+  add(shard: ShardState, session: string, reply: Reply, valueBytes = sizeOf(reply[3])): void {
+    if (this.#stopped) return;
+    const carried = valueBytes > ALONE_BYTES ? carriable(shard, reply) : reply;
+    const bytes = REPLY_BYTES + (carried === reply ? valueBytes : 0) + (carried[2]?.[1].length ?? 0);
+    const pending = this.#pending.get(session);
+    if (pending === undefined) this.#pending.set(session, { replies: [carried], bytes });
+    else if (pending.bytes + bytes > ANSWER_BYTES) {
+      this.#send(session, pending);
+      this.#pending.set(session, { replies: [carried], bytes });
+    } else {
+      pending.replies.push(carried);
+      pending.bytes += bytes;
+    }
   }
 
   flush(): void {
-    if (this.#replies.size === 0 || this.#stopped) return;
-    const from = this.#incarnation;
-    for (const [session, replies] of this.#replies) {
-      this.#transport.publish(`client.${session}`, { kind: "reply", from, replies });
-    }
-    this.#replies.clear();
+    if (this.#pending.size === 0 || this.#stopped) return;
+    for (const [session, pending] of this.#pending) this.#send(session, pending);
+    this.#pending.clear();
+  }
+
+  #send(session: string, { replies }: Pending): void {
+    this.#transport.publish(`client.${session}`, { kind: "reply", from: this.#incarnation, replies });
   }
 
   /** Answers a request that left no record of its own, and lets go of it. */
-  settle(job: Job, error: readonly [string, string] | undefined, value: unknown): void {
+  settle(
+    job: Job,
+    error: readonly [string, string] | undefined,
+    value: unknown,
+    valueBytes = sizeOf(value),
+  ): void {
     job.shard.busy--;
     if (job.session === undefined || job.shard.phase === "gone") return;
     const refused = error === undefined ? undefined : ([...error, job.shard.epoch] as const);
     const reply: Reply = [job.shard.shard, job.number, refused, value];
     if (isWrite(job.kind)) job.session.settle(job.number, reply);
-    this.add(job.session.name, reply);
+    this.add(job.shard, job.session.name, reply, valueBytes);
   }
 
   reject(job: Job, error: KeyturnError): void {
@@ -116,8 +154,16 @@ export class Answers {
 
   stop(): void {
     this.#stopped = true;
-    this.#replies.clear();
+    this.#pending.clear();
   }
+}
+
+/** Whether an answer can be carried is found out by encoding it; what takes its place if it cannot. */
+function carriable(shard: ShardState, reply: Reply): Reply {
+  const { length } = encodeFrame({ kind: "reply", from: "", replies: [reply] });
+  if (length + REPLY_BYTES + limits.nameBytes < limits.frameBytes) return reply;
+  const text = `The answer takes ${length} bytes, more than can be carried. What was asked for is done; ask for less, or read the state.`;
+  return [reply[0], reply[1], ["answer_too_large", text, shard.epoch], undefined];
 }
 
 /** The turn stands, whatever became of reading it: the asker must not take it for refused. */
@@ -126,9 +172,25 @@ function asReadError(cause: unknown): KeyturnError {
   return new KeyturnError("store_failed", `The journal cannot be read: ${textOf(cause)}`, { cause });
 }
 
+function initialOf(a: Activation, now: number): MachineSnapshot {
+  const { snapshot } = a.hosted.host.start(a.key, 1, now);
+  if (sizeOf(snapshot.context) <= limits.stateBytes) return snapshot;
+  throw new KeyturnError(
+    "state_too_large",
+    `The initial state of ${a.id} takes over ${limits.stateBytes} bytes. Begin with less in one actor.`,
+  );
+}
+
+/**
+ * What `stateOf` takes at most when it is encoded: a turn knows its size from above, but for a state that is just begun.
+ */
+export function stateBytes(turn: Turn): number | undefined {
+  return turn.snapshot === undefined ? undefined : turn.bytes + STATE_BYTES;
+}
+
 /** An actor's state as clients see it. An actor that no message has reached shows its machine's initial state. */
 export function stateOf(a: Activation, turn: Turn, now: number): ActorState {
-  const snapshot = turn.snapshot ?? a.hosted.host.start(a.key, 1, now).snapshot;
+  const snapshot = turn.snapshot ?? initialOf(a, now);
   return Object.freeze({
     value: snapshot.value,
     context: snapshot.context,

@@ -27,16 +27,15 @@ import {
   Get,
   History,
   type Reply,
-  Send,
   Unwatch,
   Watch,
 } from "../words/frames.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
-import { Answers, isTurn, stateOf } from "./answers.ts";
+import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
-import type { HostedType, Registry } from "./definition.ts";
+import type { ActorState, HostedType, Registry } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
@@ -344,7 +343,9 @@ export class Engine {
         }
         return this.#take(a, job, takeDelete(a, job, this.#open.slot(now)));
       case Get:
-        this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, stateOf(a, a.committed, now)));
+        this.#afterCommit(a, job, () =>
+          this.#answers.settle(job, undefined, stateOf(a, a.committed, now), stateBytes(a.committed)),
+        );
         return true;
       case Watch:
         this.#afterCommit(a, job, () => {
@@ -355,7 +356,7 @@ export class Engine {
             this.#answers.reject(job, asError(error));
             return;
           }
-          this.#answers.settle(job, undefined, state);
+          this.#answers.settle(job, undefined, state, stateBytes(a.committed));
         });
         return true;
       case Unwatch:
@@ -585,7 +586,7 @@ export class Engine {
       const value = answerTo(job.kind, taken, a, now);
       const reply: Reply = [shard.shard, job.number, undefined, value];
       job.session.settle(job.number, reply);
-      this.#answers.add(job.session.name, reply);
+      this.#answers.add(shard, job.session.name, reply, answerBytes(job.kind, taken));
     } else if (job.fromShard >= 0) {
       shard.in(job.fromShard).commit(job.number);
       this.outbox.acknowledge(shard, job.fromShard, job.number);
@@ -601,11 +602,14 @@ export class Engine {
   }
 
   #notify(a: Activation, turn: Turn, now: number): void {
+    let state: ActorState | null = null;
     try {
-      this.watches.notify(a.id, stateOf(a, turn, now));
+      state = stateOf(a, turn, now);
     } catch (error) {
+      // The machine cannot begin anew. Whoever watches asks again, and is told so.
       this.parts.observer.troubled(`watch of ${a.id}`, error);
     }
+    this.watches.notify(a.id, state);
   }
 
   /** Undoes everything that was stepped and is not in the journal. */
@@ -651,6 +655,12 @@ function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, 
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;
+}
+
+/** What that takes at most when it is encoded: a record holds its reply. */
+function answerBytes(kind: number, { replied, record, turn }: Taken): number | undefined {
+  if (kind === Ask) return replied ? record.length : stateBytes(turn);
+  return kind === AskBoth ? record.length + (stateBytes(turn) ?? 0) : 0;
 }
 
 function storeFull(): KeyturnError {

@@ -101,7 +101,7 @@ export class Intake {
   #repeated(shard: ShardState, session: Session, number: number, request: Request): void {
     const reply = session.replyTo(number);
     if (reply !== undefined) {
-      this.#answers.add(session.name, reply);
+      this.#answers.add(shard, session.name, reply);
       return;
     }
     const stepped = session.steppedAs(number);
@@ -139,7 +139,7 @@ export class Intake {
 
   #refuseAll(shard: ShardState, frame: RequestFrame, { code, message }: KeyturnError): void {
     frame.requests.forEach((_request, index) => {
-      this.#answers.add(frame.session, [
+      this.#answers.add(shard, frame.session, [
         shard.shard,
         frame.first + index,
         [code, message, shard.epoch],

@@ -5,18 +5,19 @@
  * transport.
  *
  * Invariants:
- * 1. Only committed messages are sent, in the order of their numbers, at most `limits.outboxWindow` of a channel at
- *    a time.
+ * 1. Only committed messages are sent, in the order of their numbers, at most `limits.outboxWindow` of a channel and
+ *    `limits.outboxWindowBytes` at a time, in frames that can be carried.
  * 2. An unacknowledged message is sent again, less and less often, for ever: also after a take-over.
  */
 import type { Clock, Transport } from "../ports/index.ts";
-import type { AckFrame } from "../words/frames.ts";
+import { type AckFrame, messageBytes } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
+import { sizeOf } from "../words/values.ts";
 import type { OutMessage } from "./record.ts";
-import type { OutChannel, ShardState } from "./shard.ts";
+import type { OutChannel, ShardState, Waiting } from "./shard.ts";
 
 const REPEAT_MS = 250;
-/** Messages in one frame; with their events they stay far below what a transport carries. */
+/** Messages in one frame, if their bytes do not fill it before. */
 const FRAME_MESSAGES = 128;
 
 export class Outbox {
@@ -37,9 +38,10 @@ export class Outbox {
 
   /** Messages that a turn told, now committed. */
   add(shard: ShardState, messages: readonly OutMessage[]): void {
-    for (const { toShard, type, key, id, event, trace } of messages) {
+    for (const message of messages) {
+      const { toShard, event, bytes = sizeOf(event) } = message;
       const channel = shard.out(toShard);
-      channel.push({ type, key, id, event, trace });
+      channel.push(message, messageBytes(message, bytes));
       this.#ready.set(channel, { shard, to: toShard });
     }
   }
@@ -95,9 +97,14 @@ export class Outbox {
   #send(channel: OutChannel, shard: ShardState, to: number): void {
     if (shard.phase === "gone") return;
     const end = Math.min(channel.committed, channel.acknowledged + limits.outboxWindow);
+    let onTheirWay = 0;
+    for (let at = 0; at < channel.sent - channel.acknowledged; at++)
+      onTheirWay += (channel.waiting[at] as Waiting).bytes;
     while (channel.sent < end) {
       const from = channel.sent - channel.acknowledged;
-      const messages = channel.waiting.slice(from, from + Math.min(FRAME_MESSAGES, end - channel.sent));
+      const { messages, bytes } = frameful(channel.waiting, from, end - channel.acknowledged);
+      if (onTheirWay > 0 && onTheirWay + bytes > limits.outboxWindowBytes) break;
+      onTheirWay += bytes;
       const first = channel.sent + 1;
       this.#transport.publish(`shard.${to}`, {
         kind: "told",
@@ -133,4 +140,20 @@ export class Outbox {
     this.flush();
     if (this.#waiting.size > 0) this.#arrange();
   }
+}
+
+/** As many messages as go into one frame, one at least. */
+function frameful(
+  waiting: readonly Waiting[],
+  from: number,
+  to: number,
+): { messages: readonly Waiting[]; bytes: number } {
+  let bytes = 0;
+  let at = from;
+  for (; at < to && at - from < FRAME_MESSAGES; at++) {
+    const more = (waiting[at] as Waiting).bytes;
+    if (at > from && bytes + more > limits.frameFill) break;
+    bytes += more;
+  }
+  return { messages: waiting.slice(from, at), bytes };
 }

@@ -62,6 +62,8 @@ export interface Change {
 export interface OutMessage extends Told {
   readonly toShard: number;
   readonly number: number;
+  /** Of the event, by the estimate of `seal`; not stored. */
+  readonly bytes?: number;
 }
 
 export interface TurnRecord {

@@ -120,7 +120,8 @@ function replayBatch(
     const segment = segments.get(number);
     if (segment === undefined || batch.seq < segment.from || batch.seq > (segment.to as number)) continue;
     const shard = shards.get(number) as ShardState;
-    const record = decodeRecord(batch.recordAt(index));
+    const bytes = batch.recordAt(index);
+    const record = decodeRecord(bytes);
     const at = [batch.seq, index] as const;
     // A record older than the shard's entry only repeats what the entry knows; `replay` tells by the numbers.
     shard.replay(record, at, monotonic_ms);
@@ -128,7 +129,7 @@ function replayBatch(
     if (record.kind === Refusal) continue;
     let patch = shard.patches.get(record.id);
     if (patch === undefined) shard.patches.set(record.id, (patch = new Patch(record.turn - 1)));
-    patch.add(record, at, limits.requestsPerActor);
+    patch.add(record, at, limits.requestsPerActor, bytes.length);
   }
 }
 

@@ -11,11 +11,11 @@
  * 3. A told message stays in the outbox until its receiver has committed it.
  * 4. The stored entry plus the records after it give all of this back.
  */
-import type { Told } from "../words/frames.ts";
+import { messageBytes, type Reply, type Told } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { decode, encode, envelope, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
-import type { Reply } from "../words/frames.ts";
+import { sizeOf } from "../words/values.ts";
 import type { Job } from "./activation.ts";
 import { Letters } from "./dead-letters.ts";
 import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts";
@@ -162,6 +162,16 @@ export class InChannel {
   }
 }
 
+/** A told message with what it takes in a frame, about. */
+export interface Waiting extends Told {
+  readonly bytes: number;
+}
+
+/** What all channels out of a shard hold, in bytes. */
+export class OutboxSize {
+  bytes = 0;
+}
+
 /** Messages that actors of this shard told actors of another. */
 export class OutChannel {
   /** Number of the last message given one, committed or not. */
@@ -171,22 +181,28 @@ export class OutChannel {
   /** Number of the last message the receiver has committed. */
   acknowledged = 0;
   /** Committed and not acknowledged; the first has number `acknowledged + 1`. */
-  waiting: Told[] = [];
+  waiting: Waiting[] = [];
   /** Highest number on its way. */
   sent = 0;
   /** Monotonic time of the last sending, and how long after it everything unacknowledged is sent again. */
   sent_ms = 0;
   pause_ms = 250;
+  readonly #size: OutboxSize;
 
-  push(message: Told): void {
-    this.waiting.push(message);
+  constructor(size: OutboxSize) {
+    this.#size = size;
+  }
+
+  push({ id, key, type, event, trace }: Told, bytes: number): void {
+    this.waiting.push({ id, key, type, event, trace, bytes });
+    this.#size.bytes += bytes;
     this.committed++;
   }
 
   /** Takes an acknowledgement; returns whether it was news. */
   acknowledge(upTo: number): boolean {
     if (upTo <= this.acknowledged || upTo > this.committed) return false;
-    this.waiting.splice(0, upTo - this.acknowledged);
+    for (const { bytes } of this.waiting.splice(0, upTo - this.acknowledged)) this.#size.bytes -= bytes;
     this.acknowledged = upTo;
     if (this.sent < upTo) this.sent = upTo;
     return true;
@@ -209,6 +225,7 @@ export class ShardState {
   readonly sessions = new Map<string, Session>();
   readonly ins = new Map<number, InChannel>();
   readonly outs = new Map<number, OutChannel>();
+  readonly outbox = new OutboxSize();
   readonly due = new DueHeap();
   /** What the tail says of actors that are not in memory, by id. Emptied by the next checkpoint. */
   readonly patches = new Map<string, Patch>();
@@ -252,7 +269,7 @@ export class ShardState {
 
   out(shard: number): OutChannel {
     let channel = this.outs.get(shard);
-    if (channel === undefined) this.outs.set(shard, (channel = new OutChannel()));
+    if (channel === undefined) this.outs.set(shard, (channel = new OutChannel(this.outbox)));
     return channel;
   }
 
@@ -289,7 +306,7 @@ export class ShardState {
     for (const message of record.out) {
       const channel = this.out(message.toShard);
       if (message.number <= channel.committed) continue;
-      channel.push(message);
+      channel.push(message, messageBytes(message, sizeOf(message.event)));
       channel.numbered = channel.committed;
     }
   }
@@ -344,17 +361,14 @@ export class ShardState {
     for (const [from, committed] of ins) this.ins.set(from, new InChannel(committed));
     for (const [to, committed, waiting] of outs) {
       const channel = this.out(to);
-      channel.committed = committed;
-      channel.numbered = committed;
       channel.acknowledged = committed - waiting.length;
+      channel.committed = channel.acknowledged;
+      channel.numbered = committed;
       channel.sent = channel.acknowledged;
-      channel.waiting = waiting.map(([id, key, event, trace]) => ({
-        id,
-        key,
-        type: id.slice(0, id.indexOf(".")),
-        event,
-        trace: trace ?? undefined,
-      }));
+      for (const [id, key, event, trace] of waiting) {
+        const message = { id, key, type: id.slice(0, id.indexOf(".")), event, trace: trace ?? undefined };
+        channel.push(message, messageBytes(message, sizeOf(event)));
+      }
     }
   }
 }

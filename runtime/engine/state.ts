@@ -120,6 +120,8 @@ export class Patch {
   /** Turn before the first record. */
   readonly after: number;
   turn: number;
+  /** What it adds to a state when that is encoded, from above: its records' lengths, from the last keyframe on. */
+  bytes = 0;
   /** True if the patch needs no state to start from. */
   #whole = false;
   #deleted = false;
@@ -143,8 +145,9 @@ export class Patch {
     return this.#timers;
   }
 
-  /** Adds the next record, which lies at `last`. */
-  add(record: TurnRecord, last: Link, requestsMax: number): void {
+  /** Adds the next record, which lies at `last` and is so long. */
+  add(record: TurnRecord, last: Link, requestsMax: number, length = 0): void {
+    this.bytes = record.kind === KeyframeTurn || record.kind === DeleteTurn ? length : this.bytes + length;
     if (record.kind === DeleteTurn) {
       this.#reset(true);
       this.turn = 0;

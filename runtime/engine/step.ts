@@ -364,6 +364,7 @@ function remember(before: Turn, requestId: string, slot: Slot): readonly Request
 /** Gives tells their channels and numbers. The numbers are taken only when the turn is. */
 function addressed(effects: Effects, a: Activation, trace: string | undefined, shards: number): OutMessage[] {
   const numbers = new Map<number, number>();
+  let told = a.shard.outbox.bytes;
   return effects.tells.map(({ to, event }) => {
     try {
       if (typeof to !== "string")
@@ -381,8 +382,15 @@ function addressed(effects: Effects, a: Activation, trace: string | undefined, s
           `${limits.outboxPerChannel} messages wait for shard ${toShard}, which does not take them. Try again later.`,
         );
       }
+      told += bytes;
+      if (told > limits.outboxBytes) {
+        throw new KeyturnError(
+          "outbox_full",
+          `Messages of ${limits.outboxBytes} bytes wait for shards that do not take them. Try again later.`,
+        );
+      }
       numbers.set(toShard, number);
-      return { type, key, id, toShard, number, event, trace };
+      return { type, key, id, toShard, number, event, trace, bytes };
     } catch (cause) {
       if (cause instanceof KeyturnError && cause.code === "outbox_full") throw cause;
       throw new KeyturnError(

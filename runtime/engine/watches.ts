@@ -69,7 +69,8 @@ export class Watches {
     return this.#byActor.size > 0 && this.#byActor.has(id);
   }
 
-  notify(id: string, state: ActorState): void {
+  /** @param state null if there is none to show: then the watcher asks why */
+  notify(id: string, state: ActorState | null): void {
     const now = this.#clock.monotonic();
     for (const [watch, watcher] of this.#byActor.get(id) ?? []) {
       if (watcher.until_ms < now) this.remove(id, watch);

@@ -64,6 +64,8 @@ export const meanings = {
   newer_format: no("notApplied"),
   incompatible_snapshot: no("notApplied"),
   history_trimmed: no("rejected"),
+  // The turn is committed, but what it answers does not fit into a frame.
+  answer_too_large: no("applied"),
   // A frame or value from outside that could not be decoded.
   invalid_frame: no("rejected"),
 } as const satisfies Record<string, Meaning>;

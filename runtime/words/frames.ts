@@ -146,8 +146,26 @@ const TOLD_ITEMS = 3;
 
 const LAST_KIND: RequestKind = AskBoth;
 
+/** A message's kind, and the heads of its texts. */
+const MESSAGE_BYTES = 16;
+
 /** First byte of what a network carries. */
 const FRAMES_VERSION = 1;
+
+/**
+ * What a request or a told message takes in a frame, about: an estimate like that of `seal`, which its event's is.
+ * See `limits.frameFill`.
+ */
+export function messageBytes(
+  {
+    id,
+    requestId,
+    trace,
+  }: { readonly id: string; readonly requestId?: string | undefined; readonly trace: string | undefined },
+  eventBytes: number,
+): number {
+  return MESSAGE_BYTES + id.length + (requestId?.length ?? 0) + (trace?.length ?? 0) + eventBytes;
+}
 
 /** A frame as bytes: msgpack of a flat array. */
 export function encodeFrame(frame: Frame): Uint8Array {

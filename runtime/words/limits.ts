@@ -23,12 +23,19 @@ export const limits = {
   batchRecords: 8_192,
   /** One message of a network, whatever it carries. NATS refuses messages over 1 MB with headers. */
   frameBytes: 960 * KiB,
+  /** Who fills a frame with messages begins the next one here, by the estimates of `seal`. */
+  frameFill: 256 * KiB,
   /** Messages in one frame. */
   frameRequests: 1_024,
   /** Names of sessions, watches and incarnations. */
   nameBytes: 128,
   /** W3C trace context. */
   traceBytes: 512,
+  /**
+   * What `seal` takes for one byte may be so many: it counts the characters of short texts, since counting their bytes
+   * costs more than all the rest.
+   */
+  estimateFactor: 3,
   /** Nesting of events, contexts and replies. */
   valueDepth: 64,
   /** Values and properties in one event. */
@@ -56,8 +63,11 @@ export const limits = {
   deadline_ms: 5 * 60_000,
   /** Messages told to one shard and not yet acknowledged by it. */
   outboxPerChannel: 65_536,
-  /** Of those, how many are on their way at once. */
+  /** Bytes of everything that one shard told others and that is not acknowledged, by the estimates of `seal`. */
+  outboxBytes: 64 * MiB,
+  /** Of a channel's messages, how many are on their way at once, and how many bytes. */
   outboxWindow: 1_024,
+  outboxWindowBytes: 4 * MiB,
   shards: 16_384,
   /** Requests of clients that are not ours, in flight on one node. */
   plainInFlight: 4_096,
@@ -96,6 +106,11 @@ invariant(limits.frameBytes + 32 * KiB <= MiB, "a frame with its headers fits in
 invariant(
   limits.recordBytes + 16 * KiB < limits.frameBytes,
   "what one turn answers or tells fits into a frame",
+);
+invariant(
+  limits.estimateFactor * (limits.frameFill + 2 * KiB) < limits.frameBytes &&
+    limits.frameFill >= limits.eventBytes,
+  "a frame that is filled by estimates can be carried, and the largest event goes into one",
 );
 invariant(limits.outboxWindow <= limits.frameRequests, "a frame may hold a channel's window");
 invariant(limits.deadline_ms * 2 < limits.sessionIdle_ms, "a session outlives every retry of its requests");

@@ -8,7 +8,9 @@
  *    good as a copy.
  * 2. What a new value shares with one that was sealed before is not walked again: with immutable updates a turn pays
  *    for what it changed. That something is frozen proves nothing: a caller may freeze an object that holds a function.
- * 3. Every accepted value survives `encode` and `decode` unchanged, but for -0, which becomes 0, and holes in arrays,
+ * 3. Encoded, a value takes no more bytes than `sizeOf` says, and no more than `limits.estimateFactor` times what `seal`
+ *    says.
+ * 4. Every accepted value survives `encode` and `decode` unchanged, but for -0, which becomes 0, and holes in arrays,
  *    which become undefined.
  */
 import { limits } from "./limits.ts";
@@ -23,7 +25,13 @@ export class ValueFault extends Error {
   }
 }
 
+/** From here on `seal` counts the bytes of a text. */
 const LONG_TEXT = 256;
+/** What a text, list or object takes at most besides what is in it, and the scalars. */
+const HEAD_BYTES = 5;
+const NUMBER_BYTES = 9;
+const DATE_BYTES = 15;
+const CONSTANT_BYTES = 3;
 const HALF_SURROGATE = "holds half a surrogate pair, which no encoding can carry. Use well-formed Unicode.";
 
 /** In Node since 20; not yet in the library that the sources are compiled against. */
@@ -38,7 +46,7 @@ let nodes = 0;
  * @param name what to call the value in a fault, for example `event`
  * @param known a value that was sealed before: what the new one shares with it, at the same place or, in a list, next
  *   to it, is not walked again
- * @returns an estimate of its encoded bytes, without what is shared with `known`
+ * @returns an estimate of its encoded bytes, without what is shared with `known`; see `limits.estimateFactor`
  * @throws ValueFault for functions, symbols, class instances, cycles, and nesting over `limits.valueDepth`
  */
 export function seal(value: unknown, name: string, known?: unknown): number {
@@ -60,19 +68,18 @@ type Path = string | undefined;
 function walk(value: unknown, known: unknown, path: Path, depth: number): number {
   switch (typeof value) {
     case "number":
-      return 9;
+      return NUMBER_BYTES;
     case "string":
       if (!isWellFormed(value)) throw new ValueFault(path ?? "", HALF_SURROGATE);
-      // Counting bytes costs; only a long text is worth it.
-      return value.length < LONG_TEXT ? value.length + 5 : Buffer.byteLength(value) + 5;
+      return (value.length < LONG_TEXT ? value.length : Buffer.byteLength(value)) + HEAD_BYTES;
     case "boolean":
     case "undefined":
-      return 3;
+      return CONSTANT_BYTES;
     case "bigint":
       if (value > 0x7fffffffffffffffn || value < -0x8000000000000000n) {
         throw new ValueFault(path ?? "", "is a bigint beyond 64 bits. Keep it as a string.");
       }
-      return 9;
+      return NUMBER_BYTES;
     case "object":
       return value === null ? 1 : value === known ? 16 : walkObject(value, known, path, depth);
     default:
@@ -87,7 +94,7 @@ function walkObject(value: object, known: unknown, path: Path, depth: number): n
       `is nested deeper than ${limits.valueDepth} levels, or refers to itself.`,
     );
   }
-  let bytes = 5;
+  let bytes = HEAD_BYTES;
   if (Array.isArray(value)) {
     count(value.length, path);
     const before: readonly unknown[] = Array.isArray(known) ? known : [];
@@ -99,10 +106,10 @@ function walkObject(value: object, known: unknown, path: Path, depth: number): n
     }
   } else if (value instanceof Uint8Array) {
     // Bytes cannot be frozen. Records are encoded within the turn, so the journal holds what the turn saw.
-    return value.byteLength + 6;
+    return value.byteLength + HEAD_BYTES;
   } else if (value instanceof Date) {
     if (Number.isNaN(value.getTime())) throw new ValueFault(path ?? "", "is an invalid Date.");
-    return 14;
+    return DATE_BYTES;
   } else {
     const prototype = Object.getPrototypeOf(value);
     if (prototype !== Object.prototype && prototype !== null) {
@@ -118,11 +125,32 @@ function walkObject(value: object, known: unknown, path: Path, depth: number): n
         throw new ValueFault(path ?? "", `has a property whose name ${HALF_SURROGATE}`);
       count(1, path);
       const inner = (value as Record<string, unknown>)[name];
-      bytes += name.length + 2;
+      bytes += name.length + HEAD_BYTES;
       bytes += walk(inner, before[name], path === undefined ? undefined : `${path}.${name}`, depth + 1);
     }
   }
   Object.freeze(value);
+  return bytes;
+}
+
+/** How many bytes a value that was sealed before, all of it, takes at most when it is encoded. */
+export function sizeOf(value: unknown): number {
+  switch (typeof value) {
+    case "string":
+      return Buffer.byteLength(value) + HEAD_BYTES;
+    case "object":
+      return value === null ? 1 : sizeOfObject(value);
+    default:
+      return NUMBER_BYTES;
+  }
+}
+
+function sizeOfObject(value: object): number {
+  if (value instanceof Uint8Array) return value.byteLength + HEAD_BYTES;
+  if (value instanceof Date) return DATE_BYTES;
+  let bytes = HEAD_BYTES;
+  if (Array.isArray(value)) for (const inner of value as readonly unknown[]) bytes += sizeOf(inner);
+  else for (const name in value) bytes += sizeOf(name) + sizeOf((value as Record<string, unknown>)[name]);
   return bytes;
 }
 
