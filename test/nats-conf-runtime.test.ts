@@ -1,0 +1,91 @@
+/**
+ * The runtime under the users of examples/nats/accounts: provisioner, two nodes, a client and a plain client do all
+ * that they are there for, and the server refuses nothing of it.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect as connectPlain } from "@nats-io/transport-node";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { counter } from "../actors/index.ts";
+import { connect, type KeyturnNode, startNode } from "../runtime/index.ts";
+import { FORMAT } from "../runtime/node.ts";
+import { nats, type NatsOptions, provisionNats } from "../runtime/stores/nats/index.ts";
+import { writeCertificates } from "./support/nats-certificates.ts";
+import { freePorts } from "./support/nats-ports.ts";
+import { type NatsServer, startServer } from "./support/nats-server.ts";
+import { copyVariants, passwords, secrets, type User } from "./support/nats-variants.ts";
+
+let folder: string;
+let server: NatsServer;
+let caFile: string;
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "keyturn-users-"));
+  const certificates = writeCertificates(folder);
+  caFile = certificates.ca;
+  const [webPort] = await freePorts(1);
+  copyVariants(folder, { "accounts/server.conf": { "127.0.0.1:8443": `127.0.0.1:${webPort}` } });
+  const env = { ...passwords, KEYTURN_TLS_CERT: certificates.cert, KEYTURN_TLS_KEY: certificates.key };
+  server = await startServer({ configFile: join(folder, "accounts/server.conf"), env });
+});
+
+afterAll(async () => {
+  await server?.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function as(user: User, inboxPrefix: string, more: Partial<NatsOptions> = {}): NatsOptions {
+  return {
+    servers: `127.0.0.1:${server.port}`,
+    user,
+    pass: secrets[user],
+    inboxPrefix,
+    tls: { caFile },
+    monitor: server.monitorUrl,
+    ...more,
+  };
+}
+
+test("all that users need is allowed, and nothing is refused on the way", { timeout: 60_000 }, async () => {
+  const provisioner = as("keyturn_provisioner", "_INBOX_keyturn_provisioner");
+  const app = { shards: 64, format: FORMAT };
+  expect((await provisionNats(provisioner, app)).made).toBe(true);
+  expect((await provisionNats(provisioner, app)).made).toBe(false);
+
+  const nodes: KeyturnNode[] = [];
+  for (const name of ["one", "two"]) {
+    const store = await nats(as("keyturn_node", "_INBOX_keyturn_node", { provision: false }));
+    expect(store.durability).toBe("fsync");
+    nodes.push(await startNode({ actors: [counter], store, name }));
+  }
+  const session = "keyturn_client";
+  const client = await connect({ nats: as("keyturn_client", "_INBOX.keyturn_client", { session }) });
+  const keys = Array.from({ length: 100 }, (_, at) => `page-${at}`);
+  await Promise.all(keys.map((key) => client.actor(counter, key).ask({ type: "add", by: 2 })));
+
+  const plain = await connectPlain({
+    servers: `127.0.0.1:${server.port}`,
+    user: "keyturn_client",
+    pass: secrets.keyturn_client,
+    inboxPrefix: "_INBOX.keyturn_client",
+    tls: { caFile },
+  });
+  for (const key of keys.slice(0, 10)) {
+    await plain.request(`keyturn.actor.counter.${key}`, '{"type":"add","by":1}', { timeout: 5_000 });
+  }
+  await plain.close();
+
+  // One node hands over everything, and what it had is there.
+  await nodes[0]?.stop();
+  const states = await Promise.all(keys.map((key) => client.actor(counter, key).get()));
+  expect(states.map(({ context }) => context.count)).toEqual(keys.map((_, at) => (at < 10 ? 3 : 2)));
+  await client.disconnect();
+  await nodes[1]?.stop();
+  expect(
+    server
+      .log()
+      .split("\n")
+      .filter((line) => /Violation|\[ERR\]/.test(line)),
+  ).toEqual([]);
+});
