@@ -72,6 +72,8 @@ export interface Cli {
   readonly ended: Promise<number | NodeJS.Signals>;
   /** The first event of that name, and for which the condition holds. Rejects if the process ends before. */
   event(name: string, holds?: (event: CliEvent) => boolean): Promise<CliEvent>;
+  /** Resolves when something more is printed, or when it has ended. */
+  more(): Promise<void>;
   /** Waits for a text on standard error. Rejects if the process ends before. */
   said(text: RegExp): Promise<void>;
   kill(signal: NodeJS.Signals): void;
@@ -150,6 +152,15 @@ export function keyturn(args: readonly string[], { cwd, env, group = false }: Cl
     said: async (text) => {
       await until(`it said ${text}`, () => (text.test(stderr) ? true : undefined));
     },
+    more: () =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          waiting.delete(look);
+          resolve();
+        };
+        if (over) resolve();
+        else waiting.add(look);
+      }),
     kill: (signal) => {
       if (group) process.kill(-(child.pid as number), signal);
       else child.kill(signal);
