@@ -32,7 +32,7 @@ export interface Cluster {
   readonly server: NatsServer;
   readonly nodes: NodeProcess[];
   readonly client: ConnectedClient;
-  add(): Promise<NodeProcess>;
+  add(weight?: number): Promise<NodeProcess>;
   /** Processor time of all processes so far, in microseconds. */
   cpu(): Promise<number>;
   end(): Promise<void>;
@@ -45,8 +45,8 @@ export async function openCluster(
 ): Promise<Cluster> {
   const server = await startServer({ durability: options.durability });
   const nodes: NodeProcess[] = [];
-  const add = async (): Promise<NodeProcess> => {
-    const node = await startNodeProcess(server.url, `bench${nodes.length}`, settings);
+  const add = async (weight = 1): Promise<NodeProcess> => {
+    const node = await startNodeProcess(server.url, `bench${nodes.length}`, settings, 1, weight);
     nodes.push(node);
     return node;
   };
@@ -75,11 +75,16 @@ export async function startNodeProcess(
   name: string,
   settings: Partial<NodeSettings>,
   replicas = 1,
+  weight = 1,
 ): Promise<NodeProcess> {
-  const child = fork(here("node.js"), [url, name, JSON.stringify(settings), String(replicas)], {
-    execArgv: NODE_FLAGS,
-    stdio: ["ignore", "ignore", "inherit", "ipc"],
-  });
+  const child = fork(
+    here("node.js"),
+    [url, name, JSON.stringify(settings), String(replicas), String(weight)],
+    {
+      execArgv: NODE_FLAGS,
+      stdio: ["ignore", "ignore", "inherit", "ipc"],
+    },
+  );
   const ask = (question: string): Promise<Record<string, number>> => {
     const answer = once(child);
     child.send(question);

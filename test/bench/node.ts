@@ -1,12 +1,12 @@
 /**
  * A node process for the benches over NATS: hosts the counter, says when it is ready and what it costs.
  *
- *   node.js URLS NAME SETTINGS(JSON) REPLICAS
+ *   node.js URLS NAME SETTINGS(JSON) REPLICAS WEIGHT
  */
 import { counter } from "../../actors/counter.ts";
 import { nats, type NodeSettings, startNode } from "../../runtime/index.ts";
 
-const [servers = "", name = "n", settings = "{}", replicas = "1"] = process.argv.slice(2);
+const [servers = "", name = "n", settings = "{}", replicas = "1", weight = "1"] = process.argv.slice(2);
 const fail = (what: unknown, error: unknown): void => {
   process.stderr.write(`trouble in ${name}: ${String(what)} ${String(error)}\n`);
 };
@@ -14,6 +14,7 @@ const node = await startNode({
   actors: [counter],
   store: nats({ servers: servers.split(","), replicas: Number(replicas) as 1 | 3 }),
   name,
+  weight: Number(weight),
   settings: JSON.parse(settings) as Partial<NodeSettings>,
   observer: { troubled: fail, shardFailed: fail },
 });
