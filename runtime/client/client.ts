@@ -30,7 +30,7 @@ import {
   Watch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-import { seal, ValueFault } from "../words/values.ts";
+import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import { decodeSnapshot } from "../engine/state.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 
@@ -316,15 +316,18 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   /** The actor's turns: event, time, resulting state, position. */
   async *history(options: HistoryOptions = {}): AsyncGenerator<HistoryTurn<M>> {
     const { order = "newest", limit = Number.POSITIVE_INFINITY } = options;
+    if (!(limit >= 0))
+      throw new KeyturnError("invalid_options", `A limit is a number from 0 on, not ${limit}.`);
     let left = limit;
     let cursor: HistoryPage["next"];
     do {
-      const query = { order, limit: Math.min(left, HISTORY_PAGE), cursor };
+      const query = { order, limit: Math.ceil(Math.min(left, HISTORY_PAGE)), cursor };
       const page = (await this.#client.request(
         this as unknown as ActorRef,
         History,
         query,
         options,
+        sizeOf(query),
       )) as HistoryPage;
       for (const turn of page.turns as readonly HistoryTurn<M>[]) {
         if (left-- <= 0) return;

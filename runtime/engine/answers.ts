@@ -8,13 +8,14 @@
  * `answer_too_large`.
  */
 import type { Transport } from "../ports/index.ts";
+import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { Ask, AskBoth, Delete, encodeFrame, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
-import type { HistoryQuery, HistoryReader } from "./history.ts";
+import { checkQuery, type HistoryReader } from "./history.ts";
 import type { MachineSnapshot } from "./machine.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { ShardState } from "./shard.ts";
@@ -133,12 +134,15 @@ export class Answers {
     );
   }
 
-  /** Answers with a page of an actor's past. */
+  /**
+   * Answers with a page of an actor's past.
+   * @throws KeyturnError `invalid_frame` if that is not what is asked for
+   */
   history(a: Activation, job: Job): void {
     // After a deletion there is nothing to be seen; its record links to nothing.
     const last = a.committed.turn === 0 ? NoLink : linkOf(a.committed);
     const keyframe = linkOf(a.committed.keyframe);
-    this.#history.page(a.id, last, keyframe, job.message.event as HistoryQuery).then(
+    this.#history.page(a.id, last, keyframe, checkQuery(job.message.event)).then(
       (page) => {
         if (this.#stopped) return;
         this.settle(job, undefined, page);
@@ -174,7 +178,8 @@ function asReadError(cause: unknown): KeyturnError {
 
 function initialOf(a: Activation, now: number): MachineSnapshot {
   const { snapshot } = a.hosted.host.start(a.key, 1, now);
-  if (sizeOf(snapshot.context) <= limits.stateBytes) return snapshot;
+  const { context } = snapshot;
+  if (sizeOf(context) <= limits.stateBytes || encode(context).length <= limits.stateBytes) return snapshot;
   throw new KeyturnError(
     "state_too_large",
     `The initial state of ${a.id} takes over ${limits.stateBytes} bytes. Begin with less in one actor.`,

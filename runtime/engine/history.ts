@@ -5,12 +5,19 @@
  *
  * Records link to the one before, keyframes also to the keyframe before. So the newest turns are found by walking
  * back, the oldest by hopping over keyframes, and any past state from at most `limits.keyframeTurns` records.
+ *
+ * Invariants:
+ * 1. A page can be carried in a frame, and holds one turn at least unless there is none.
+ * 2. A cursor is bounded, however long the past is: of the blocks still to be read it lists the oldest, and the others
+ *    are found again when those are read.
  */
 import type { Journal } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
 import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
+import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
+import { sizeOf } from "../words/values.ts";
 import {
   type Batch,
   decodeBatch,
@@ -31,8 +38,15 @@ export interface HistoryQuery {
   readonly cursor: HistoryCursor | undefined;
 }
 
-/** The next record to read, and for `oldest` the links of the blocks behind it. Opaque to clients. */
-export type HistoryCursor = readonly Link[];
+/** Where the next page begins. Opaque to clients. */
+export interface HistoryCursor {
+  /** The next record to read; for `oldest` the last records of the blocks to read, the block to read next last. */
+  readonly links: readonly Link[];
+  /** Turns of that block that were given already. */
+  readonly skip: number;
+  /** For `oldest`: there are blocks that are not listed, of turns behind this one. */
+  readonly behind: number | undefined;
+}
 
 /** One turn of the past. */
 export interface HistoryTurn<M extends Machine = Machine> {
@@ -52,6 +66,8 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly emitted: readonly unknown[];
   readonly refusal: readonly [code: string, text: string] | undefined;
   readonly position: number;
+  /** What was left out because the turn is larger than what can be carried; of the event its type is left. */
+  readonly omitted?: readonly ("event" | "reply" | "told" | "emitted")[];
 }
 
 export interface HistoryPage {
@@ -67,11 +83,48 @@ interface Found {
   readonly time: number;
 }
 
+/** A page is full when its turns take so much. */
+const PAGE_BYTES = limits.frameBytes / 2;
+/** A turn that takes more is cut down to its state, which takes `limits.stateBytes` at most. */
+const TURN_BYTES = limits.frameBytes - 64 * 1024;
+/** What is left of an omitted event's type. */
+const TYPE_LENGTH = 128;
+/** Blocks that a cursor lists at most: a quarter of a million turns. */
+const CURSOR_LINKS = 4_096;
 const CACHED_BATCHES = 64;
+const CACHED_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Checks a query that came from outside.
+ * @throws KeyturnError `invalid_frame`
+ */
+export function checkQuery(value: unknown): HistoryQuery {
+  const { order, limit, cursor } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
+  if ((order !== "newest" && order !== "oldest") || !isWhole(limit)) throw noQuery();
+  if (cursor === undefined || cursor === null) return { order, limit, cursor: undefined };
+  const { links, skip, behind } = cursor as Partial<Record<keyof HistoryCursor, unknown>>;
+  if (!Array.isArray(links) || links.length > CURSOR_LINKS || !links.every(isLink) || !isWhole(skip))
+    throw noQuery();
+  if (behind !== undefined && !isWhole(behind)) throw noQuery();
+  return { order, limit, cursor: { links, skip, behind } };
+}
+
+function isWhole(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isLink(value: unknown): value is Link {
+  return Array.isArray(value) && value.length === 2 && isWhole(value[0]) && value[0] > 0 && isWhole(value[1]);
+}
+
+function noQuery(): KeyturnError {
+  return new KeyturnError("invalid_frame", "A request for history is not one that this runtime makes.");
+}
 
 export class HistoryReader {
   readonly #journal: Journal;
-  readonly #batches = new Map<number, Batch>();
+  readonly #batches = new Map<number, { readonly batch: Batch; readonly bytes: number }>();
+  #cachedBytes = 0;
 
   constructor(journal: Journal) {
     this.#journal = journal;
@@ -101,45 +154,74 @@ export class HistoryReader {
 
   /** A page of the turns of an actor whose last record is at `last`. */
   async page(id: string, last: Link, lastKeyframe: Link, query: HistoryQuery): Promise<HistoryPage> {
-    const limit = Math.max(1, Math.min(query.limit, limits.historyPage));
-    return query.order === "newest"
-      ? this.#newest(id, last, limit, query)
-      : this.#oldest(id, last, lastKeyframe, query);
-  }
-
-  async #newest(id: string, last: Link, limit: number, query: HistoryQuery): Promise<HistoryPage> {
-    const turns: HistoryTurn[] = [];
-    let at: Link | undefined = query.cursor === undefined ? last : query.cursor[0];
-    while (at !== undefined && at[0] > 0 && turns.length < limit) {
-      const block = await this.#blockBack(id, await this.#find(id, at));
-      const described = describe(id, block).reverse();
-      const room = limit - turns.length;
-      turns.push(...described.slice(0, room));
-      const cut = block[block.length - 1 - room];
-      at = cut !== undefined && described.length > room ? cut.link : (block[0] as Found).previous;
-    }
-    return { turns, next: at !== undefined && at[0] > 0 ? [at] : undefined };
-  }
-
-  /** A page is one block: from a keyframe up to the next. */
-  async #oldest(id: string, last: Link, lastKeyframe: Link, query: HistoryQuery): Promise<HistoryPage> {
+    const page = new Page(Math.max(1, Math.min(query.limit, limits.historyPage)));
     if (last[0] === 0) return { turns: [], next: undefined };
-    // The ends of all blocks, newest first: one link for every `limits.keyframeTurns` turns.
-    let ends = query.cursor;
-    if (ends === undefined) {
-      const found: Link[] = [last];
-      let keyframe: Link = lastKeyframe;
-      while (keyframe[0] > 0) {
-        const at: Found = await this.#find(id, keyframe);
-        if (at.previous[0] > 0) found.push(at.previous);
-        keyframe = at.keyframe;
+    const next = await (query.order === "newest"
+      ? this.#newest(id, last, query, page)
+      : this.#oldest(id, last, lastKeyframe, query, page));
+    return { turns: page.turns, next };
+  }
+
+  async #newest(
+    id: string,
+    last: Link,
+    { cursor }: HistoryQuery,
+    page: Page,
+  ): Promise<HistoryCursor | undefined> {
+    let at: Link = cursor?.links[0] ?? last;
+    while (at[0] > 0) {
+      const block = await this.#blockBack(id, await this.#find(id, at));
+      const turns = describe(id, block);
+      while (turns.length > 0) {
+        const turn = turns.pop() as HistoryTurn;
+        if (!page.take(turn))
+          return { links: [(block[turns.length] as Found).link], skip: 0, behind: undefined };
       }
-      ends = found;
+      at = (block[0] as Found).previous;
+      if (page.isFull) return at[0] > 0 ? { links: [at], skip: 0, behind: undefined } : undefined;
     }
-    const end = ends.at(-1);
-    if (end === undefined) return { turns: [], next: undefined };
+    return undefined;
+  }
+
+  /** A page is of one block at most: from a keyframe up to the next. */
+  async #oldest(
+    id: string,
+    last: Link,
+    lastKeyframe: Link,
+    { cursor }: HistoryQuery,
+    page: Page,
+  ): Promise<HistoryCursor | undefined> {
+    let { links, skip, behind } = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    if (links.length === 0 && behind !== undefined)
+      ({ links, skip, behind } = await this.#blocks(id, last, lastKeyframe, behind));
+    const end = links.at(-1);
+    if (end === undefined) return undefined;
     const turns = describe(id, await this.#blockBack(id, await this.#find(id, end)));
-    return { turns, next: ends.length > 1 ? ends.slice(0, -1) : undefined };
+    for (const [index, turn] of turns.entries())
+      if (index >= skip && !page.take(turn)) return { links, skip: index, behind };
+    const rest = links.slice(0, -1);
+    return rest.length === 0 && behind === undefined ? undefined : { links: rest, skip: 0, behind };
+  }
+
+  /** The blocks of turns behind one, as a cursor: the last records of the oldest of them. */
+  async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<HistoryCursor> {
+    const links: Link[] = [];
+    let behind: number | undefined;
+    let end = last;
+    let keyframe = lastKeyframe;
+    while (end[0] > 0 && keyframe[0] > 0) {
+      const at = await this.#find(id, keyframe);
+      // The end of the block that this keyframe begins.
+      if (at.record.turn <= after) break;
+      links.push(end);
+      if (links.length > 2 * CURSOR_LINKS) links.splice(0, CURSOR_LINKS);
+      end = at.previous;
+      keyframe = at.keyframe;
+    }
+    if (links.length > CURSOR_LINKS) links.splice(0, links.length - CURSOR_LINKS);
+    const newest = links[0];
+    if (newest !== undefined && newest !== last) behind = (await this.#find(id, newest)).record.turn;
+    return { links, skip: 0, behind };
   }
 
   /** The records from the keyframe before (or at) a record up to it, oldest first. */
@@ -174,7 +256,7 @@ export class HistoryReader {
 
   async #batch(seq: number, id: string): Promise<Batch> {
     const cached = this.#batches.get(seq);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined) return cached.batch;
     const bytes = await this.#journal.get(seq);
     if (bytes === undefined) {
       throw new KeyturnError(
@@ -183,11 +265,49 @@ export class HistoryReader {
       );
     }
     const batch = decodeBatch(bytes, seq);
-    if (this.#batches.size >= CACHED_BATCHES)
-      this.#batches.delete(this.#batches.keys().next().value as number);
-    this.#batches.set(seq, batch);
+    this.#batches.set(seq, { batch, bytes: bytes.length });
+    this.#cachedBytes += bytes.length;
+    for (const [oldest, { bytes: freed }] of this.#batches) {
+      if (this.#batches.size <= CACHED_BATCHES && this.#cachedBytes <= CACHED_BYTES) break;
+      this.#batches.delete(oldest);
+      this.#cachedBytes -= freed;
+    }
     return batch;
   }
+}
+
+/** Turns as far as they go into one frame. */
+class Page {
+  readonly turns: HistoryTurn[] = [];
+  readonly #limit: number;
+  #bytes = 0;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  get isFull(): boolean {
+    return this.turns.length >= this.#limit || this.#bytes >= PAGE_BYTES;
+  }
+
+  /** Adds a turn. False if it has to wait for the next page. */
+  take(turn: HistoryTurn): boolean {
+    const bytes = sizeOf(turn);
+    if (this.isFull || (this.turns.length > 0 && this.#bytes + bytes > PAGE_BYTES)) return false;
+    this.#bytes += bytes;
+    this.turns.push(bytes > TURN_BYTES && encode(turn).length > TURN_BYTES ? cutDown(turn) : turn);
+    return true;
+  }
+}
+
+/** A turn without what it took in and gave out, as far as there is anything. */
+function cutDown(turn: HistoryTurn): HistoryTurn {
+  const omitted: NonNullable<HistoryTurn["omitted"]>[number][] = ["event"];
+  if (turn.replied) omitted.push("reply");
+  if (turn.told.length > 0) omitted.push("told");
+  if (turn.emitted.length > 0) omitted.push("emitted");
+  const event = { type: (turn.event as { type: string }).type.slice(0, TYPE_LENGTH) };
+  return { ...turn, event, reply: undefined, told: [], emitted: [], omitted } as HistoryTurn;
 }
 
 function stateAfter(id: string, block: readonly Found[]): ActorData | undefined {

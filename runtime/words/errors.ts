@@ -70,6 +70,9 @@ export const meanings = {
   invalid_frame: no("rejected"),
 } as const satisfies Record<string, Meaning>;
 
+/** Texts travel in frames and are kept in records; what a machine throws may be of any length. */
+const TEXT_MAX = 4_096;
+
 export type ErrorCode = keyof typeof meanings;
 
 /** The one error class of the runtime. Tell cases apart by `code`, decide by `retryable` and `outcome`. */
@@ -82,7 +85,10 @@ export class KeyturnError extends Error {
   readonly requestId: string | undefined;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown; requestId?: string } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(
+      message.length > TEXT_MAX ? `${message.slice(0, TEXT_MAX)}…` : message,
+      options.cause === undefined ? undefined : { cause: options.cause },
+    );
     this.code = code;
     this.retryable = meanings[code].retryable;
     this.outcome = meanings[code].outcome;
