@@ -9,17 +9,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { shardOf } from "../runtime/words/address.ts";
 import { type Certificates, writeCertificates } from "./support/nats-certificates.ts";
+import { forbidden, streams } from "./support/nats-permissions.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
 import { copyVariants, passwords, secrets, type User } from "./support/nats-variants.ts";
 
-const streams = {
-  keyturn_journal: "keyturn.journal.*",
-  keyturn_dead: "keyturn.dead.*",
-  KV_keyturn_snapshots: "$KV.keyturn_snapshots.>",
-  KV_keyturn_shards: "$KV.keyturn_shards.>",
-  KV_keyturn_nodes: "$KV.keyturn_nodes.>",
-};
 const inboxes: Record<User, string> = {
   keyturn_provisioner: "_INBOX_keyturn_provisioner",
   keyturn_node: "_INBOX_keyturn_node",
@@ -127,115 +121,6 @@ async function refusals(nc: NatsConnection, act: () => void): Promise<string[]> 
 }
 
 describe("what a user may not do", () => {
-  const others = [
-    ">",
-    "*.>",
-    "keyturn.>",
-    "keyturn.client.>",
-    "keyturn.client.*.*",
-    "_INBOX.>",
-    "_INBOX.*.*",
-    "_INBOX.somebody.>",
-    "keyturn.journal.*",
-    "keyturn.dead.*",
-    "$KV.>",
-    "$KV.keyturn_snapshots.>",
-    "$JS.>",
-    "$JS.API.>",
-    "$JS.ACK.>",
-    "$SYS.>",
-  ];
-  const fromOutside = [
-    ...others,
-    "keyturn.client.keyturn_client2.a",
-    "keyturn.client.keyturn_node.a",
-    "_INBOX_keyturn_node.>",
-    "_INBOX_keyturn_provisioner.>",
-    "keyturn.shard.>",
-    "keyturn.shard.3",
-    "keyturn.peer.*",
-    "keyturn.node.*",
-    "keyturn.actor.>",
-    "keyturn.info",
-    "keyturn.changed",
-    "keyturn.event.>",
-  ];
-  const ofOperators = Object.keys(streams).flatMap((stream) => [
-    `$JS.API.STREAM.DELETE.${stream}`,
-    `$JS.API.STREAM.PURGE.${stream}`,
-    `$JS.API.STREAM.MSG.DELETE.${stream}`,
-    `$JS.API.STREAM.SNAPSHOT.${stream}`,
-    `$JS.API.STREAM.RESTORE.${stream}`,
-    `$JS.API.STREAM.LEADER.STEPDOWN.${stream}`,
-    `$JS.API.STREAM.PEER.REMOVE.${stream}`,
-  ]);
-  const ofProvisioners = Object.keys(streams).flatMap((stream) => [
-    `$JS.API.STREAM.CREATE.${stream}`,
-    `$JS.API.STREAM.UPDATE.${stream}`,
-  ]);
-  const ofNodes = [
-    "keyturn.peer.3",
-    "keyturn.changed",
-    "keyturn.event.counter.home",
-    "keyturn.journal.lane",
-    "keyturn.dead.0_1_0",
-    "$KV.keyturn_shards.3",
-    "$KV.keyturn_snapshots.counter.home",
-    "$KV.keyturn_nodes.member.a",
-    "keyturn.client.keyturn_browser.a",
-    "keyturn.client.a",
-    "_INBOX.somebody.a",
-    "$JS.API.STREAM.MSG.GET.keyturn_journal",
-    "$JS.API.DIRECT.GET.keyturn_journal",
-    "$JS.API.DIRECT.GET.KV_keyturn_snapshots.$KV.keyturn_snapshots.counter.home",
-    "$JS.API.CONSUMER.CREATE.KV_keyturn_shards.a",
-    "$JS.ACK.keyturn_journal.a.1.1.1.1.1",
-  ];
-  const ofNobody = [
-    "$JS.API.STREAM.LIST",
-    "$JS.API.STREAM.NAMES",
-    "$JS.API.STREAM.CREATE.other",
-    "$JS.API.CONSUMER.CREATE.keyturn_journal.a",
-    "$JS.API.CONSUMER.DURABLE.CREATE.keyturn_journal.a",
-    "$JS.API.META.LEADER.STEPDOWN",
-    "$JS.API.ACCOUNT.PURGE.KEYTURN",
-    "$SYS.REQ.SERVER.PING",
-    "$SYS.REQ.ACCOUNT.KEYTURN.CONNZ",
-    "keyturn.other",
-    "other",
-  ];
-  const forbidden: Record<User, { publish: string[]; subscribe: string[] }> = {
-    keyturn_client: {
-      publish: [
-        ...[...ofOperators, ...ofProvisioners, ...ofNodes, ...ofNobody, "$JS.API.INFO"],
-        "keyturn.actor.counter.a.b",
-      ],
-      subscribe: [...fromOutside, "_INBOX.keyturn_browser.>", "keyturn.client.keyturn_browser.*"],
-    },
-    keyturn_browser: {
-      publish: [
-        ...[...ofOperators, ...ofProvisioners, ...ofNodes, ...ofNobody, "$JS.API.INFO"],
-        ...["keyturn.shard.3", "keyturn.node.a", "keyturn.info"],
-        ...["keyturn.shard.3.account.alice", "keyturn.actor.counter.a.b"],
-      ],
-      subscribe: [...fromOutside, "_INBOX.keyturn_client.>", "keyturn.client.keyturn_client.*"],
-    },
-    keyturn_node: {
-      publish: [...ofOperators, ...ofProvisioners, ...ofNobody],
-      subscribe: [
-        ...others.filter((subject) => !subject.startsWith("keyturn.client.")),
-        "_INBOX_keyturn_provisioner.>",
-        "_INBOX.keyturn_client.>",
-      ],
-    },
-    keyturn_provisioner: {
-      publish: [...ofOperators, ...ofNodes, ...ofNobody, "keyturn.shard.3", "keyturn.shard.3.counter.home"],
-      subscribe: [...fromOutside, "_INBOX.keyturn_client.>"].filter(
-        (subject) => subject !== "_INBOX_keyturn_provisioner.>",
-      ),
-    },
-  };
-
   const users = Object.keys(forbidden) as User[];
 
   test.each(users)("%s cannot publish elsewhere", async (user) => {

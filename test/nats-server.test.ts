@@ -2,10 +2,10 @@
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect as connectSocket } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
-import { afterEach, describe, expect, onTestFinished, test } from "vitest";
+import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { start } from "./compiled.ts";
 import { type NatsServer, type ServerOptions, startCluster, startServer } from "./support/nats-server.ts";
 
@@ -119,14 +119,18 @@ describe("one server", () => {
   const endings = ["exit", "SIGTERM", "SIGINT", ...(process.platform === "linux" ? ["SIGKILL"] : [])];
   test.each(endings)("ends with the process that started it: %s", { timeout: 90_000 }, async (ending) => {
     const holder = start("test/support/nats-holder.ts", [ending === "exit" ? "500" : "60000"]);
-    await holder.until((line) => /^\d+ \d+$/.test(line));
+    await holder.until((line) => /^\d+ /.test(line));
     const socket = connectSocket({ host: "127.0.0.1", port: Number(holder.lines[0]?.split(" ")[0]) });
+    const store = holder.lines[0]?.split(" ")[1] ?? "";
     // nats-server speaks first.
     await new Promise((resolve, reject) => socket.once("data", resolve).once("error", reject));
     const closed = new Promise((resolve) => socket.once("close", resolve).on("error", () => undefined));
     if (ending !== "exit") holder.kill(ending as NodeJS.Signals);
     expect(await holder.ended).toBe(ending === "exit" ? 0 : ending);
     await closed;
+    // Nobody is left to tidy up after a SIGKILL.
+    expect(existsSync(store)).toBe(ending === "SIGKILL");
+    rmSync(dirname(store), { recursive: true, force: true });
   });
 });
 
@@ -151,6 +155,10 @@ describe("a cluster", () => {
     await leader?.restart();
     await cluster.ready(3);
     const left = await client(next?.url ?? "");
-    expect((await (await jetstreamManager(left)).streams.getMessage("s", { seq: 1 }))?.string()).toBe("one");
+    const stored = await vi.waitUntil(
+      () => left.request("$JS.API.STREAM.MSG.GET.s", '{"seq":1}', { timeout: 1_000 }).catch(() => undefined),
+      { timeout: 20_000, interval: 50 },
+    );
+    expect(stored.json()).toMatchObject({ message: { seq: 1, data: btoa("one") } });
   });
 });

@@ -1,7 +1,7 @@
 /**
  * One nats-server as a process: started, killed, and waited for.
  *
- * Owns the children of this process, so that none outlives it. Talks to the operating system only.
+ * Owns the children of this process and their folders, so that neither outlives it. Talks to the operating system only.
  *
  * Invariants:
  * 1. A server ends with this process: by an exit handler, by handlers for the signals that end a process, and on Linux
@@ -9,7 +9,9 @@
  * 2. The server writes its log into a file and never into a pipe, so it does not wait for this process to read.
  */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
-import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
 export interface ServerProcess {
   readonly pid: number;
@@ -21,6 +23,7 @@ export interface ServerProcess {
 }
 
 const children = new Set<ChildProcess>();
+const folders = new Set<string>();
 const endings = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
@@ -65,6 +68,20 @@ export function spawnServer(
   };
 }
 
+/** Creates a folder in the system's temporary one, which goes at the latest when this process ends. */
+export function temporaryFolder(): string {
+  watchOverChildren();
+  const folder = mkdtempSync(join(tmpdir(), "keyturn-nats-"));
+  folders.add(folder);
+  return folder;
+}
+
+export function removeFolder(folder: string): void {
+  folders.delete(folder);
+  // A server that has just been killed may still be there for a moment.
+  rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+}
+
 /** The end of a server's log. */
 export function tailOf(log: string, lines = 20): string {
   if (!existsSync(log)) return "";
@@ -91,6 +108,7 @@ function watchOverChildren(): void {
 
 function killChildren(): void {
   for (const child of children) child.kill("SIGKILL");
+  for (const folder of folders) removeFolder(folder);
 }
 
 let guarded: boolean | undefined;

@@ -9,14 +9,13 @@
  * 2. No server outlives this process, and `stop` leaves nothing behind that it has created.
  * 3. A restarted server has the ports and the store that it had.
  */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { serverBinary } from "./nats-binary.ts";
 import { configText, type ServerPlace, type ServerSettings } from "./nats-config.ts";
 import { freePorts } from "./nats-ports.ts";
-import { type ServerProcess, spawnServer, tailOf } from "./nats-process.ts";
+import { removeFolder, type ServerProcess, spawnServer, tailOf, temporaryFolder } from "./nats-process.ts";
 
 export type { ServerSettings, TlsFiles } from "./nats-config.ts";
 
@@ -104,7 +103,10 @@ export interface NatsCluster {
   readonly urls: readonly string[];
   /** The server that leads JetStream's own group, as the others see it; undefined while there is none. */
   leader(): Promise<NatsServer | undefined>;
-  /** Waits until every server that runs knows the leader, and that so many servers are there. */
+  /**
+   * Waits until every server that runs is healthy and knows the leader, and so many servers are there. A stream whose
+   * own leader was lost may still take a second or two to have another.
+   */
   ready(count?: number): Promise<void>;
   stop(): Promise<void>;
 }
@@ -137,7 +139,7 @@ async function prepare(
 ): Promise<Launchable<NatsServer>> {
   const [freePort = 0, freeMonitorPort = 0] = await freePorts(2);
   const { port = freePort, monitorPort = freeMonitorPort, name = `keyturn-${port}` } = options;
-  const folder = mkdtempSync(join(tmpdir(), "keyturn-nats-"));
+  const folder = temporaryFolder();
   const storeDir = options.storeDir === undefined ? join(folder, "store") : resolve(options.storeDir);
   const logPath = join(folder, "server.log");
   mkdirSync(storeDir, { recursive: true });
@@ -221,7 +223,7 @@ async function prepare(
     ready,
     stop: async () => {
       await end("SIGTERM");
-      rmSync(folder, { recursive: true, force: true });
+      removeFolder(folder);
     },
     launch,
   };
@@ -271,11 +273,15 @@ export function clusterOf(name: string, servers: readonly NatsServer[], ready_ms
     const deadline = performance.now() + ready_ms;
     for (;;) {
       const alive = servers.filter((server) => server.alive);
-      const seen = await Promise.all(alive.map(metaLeader));
+      const [seen, health] = await Promise.all([
+        Promise.all(alive.map(metaLeader)),
+        Promise.all(alive.map(({ monitorUrl }) => isHealthy(monitorUrl))),
+      ]);
       const names = new Set(alive.map((server) => server.name));
       const agreed = seen.every((view) => view !== undefined && view.leader === seen[0]?.leader);
       if (
         agreed &&
+        health.every(Boolean) &&
         names.has(seen[0]?.leader ?? "") &&
         seen.some((view) => (view?.online ?? 0) >= expected)
       ) {
