@@ -11,7 +11,6 @@ import { existsSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { createJiti } from "jiti";
 import type { AnyActorDefinition } from "../engine/definition.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { packageFolder } from "./packages.ts";
@@ -85,6 +84,7 @@ function checkCopies(module: string, path: string): void {
 async function load(module: string, path: string): Promise<Record<string, unknown>> {
   try {
     if (!TYPESCRIPT.has(extname(path))) return await import(pathToFileURL(path).href);
+    const { createJiti } = await import("jiti");
     // No cache on disk: it would be code in a folder that others may write to.
     const options = { fsCache: false, interopDefault: false, nativeModules: [...SHARED] };
     const jiti = createJiti(pathToFileURL(path).href, options);

@@ -45,7 +45,7 @@ export class Observing implements Partial<Observer> {
     this.#console.say(
       "fenced",
       { incarnation },
-      `Fenced: another node has taken over from ${incarnation}. What it had not answered was not committed by it. It joins again.`,
+      `Fenced: another node has taken over from ${incarnation}. It joins again.`,
     );
   };
 

@@ -23,6 +23,8 @@ import { DONE, FAILED, Failure, type Shell, WRONG } from "./shell.ts";
 export async function run(args: readonly string[]): Promise<number> {
   let code = DONE;
   const { env, stdout, stderr } = process;
+  // A node does not end because nobody reads its lines any more.
+  for (const stream of [stdout, stderr]) stream.on("error", ignoreClosed);
   const shell: Shell = { args, env, stdout, stderr, exit: (wanted) => (code = wanted) };
   const program = new Command("keyturn")
     .description(
@@ -52,13 +54,20 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
   const expected = isKeyturnError(error) || error instanceof Failure;
   stderr.write(`keyturn: ${expected || !(error instanceof Error) ? textOf(error) : error.stack}\n`);
   if (json) {
-    const told = isKeyturnError(error) ? error : { code: "failed", message: textOf(error) };
+    const known = [error, (error as { cause?: unknown } | undefined)?.cause].find((one) =>
+      isKeyturnError(one),
+    );
+    const told = { code: "failed", ...known?.toJSON(), message: textOf(error) };
     stdout.write(`${JSON.stringify({ event: "failed", error: told })}\n`);
   }
   if (!isKeyturnError(error, "invalid_options")) return FAILED;
   // What a user's own module threw is found by its stack. An error with a code, of Node or the system, says it all.
   if (error.cause instanceof Error && !("code" in error.cause)) stderr.write(`${error.cause.stack}\n`);
   return WRONG;
+}
+
+function ignoreClosed(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
 }
 
 async function version(): Promise<string> {

@@ -8,7 +8,7 @@
  *   | starting | ready    | the child says so
  *   | starting | over     | it ends with a failure before any child was ever ready: the command has failed
  *   | starting | paused   | it ends otherwise
- *   | ready    | paused   | it ends, however it ends
+ *   | ready    | paused   | it ends, however it ends; it is killed if it says that only a restart helps, or nothing at all
  *   | paused   | starting | its pause is over; pauses double, and begin anew after a life of `STEADY_MS`
  *   | any      | over     | told to stop, and it has ended
  *
@@ -22,6 +22,9 @@ import { DONE, FAILED, WRONG } from "./shell.ts";
 const PAUSE_FIRST_MS = 500;
 const PAUSE_LAST_MS = 30_000;
 const STEADY_MS = 60_000;
+const LOOK_MS = 5_000;
+/** A child that says nothing for so long is stuck. Longer than a pause that it may come back from by itself. */
+const SILENT_MS = 120_000;
 /** How much longer than its own grace a child may take before it is killed. */
 const KILL_MS = 5_000;
 
@@ -47,6 +50,7 @@ interface Child {
   timer: NodeJS.Timeout | undefined;
   pause_ms: number;
   ready_ms: number;
+  heard_ms: number;
 }
 
 const starting: HealthReport = { live: true, ready: false };
@@ -76,6 +80,7 @@ export class Supervisor {
       timer: undefined,
       pause_ms: PAUSE_FIRST_MS,
       ready_ms: 0,
+      heard_ms: 0,
     }));
   }
 
@@ -96,7 +101,9 @@ export class Supervisor {
     for (const child of this.#children) this.#start(child);
     if (stop.aborted) this.#stop();
     stop.addEventListener("abort", () => this.#stop());
+    const looking = setInterval(() => this.#look(), LOOK_MS);
     await this.#over;
+    clearInterval(looking);
     return this.#code;
   }
 
@@ -118,6 +125,7 @@ export class Supervisor {
   }
 
   #hear(child: Child, message: ChildMessage): void {
+    child.heard_ms = performance.now();
     if (message.kind === "health") {
       child.health = message.health;
       return;
@@ -129,6 +137,18 @@ export class Supervisor {
     this.#allReady = true;
     const processes = this.#children.map(({ name }) => name);
     this.#console.say("all_ready", { processes }, `All ${processes.length} processes are ready.`);
+  }
+
+  /** Ends those that cannot get right by themselves; they are then started again. */
+  #look(): void {
+    for (const { name, state, process, health, heard_ms } of this.#children) {
+      if (this.#stopping || state !== "ready") continue;
+      const silent_ms = performance.now() - heard_ms;
+      if (health?.live !== false && silent_ms < SILENT_MS) continue;
+      const why = health?.live === false ? "does not get right by itself" : "says nothing any more";
+      this.#console.say("process_stuck", { process: name }, `The process ${name} ${why}; it is killed.`);
+      process?.kill("SIGKILL");
+    }
   }
 
   #ended(child: Child, code: number | null, signal: NodeJS.Signals | null): void {

@@ -50,6 +50,7 @@ const PROCESSES_MAX = 256;
 const WAIT_S = 30;
 const GRACE_S = 25;
 /** Megabytes of young generation; the default costs a quarter of the throughput at high load. */
+const SEMI_SPACE = "--max-semi-space-size";
 const SEMI_SPACE_MB = 64;
 /** Of a name; its number is put behind it when there are several processes. */
 const NAME = /^[A-Za-z0-9_-]{1,60}$/;
@@ -77,7 +78,7 @@ export function addStart(program: Command, shell: Shell): void {
     .addOption(
       new Option("--data <folder>", "keep everything in this folder, without a server")
         .env("KEYTURN_DATA")
-        .conflicts(["nats", "monitor", "replicas", "processes"]),
+        .conflicts(["nats", "creds", "user", "monitor", "replicas", "processes"]),
     )
     .addOption(
       new Option(
@@ -134,26 +135,24 @@ export function addStart(program: Command, shell: Shell): void {
 }
 
 async function start(flags: StartFlags, shell: Shell): Promise<number> {
-  const open = storeOf(flags, shell.env);
-  if (flags.supervised !== undefined) return await serveSupervised(flags.supervised, flags, open, shell);
-  const name = flags.name ?? realRandom.id();
-  const console = new Console({
-    name,
-    json: flags.json ?? false,
-    stdout: shell.stdout,
-    stderr: shell.stderr,
-  });
+  const name = flags.supervised ?? flags.name ?? realRandom.id();
+  const { stdout, stderr, env } = shell;
+  const console = new Console({ name, json: flags.json ?? false, stdout, stderr });
+  const store = storeOf(name, flags, env);
   const stop = new AbortController();
-  if (flags.processes !== undefined)
+  if (flags.supervised === undefined && flags.processes !== undefined)
     return await superviseAll(name, flags.processes, flags, shell, console, stop);
 
-  let health: HealthReport = { live: true, ready: false };
   const node = await nodeOf(name, flags);
+  const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
+  const options = { ...store, ...timing, node };
+  if (flags.supervised !== undefined) return await serveSupervised(options, console, stop);
+
+  let health: HealthReport = { live: true, ready: false };
   onSignals(stop, console, () => undefined);
   const server = flags.health === undefined ? undefined : await serveHealth(flags.health, () => health);
   try {
-    const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
-    return await serve({ ...open, ...timing, node, health: server?.url }, console, stop.signal, {
+    return await serve({ ...options, health: server?.url }, console, stop.signal, {
       onHealth: (found) => (health = found),
       onReady: () => undefined,
     });
@@ -180,7 +179,11 @@ async function superviseAll(
       grace_ms: flags.grace * 1_000,
       start: (child) =>
         fork(program, ["start", "--supervised", child, ...rest], {
-          execArgv: [...process.execArgv, `--max-semi-space-size=${SEMI_SPACE_MB}`],
+          // What the operator says comes later, and so counts.
+          execArgv: [
+            ...(shell.env.NODE_OPTIONS?.includes(SEMI_SPACE) ? [] : [`${SEMI_SPACE}=${SEMI_SPACE_MB}`]),
+            ...process.execArgv,
+          ],
         }),
     },
     console,
@@ -198,18 +201,10 @@ async function superviseAll(
 
 /** A child of a supervisor: the same node; it is told to stop over the channel, and says there how it is. */
 async function serveSupervised(
-  name: string,
-  flags: StartFlags,
-  open: Opening,
-  shell: Shell,
+  options: ServeOptions,
+  console: Console,
+  stop: AbortController,
 ): Promise<number> {
-  const console = new Console({
-    name,
-    json: flags.json ?? false,
-    stdout: shell.stdout,
-    stderr: shell.stderr,
-  });
-  const stop = new AbortController();
   const tell = (message: ChildMessage): void => {
     if (process.connected) process.send?.(message, undefined, undefined, () => undefined);
   };
@@ -218,13 +213,12 @@ async function serveSupervised(
   });
   // Without its supervisor nobody would end it.
   process.once("disconnect", () => stop.abort());
+  if (!process.connected) stop.abort();
   // A terminal sends it to everybody; the supervisor passes it on.
   process.on("SIGINT", () => undefined);
   process.on("SIGTERM", () => stop.abort());
-  const node = await nodeOf(name, flags);
-  const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
   try {
-    return await serve({ ...open, ...timing, node }, console, stop.signal, {
+    return await serve(options, console, stop.signal, {
       onHealth: (health) => tell({ kind: "health", health }),
       onReady: () => tell({ kind: "ready" }),
     });
@@ -236,9 +230,11 @@ async function serveSupervised(
 
 // ---- From options ---------------------------------------------------------------------------------------------------
 
-type Opening = Pick<ServeOptions, "open" | "where">;
-
-function storeOf(flags: StartFlags, env: NodeJS.ProcessEnv): Opening {
+function storeOf(
+  name: string,
+  flags: StartFlags,
+  env: NodeJS.ProcessEnv,
+): Pick<ServeOptions, "open" | "where"> {
   const { data, durability } = flags;
   if (data !== undefined) {
     return {
@@ -252,7 +248,7 @@ function storeOf(flags: StartFlags, env: NodeJS.ProcessEnv): Opening {
       "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine alone.",
     );
   }
-  const options = { ...natsOptionsOf(flags, env), provision: flags.provision };
+  const options = { ...natsOptionsOf(flags, env), provision: flags.provision, name: `keyturn node ${name}` };
   return {
     where: `NATS at ${flags.nats.join(", ")}`,
     open: async (troubled) => {
