@@ -40,8 +40,10 @@ const PENDING_FRAMES = 4_096;
 const DRAIN_LOOK_MS = 1;
 /** A shard that does not come to rest for so long, because its store does not answer, goes on being served here. */
 const DRAIN_MS = 10_000;
-/** Shards that are given away together: none of them waits for more than these. */
+/** Shards that are given away before it is looked again where they belong. */
 const RELEASED_AT_ONCE = 32;
+/** Of those, how many come to rest together: who asks one of them waits for these and no others. */
+const DRAINED_AT_ONCE = 4;
 /** Entries of the shard table that are read or written at once. */
 const ENTRIES_AT_ONCE = 64;
 
@@ -250,16 +252,8 @@ export class Ownership {
     try {
       // In the background first, so that little is left to write while nobody is served.
       await this.#checkpointer.run(states);
-      for (const held of unwanted) {
-        held.phase = "draining";
-        (held.state as ShardState).phase = "draining";
-      }
-      for (const state of states) await this.#drained(state);
-      const cut = await this.#checkpointer.run(states);
-      if (!this.#stopped)
-        await forEach(unwanted, ENTRIES_AT_ONCE, (held) =>
-          this.#giveUp(held, cut.has(held.state as ShardState)),
-        );
+      for (let at = 0; at < unwanted.length && !this.#stopped; at += DRAINED_AT_ONCE)
+        await this.#handOver(unwanted.slice(at, at + DRAINED_AT_ONCE));
       return true;
     } catch (error) {
       this.#engine.parts.observer.troubled("release shards", error);
@@ -272,15 +266,38 @@ export class Ownership {
     }
   }
 
+  async #handOver(unwanted: readonly Held[]): Promise<void> {
+    for (const held of unwanted) {
+      held.phase = "draining";
+      (held.state as ShardState).phase = "draining";
+    }
+    const states = unwanted.map((held) => held.state as ShardState);
+    for (const state of states) await this.#drained(state);
+    const flushed = await this.#checkpointer.flush(states);
+    if (this.#stopped) return;
+    await forEach(unwanted, ENTRIES_AT_ONCE, (held) =>
+      this.#giveUp(held, flushed.has(held.state as ShardState)),
+    );
+  }
+
   /**
    * Writes into the shard table that nobody owns the shard. From the moment this is tried on, the shard is not served
    * here, whatever the answer: a write without an answer may take effect later. If it does not, the shard is an orphan,
    * and a later reconciliation tries again, or takes the shard anew.
-   * @param cut whether the checkpoint has just cut the tail, behind which nothing of the shard was appended since
+   * @param flushed whether the tail holds nothing of it that is not in snapshots
    */
-  async #giveUp(held: Held, cut: boolean): Promise<void> {
-    this.#letGo(held.number);
-    await this.#orphans.disown(held.number, cut);
+  async #giveUp({ number, epoch, revision }: Held, flushed: boolean): Promise<void> {
+    this.#letGo(number);
+    this.#orphans.add(number);
+    if (flushed) {
+      const entry: ShardEntry = { owner: undefined, epoch, segments: [] };
+      if ((await this.#store.directory.writeShard(number, entry, revision)) !== undefined) {
+        this.#orphans.forget(number);
+        this.#engine.parts.observer.shardReleased(number, this.#membership.self.incarnation);
+        return;
+      }
+    }
+    await this.#orphans.disown(number, flushed);
   }
 
   async #drained(state: ShardState): Promise<void> {

@@ -11,6 +11,7 @@
  * Invariant: the tail is never cut beyond a record that is not in a snapshot.
  */
 import type { Segment } from "../ports/index.ts";
+import { forEach } from "./concurrently.ts";
 import { isKeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Engine } from "./engine.ts";
@@ -20,6 +21,8 @@ import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
 
 /** Rounds in which snapshots may turn out to have been written by another. */
 const CONFLICTS_MAX = 8;
+/** Tails that are cut at once: each is a write to the shard table. */
+const CUTS_AT_ONCE = 32;
 
 function isHealthy(shard: ShardState): boolean {
   return shard.phase !== "gone" && shard.failed === undefined;
@@ -43,12 +46,21 @@ export class Checkpointer {
    * write fails, and may be repeated then.
    */
   run(shards: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
-    const run = this.#tail.then(() => this.#run(shards));
+    return this.#begin(shards, this.#cut);
+  }
+
+  /** Only writes: resolves with those of which the tail holds nothing any more that is not in snapshots. */
+  flush(shards: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
+    return this.#begin(shards, () => Promise.resolve(true));
+  }
+
+  #begin(shards: readonly ShardState[], cut: Cut): Promise<ReadonlySet<ShardState>> {
+    const run = this.#tail.then(() => this.#run(shards, cut));
     this.#tail = run.catch(() => undefined);
     return run;
   }
 
-  async #run(wanted: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
+  async #run(wanted: readonly ShardState[], cut: Cut): Promise<ReadonlySet<ShardState>> {
     const engine = this.#engine;
     const shards = wanted.filter(isHealthy);
     if (shards.length === 0 || engine.stopped) return new Set();
@@ -59,7 +71,7 @@ export class Checkpointer {
       engine.tailBytes = 0;
     }
     try {
-      return await this.#write(shards);
+      return await this.#write(shards, cut);
     } catch (error) {
       if (whole) {
         engine.tailRecords += tailRecords;
@@ -69,7 +81,7 @@ export class Checkpointer {
     }
   }
 
-  async #write(shards: readonly ShardState[]): Promise<ReadonlySet<ShardState>> {
+  async #write(shards: readonly ShardState[], cut: Cut): Promise<ReadonlySet<ShardState>> {
     const engine = this.#engine;
     const from = this.cutAt();
     const now = engine.parts.world.clock.monotonic();
@@ -77,16 +89,18 @@ export class Checkpointer {
       shard.forgetIdle(now);
       return { shard, bytes: shard.encode() };
     });
-    for (const { shard, bytes } of entries) await this.#writeEntry(shard, bytes);
+    await this.#writeEntries(entries);
     const of = new Set<ShardState>();
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
-    for (const shard of of) await shard.letters.put(engine.parts.store.deadLetters);
+    await forEach([...of], CUTS_AT_ONCE, (shard) => shard.letters.put(engine.parts.store.deadLetters));
     const journal = engine.parts.store.journal.number;
     const segments = [{ journal, lane: engine.lane.name, from, to: undefined }];
-    const cut = new Set<ShardState>();
-    for (const shard of of) if (isHealthy(shard) && (await this.#cut(shard, segments))) cut.add(shard);
-    return cut;
+    const done = new Set<ShardState>();
+    await forEach([...of], CUTS_AT_ONCE, async (shard) => {
+      if (isHealthy(shard) && (await cut(shard, segments))) done.add(shard);
+    });
+    return done;
   }
 
   /** Whether all patches of a shard are in snapshots. A damaged snapshot must not hold up the other shards. */
@@ -109,23 +123,43 @@ export class Checkpointer {
     return this.#engine.committedSeq + 1;
   }
 
-  async #writeEntry(shard: ShardState, bytes: Uint8Array): Promise<void> {
+  /** All of them in one call of the store: that is one flush, where it flushes. */
+  async #writeEntries(
+    entries: readonly { readonly shard: ShardState; readonly bytes: Uint8Array }[],
+  ): Promise<void> {
     const { snapshots } = this.#engine.parts.store;
-    const id = shardEntryId(shard.shard);
-    for (let tries = 0; tries < 3; tries++) {
-      const write = { id, shard: shard.shard, value: bytes, expected: shard.revision, due: undefined };
-      const [revision] = await snapshots.write([write]);
-      if (revision !== undefined) {
-        shard.revision = revision;
-        return;
-      }
-      // A former owner may have written once more after this node had read the entry. The shard table decides: if
-      // this node is not the owner any more, the cut at the end is refused, and a newer entry is only older news.
-      const [stored] = await snapshots.read([id]);
-      await this.#engine.saver.checkOwner(shard);
-      shard.revision = stored?.revision ?? 0;
+    let left = entries;
+    for (let conflicts = 0; left.length > 0; conflicts++) {
+      if (conflicts > CONFLICTS_MAX) throw new Error("Entries of shards keep changing under this node.");
+      const writes = left.map(({ shard, bytes }) => ({
+        id: shardEntryId(shard.shard),
+        shard: shard.shard,
+        value: bytes,
+        expected: shard.revision,
+        due: undefined,
+      }));
+      const revisions = await snapshots.write(writes);
+      const refused = left.filter(({ shard }, index) => {
+        const revision = revisions[index];
+        if (revision !== undefined) shard.revision = revision;
+        return revision === undefined;
+      });
+      if (refused.length > 0) await this.#lookAgain(refused.map(({ shard }) => shard));
+      left = refused;
     }
-    throw new Error(`The entry of shard ${shard.shard} keeps changing under this node.`);
+  }
+
+  /**
+   * A former owner may have written once more after this node had read the entry. The shard table decides: if this node
+   * is not the owner any more, the cut at the end is refused, and a newer entry is only older news.
+   */
+  async #lookAgain(shards: readonly ShardState[]): Promise<void> {
+    const { snapshots } = this.#engine.parts.store;
+    const stored = await snapshots.read(shards.map(({ shard }) => shardEntryId(shard)));
+    for (const [index, shard] of shards.entries()) {
+      await this.#engine.saver.checkOwner(shard);
+      shard.revision = stored[index]?.revision ?? 0;
+    }
   }
 
   /** What recovery found in the tail of actors that nobody has used since: into their snapshots, without a machine. */
