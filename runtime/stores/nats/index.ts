@@ -99,7 +99,7 @@ export class NatsStore implements Store {
     this.snapshots = new NatsSnapshots(connection, names, () => replicas > 1);
     this.directory = new NatsDirectory(connection, names);
     this.deadLetters = new NatsDeadLetters(connection, names);
-    this.transport = new NatsTransport(connection, names, options.session);
+    this.transport = new NatsTransport(connection, names, options);
     this.directory.onSettings = ({ shards }) => {
       this.transport.shards = shards;
     };

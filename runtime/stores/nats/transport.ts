@@ -14,7 +14,9 @@
  * 1. What somebody in this process subscribes to is delivered here, by reference, and does not leave the process.
  * 2. Frames to one subject published in one tick leave in one message, as far as they fit, in order.
  * 3. Bytes from outside are decoded as frames of the kind that belongs on their subject, or counted and dropped.
- * 4. What the server has not confirmed to have read is bounded; over the bound nothing more is taken.
+ * 4. Whoever sends chooses where the answer goes, and it goes there with this node's permissions: so only inboxes are
+ *    answered, never a stream's subject, another node or this process itself.
+ * 5. What the server has not confirmed to have read is bounded; over the bound nothing more is taken.
  */
 import type { Msg } from "@nats-io/transport-node";
 import type { Gateway, Transport } from "../../ports/index.ts";
@@ -24,6 +26,7 @@ import { limits } from "../../words/limits.ts";
 import { json } from "./api.ts";
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
+import type { NatsOptions } from "./options.ts";
 
 type Handler = (frame: Frame) => void;
 
@@ -32,6 +35,8 @@ const UNCONFIRMED_MAX = 32 * 1024 * 1024;
 /** After so many bytes the server is asked to confirm. */
 const CONFIRM_BYTES = 1024 * 1024;
 const QUEUE = "keyturn";
+/** Where clients of NATS wait for answers, unless told otherwise. */
+const INBOX = /^_INBOX[A-Za-z0-9_-]*\./;
 
 interface Outgoing {
   readonly frames: Frame[];
@@ -49,6 +54,8 @@ export class NatsTransport implements Transport {
   dropped = 0;
   readonly #connection: Connection;
   readonly #names: Names;
+  /** The prefix of the inboxes of nodes, if they have one of their own. */
+  readonly #ownInbox: string | undefined;
   /** Lists are replaced, never changed, so that a handler may subscribe or stop while it is called. */
   readonly #handlers = new Map<string, readonly Handler[]>();
   readonly #stops = new Map<string, () => void>();
@@ -58,8 +65,9 @@ export class NatsTransport implements Transport {
   #sinceConfirm = 0;
   #gateway: Gateway | undefined;
 
-  constructor(connection: Connection, names: Names, session: string | undefined) {
+  constructor(connection: Connection, names: Names, { session, inboxPrefix }: NatsOptions) {
     this.#connection = connection;
+    this.#ownInbox = inboxPrefix;
     this.#names = names;
     this.sessionPrefix = session === undefined ? "" : `${session}.`;
     connection.onReconnect(() => {
@@ -112,7 +120,7 @@ export class NatsTransport implements Transport {
     const { app, info } = this.#names;
     const stops = [
       this.#connection.subscribe(`${app}.actor.>`, (message) => this.#plain(message, 2), QUEUE),
-      this.#connection.subscribe(info, (message) => message.respond(gateway.info()), QUEUE),
+      this.#connection.subscribe(info, (message) => this.#answer(message, gateway.info()), QUEUE),
     ];
     return () => {
       for (const stop of stops) stop();
@@ -248,20 +256,36 @@ export class NatsTransport implements Transport {
   /** Bytes that are no frames. Whoever asked as a plain client learns why. */
   #refuse(message: Msg, error: unknown): void {
     this.foreign++;
-    const { reply } = message;
-    if (!reply || reply.startsWith(`${this.#names.app}.`)) return;
-    if (error instanceof KeyturnError) message.respond(json({ error: error.toJSON() }));
+    // A client of ours does not read JSON.
+    if (message.reply?.startsWith(`${this.#names.app}.`)) return;
+    if (error instanceof KeyturnError) this.#answer(message, json({ error: error.toJSON() }));
+  }
+
+  /** Answers a plain client, if it waits for an answer where answers may go. */
+  #answer({ reply }: Msg, bytes: Uint8Array): void {
+    if (!reply) return;
+    if (this.#isInbox(reply)) this.#connection.publish(reply, bytes);
+    else this.foreign++;
+  }
+
+  #isInbox(subject: string): boolean {
+    if (this.#ownInbox !== undefined && subject.startsWith(`${this.#ownInbox}.`)) return false;
+    return INBOX.test(subject) || subject.startsWith(`${this.#names.app}.client.`);
   }
 
   #plain(message: Msg, skip: number): void {
     const { subject, reply } = message;
+    if (reply && !this.#isInbox(reply)) {
+      this.foreign++;
+      return;
+    }
     const tokens = subject.split(".").slice(skip);
     this.#gateway?.plain({
       type: tokens[0] ?? "",
       token: tokens.slice(1).join("."),
       payload: message.data,
       header: (name) => message.headers?.get(name) || undefined,
-      respond: reply ? (bytes) => void this.#connection.publish(reply, bytes) : undefined,
+      respond: reply ? (bytes) => this.#answer(message, bytes) : undefined,
     });
   }
 }
