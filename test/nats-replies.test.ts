@@ -44,7 +44,7 @@ test("an answer never goes to a stream, another node, or an inbox of nodes", asy
   for (const target of targets) {
     // There the node's own appends are heard.
     if (target === `keyturn.journal.${lane}`) continue;
-    stranger.subscribe(target, { callback: (_error, { subject }) => heard.push(subject) });
+    stranger.subscribe(target, { callback: (_error, { subject }) => void heard.push(subject) });
   }
   await stranger.flush();
   const before = store.transport.foreign;

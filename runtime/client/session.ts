@@ -119,7 +119,8 @@ class Channel {
   oldest_ms = 0;
   pause_ms = REPEAT_FIRST_MS;
   retry_ms = RETRY_FIRST_MS;
-  retryAt_ms = 0;
+  /** Nobody owned the shard just now: nothing is sent until the next try. */
+  resting = false;
   /** Epoch and incarnation of the shard's owner as far as they are known. */
   epoch = 0;
   owner: string | undefined = undefined;
@@ -275,14 +276,13 @@ export class Requests {
     if (this.#closed) return;
     const dirty = this.#dirty;
     this.#dirty = [];
-    const now = this.#clock.monotonic();
     for (const channel of dirty) {
       channel.dirty = false;
-      if (now >= channel.retryAt_ms) this.#transmit(channel, now);
+      if (!channel.resting) this.#transmit(channel);
     }
   }
 
-  #transmit(channel: Channel, now: number): void {
+  #transmit(channel: Channel): void {
     const { shard } = channel;
     while (channel.unsent < channel.next) {
       const requests: Request[] = [];
@@ -302,7 +302,7 @@ export class Requests {
       const frame: Frame = { kind: "request", shard, session: this.name, base, first, epoch, requests };
       const sent = this.#transport.publish(`shard.${shard}`, frame, owner);
       if (!sent) {
-        this.#retry(channel, now);
+        this.#retry(channel);
         return;
       }
       if (channel.unsent !== unsent) return;
@@ -310,13 +310,15 @@ export class Requests {
   }
 
   /** Nobody owns the shard at the moment: try again soon, then less often. */
-  #retry(channel: Channel, now: number): void {
+  #retry(channel: Channel): void {
     channel.owner = undefined;
     channel.unsent = channel.base;
-    channel.retryAt_ms = now + channel.retry_ms;
+    if (channel.resting) return;
+    channel.resting = true;
     const wait = channel.retry_ms;
     channel.retry_ms = Math.min(channel.retry_ms * 2, REPEAT_FIRST_MS);
     this.#clock.after(wait, () => {
+      channel.resting = false;
       if (!this.#closed) this.#mark(channel);
     });
   }
@@ -385,7 +387,7 @@ export class Requests {
 
   #moved(channel: Channel): void {
     channel.owner = undefined;
-    if (channel.size > 0) this.#retry(channel, this.#clock.monotonic());
+    if (channel.size > 0) this.#retry(channel);
   }
 
   #look(): void {
@@ -410,11 +412,7 @@ export class Requests {
       if (channel.base !== channel.oldest) {
         channel.oldest = channel.base;
         channel.oldest_ms = now;
-      } else if (
-        channel.size > 0 &&
-        now - channel.oldest_ms >= channel.pause_ms &&
-        now >= channel.retryAt_ms
-      ) {
+      } else if (channel.size > 0 && now - channel.oldest_ms >= channel.pause_ms && !channel.resting) {
         channel.oldest_ms = now;
         channel.pause_ms = Math.min(channel.pause_ms * 2, REPEAT_LAST_MS);
         channel.owner = undefined;
