@@ -115,6 +115,23 @@ describe("the lease", () => {
     expect(membership.holds()).toBe(false);
   });
 
+  it("does not hold when the machine was asleep and its monotonic clock with it", async () => {
+    const { world, directory } = new Town();
+    const { membership } = new Node(directory, world, named("a"));
+    await world.run(membership.join());
+    world.wall_ms += LEASE_MS * 0.9 - 1;
+    expect(membership.holds()).toBe(true);
+    world.wall_ms += 1;
+    expect(membership.holds()).toBe(false);
+    await world.run(membership.beat());
+    expect(membership.holds()).toBe(true);
+    // A clock that was set back takes nothing away.
+    world.wall_ms -= 3_600_000;
+    expect(membership.holds()).toBe(true);
+    await world.advance(LEASE_MS);
+    expect(membership.holds()).toBe(false);
+  });
+
   it("is over as soon as the node learns that it is off the list", async () => {
     const town = new Town();
     const [{ membership }] = (await town.join("a")) as [Node];
@@ -226,6 +243,26 @@ describe("who is dead", () => {
     expect(await town.listed()).toEqual(names);
     expect(nodes.every(({ membership, over }) => membership.holds() && !over)).toBe(true);
     for (const node of nodes) node.kill();
+  });
+
+  it("stays nowhere on the list when whoever took it off was interrupted", async () => {
+    const town = new Town();
+    const [a, b] = (await town.join("a", "b")) as [Node, Node];
+    const left: string[] = [];
+    const { leave } = town.directory;
+    town.directory.leave = async (incarnation, beat) => {
+      left.push(`${incarnation} ${beat}`);
+      return leave.call(town.directory, incarnation, beat);
+    };
+    const { beats } = town.directory;
+    town.directory.beats = async (names, fresh) =>
+      (await beats.call(town.directory, names, fresh)).map(() => undefined);
+    a.live();
+    await town.world.advance(2 * LEASE_MS);
+    expect(left).toContain("b1 undefined");
+    expect(await town.listed()).toEqual(["a"]);
+    a.kill();
+    b.kill();
   });
 
   it("one that is cut off from the store alone is expelled, and expels nobody when it is back", async () => {

@@ -68,6 +68,25 @@ describe("hand-over", () => {
     expect(longest_ms).toBeLessThanOrEqual(100);
   });
 
+  it("of many shards gives them away in portions, so that none waits for all", async () => {
+    const shards = 200;
+    const first = await rig({ name: "n1", shards });
+    const { store, world, probe } = first;
+    const { directory } = store;
+    const { writeShard } = directory;
+    let most = 0;
+    directory.writeShard = (shard, entry, expected) => {
+      const held = [...first.node.incarnation.engine.shards.values()];
+      most = Math.max(most, held.filter(({ phase }) => phase === "draining").length);
+      return writeShard.call(directory, shard, entry, expected);
+    };
+    const second = await rig({ store, world, probe, name: "n2" });
+    await world.advance(2_000);
+    expect(first.node.shards.length + second.node.shards.length).toBe(shards);
+    expect(second.node.shards.length).toBeGreaterThan(64);
+    expect(most).toBe(4);
+  });
+
   it("what is watched goes on being watched at the new owner", async () => {
     const first = await rig({ name: "n1", shards: SHARDS });
     const { store, world, probe } = first;
@@ -92,6 +111,145 @@ describe("hand-over", () => {
     await world.advance(1_000);
     expect([...again.node.shards].sort()).toEqual(had.sort());
     expectAllServedOnce([first, again]);
+  });
+});
+
+describe("the shard table", () => {
+  /** The calls of a node's directory, by name. */
+  function counting(r: { readonly store: FaultStore }): Map<string, number> {
+    const calls = new Map<string, number>();
+    const { directory } = r.store;
+    for (const name of ["readShard", "readShards", "writeShard", "members", "beats"] as const) {
+      const original = directory[name] as (...args: unknown[]) => Promise<never>;
+      directory[name] = (...args: unknown[]) => {
+        calls.set(name, (calls.get(name) ?? 0) + 1);
+        return original.apply(directory, args);
+      };
+    }
+    return calls;
+  }
+
+  it("is not read by a node that has what it should have, nor written without turns", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe } = first;
+    const second = await rig({ world, probe, name: "n2", store: new FaultStore(first.store.inner) });
+    await world.advance(5_000);
+    expectAllServedOnce([first, second]);
+    const calls = [first, second].map(counting);
+    await world.advance(60_000);
+    for (const one of calls) expect([...one.keys()].sort()).toEqual(["beats", "members"]);
+  });
+
+  it("a shard that was given up is found with the next heartbeat, if nobody is told of anything", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe, store } = first;
+    store.inner.directory.watch = () => () => undefined;
+    const deaf = new FaultStore(store.inner);
+    const second = await rig({ world, probe, name: "n2", store: deaf });
+    first.node.kill();
+    await world.advance(10_000);
+    expectAllServedOnce([second]);
+    const third = await rig({ world, probe, name: "n3", store: new FaultStore(store.inner) });
+    await world.advance(3_100);
+    expectAllServedOnce([second, third]);
+    expect(third.node.shards.length).toBeGreaterThan(0);
+  });
+
+  it("a release without an answer, which had no effect: the shard is given up once more", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe, store } = first;
+    const { directory } = store;
+    const { writeShard } = directory;
+    let lost = 0;
+    directory.writeShard = async (shard, entry, expected) => {
+      if (entry.owner !== undefined || lost >= 3) return writeShard.call(directory, shard, entry, expected);
+      lost++;
+      throw new Error("No answer.");
+    };
+    const second = await rig({ world, probe, name: "n2", store: new FaultStore(store.inner) });
+    await world.advance(5_000);
+    expect(lost).toBe(3);
+    expectAllServedOnce([first, second]);
+  });
+
+  it("a claim without an answer, which has its effect when the shard should be elsewhere: it is given up", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe } = first;
+    const store = new FaultStore(first.store.inner);
+    const { directory } = store;
+    const { writeShard } = directory;
+    const late: (() => Promise<unknown>)[] = [];
+    directory.writeShard = async (shard, entry, expected) => {
+      if (entry.epoch === 1) return writeShard.call(directory, shard, entry, expected);
+      late.push(() => writeShard.call(directory, shard, entry, expected));
+      throw new Error("No answer.");
+    };
+    const second = await rig({ world, probe, name: "n2", store });
+    await world.advance(1_000);
+    expect(late.length).toBeGreaterThan(0);
+    expect(second.node.shards).toEqual([]);
+    // It leaves; what it has claimed is nobody's, and takes effect before the first node looks.
+    first.store.directoryGate.close();
+    const leaving = second.node.incarnation.membership.leave();
+    for (const claim of late) await claim();
+    expect(await world.run(leaving)).toBe(true);
+    await world.run(second.node.incarnation.membership.look());
+    directory.writeShard = writeShard;
+    await world.run(second.node.incarnation.ownership.reconcile());
+    first.store.directoryGate.open();
+    await world.advance(5_000);
+    expectAllServedOnce([first]);
+    await world.run(second.node.stop({ closeStore: false }));
+  });
+
+  it("contract 2: a node that finds another's name in an entry of its own is over", async () => {
+    const r = await rig({ name: "n1", shards: 4 });
+    const { world, store, probe } = r;
+    const life = r.node.incarnation;
+    await world.run(r.node.client.actor(probe, "a").send(add));
+    const stored = await store.directory.readShard(2);
+    const entry = { owner: "somebody", epoch: 9, segments: [] };
+    await store.directory.writeShard(2, entry, stored?.revision ?? 0);
+    await world.run(r.node.checkpoint());
+    expect(life.engine.stopped).toBe(true);
+    expect(r.told).toContain(`fenced ${life.name}`);
+    await world.advance(5_000);
+    // Nobody of that name is a member, so the next life has all of them.
+    expect([...r.node.shards].sort()).toEqual([0, 1, 2, 3]);
+    expect(await count(r, "a")).toBe(1);
+  });
+});
+
+describe("two nodes of one name", () => {
+  it("share what the name gets, and the one that is left has all of it", async () => {
+    const first = await rig({ name: "twin", shards: SHARDS });
+    const { store, world, probe } = first;
+    const second = await rig({ store, world, probe, name: "twin" });
+    const third = await rig({ store, world, probe, name: "other" });
+    await world.advance(3_000);
+    expectAllServedOnce([first, second, third]);
+    const others = [...third.node.shards];
+    expect(first.node.shards.length).toBeGreaterThan(0);
+    expect(second.node.shards.length).toBeGreaterThan(0);
+    for (const key of keys) await world.run(third.node.client.actor(probe, key).send(add));
+    second.node.kill();
+    await world.advance(8_000);
+    expectAllServedOnce([first, third]);
+    expect(third.node.shards).toEqual(others);
+    for (const key of keys) expect(await count(third, key)).toBe(1);
+  });
+
+  it("one that is killed and started again at once has its shards back after the lease", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { store, world, probe } = first;
+    const second = await rig({ store, world, probe, name: "n2" });
+    await world.advance(3_000);
+    const had = [...second.node.shards].sort();
+    second.node.kill();
+    const again = await rig({ store, world, probe, name: "n2" });
+    await world.advance(8_000);
+    expectAllServedOnce([first, again]);
+    expect([...again.node.shards].sort()).toEqual(had);
   });
 });
 
@@ -174,6 +332,46 @@ describe("take-over", () => {
     await world.settle();
     expect(answers).toEqual([]);
     expect(zombie.engine.stopped).toBe(true);
+  });
+
+  it("the lanes of many nodes lost at once are sealed side by side, each once", async () => {
+    const first = await rig({ name: "n0", shards: 64 });
+    const { world, probe } = first;
+    const store = new FaultStore(first.store.inner);
+    const others: Rig[] = [];
+    for (let n = 1; n <= 5; n++) others.push(await rig({ world, probe, name: `n${n}`, store }));
+    await world.advance(5_000);
+    await world.run(Promise.all(keys.map((key) => first.node.client.actor(probe, key).send(add))));
+    const lanes = new Set(others.map(({ node }) => node.incarnation.name));
+    first.store.concerns = (lane) => lanes.has(lane);
+    first.store.appendGate.close();
+    const before = first.store.appends;
+    for (const { node } of others) node.kill();
+    await world.advance(9_000);
+    expect(first.store.appendGate.waiting).toBe(5);
+    first.store.appendGate.open();
+    await world.advance(2_000);
+    expect(first.store.appends - before).toBe(5);
+    expect(first.node.shards.length).toBe(64);
+    for (const key of keys) expect(await count(first, key)).toBe(1);
+  });
+
+  it("one that was cut off for longer than its lease, and learns it, comes back in another life", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe } = first;
+    const second = await rig({ world, probe, name: "n2", store: new FaultStore(first.store.inner) });
+    await world.advance(3_000);
+    const life = first.node.incarnation;
+    first.store.directoryGate.close();
+    await world.advance(10_000);
+    expectAllServedOnce([second]);
+    expect(life.membership.holds()).toBe(false);
+    first.store.directoryGate.open();
+    await world.advance(3_000);
+    expect(first.told).toContain(`fenced ${life.name}`);
+    expect(first.node.incarnation).not.toBe(life);
+    expectAllServedOnce([first, second]);
+    expect(first.node.shards.length).toBeGreaterThan(0);
   });
 
   it("two nodes that take the same shards at once: one gets each, and nothing is applied twice", async () => {

@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { drawScenario, Prng } from "../runtime/testing/simulator/index.ts";
 import { bugs } from "./sim/bugs.ts";
 import { commandOf, play } from "./sim/play.ts";
+import { nodeDefaults } from "../runtime/words/limits.ts";
+import { type Phase, scale } from "./sim/scale.ts";
 import { regressions } from "./sim/regressions/index.ts";
 import { workloads } from "./sim/workloads/index.ts";
 
@@ -73,6 +75,58 @@ describe("seeds with faults", () => {
     expect(heard.hash).toBe((await play(3)).hash);
     expect(lines.length).toBeGreaterThan(heard.events / 2);
     expect(heard.tail.length).toBeGreaterThan(0);
+  });
+});
+
+describe("a large cluster", () => {
+  it("40 nodes, 512 shards: quiet costs a few small operations a heartbeat, a lost rack a lease and a bit", async () => {
+    const { phases, violations } = await scale({ nodes: 40, shards: 512, rack: 10, seed: 1 });
+    expect(violations).toEqual([]);
+    const [start, quiet, join, leave, lost, rack, back, left] = phases as [Phase, ...Phase[]] & Phase[];
+    for (const phase of [start, quiet, join, leave, lost, rack, back, left]) expect(phase).toBeDefined();
+    const each = (phase: Phase | undefined, call: string): number =>
+      (phase?.calls.get(call)?.items ?? 0) / (phase?.heartbeats ?? 0);
+    // What a node does with every heartbeat does not depend on how many there are.
+    expect(each(quiet, "beat")).toBe(1);
+    expect(each(quiet, "beats")).toBeLessThan(15.2);
+    expect(quiet?.calls.get("members")?.count).toBe(quiet?.heartbeats);
+    for (const call of ["readShard", "readShards", "writeShard", "fresh beats", "notice", "join", "leave"])
+      expect(quiet?.calls.has(call), call).toBe(false);
+    // Only what has to move does, and waits only for itself.
+    for (const phase of [join, leave]) {
+      expect(phase?.moves).toBeLessThan((512 / 40) * 2.5);
+      expect(phase?.longestGap_ms).toBeLessThan(100);
+    }
+    const { lease_ms, heartbeat_ms } = nodeDefaults;
+    for (const phase of [lost, rack]) {
+      expect(phase?.longestGap_ms).toBeGreaterThan(lease_ms - heartbeat_ms);
+      expect(phase?.longestGap_ms).toBeLessThan(lease_ms + heartbeat_ms);
+    }
+    expect(lost?.seals).toBe(1);
+    expect(rack?.seals).toBe(10);
+    expect(rack?.calls.get("leave")?.count).toBeLessThan(20);
+    for (const phase of [back, left]) expect(phase?.longestGap_ms).toBeLessThan(100);
+  });
+
+  it("the same seed gives the same run", async () => {
+    const options = { nodes: 8, shards: 64, rack: 2, seed: 3 };
+    const { hash, violations } = await scale(options);
+    expect(violations).toEqual([]);
+    expect((await scale(options)).hash).toBe(hash);
+    expect((await scale({ ...options, seed: 4 })).hash).not.toBe(hash);
+  });
+
+  it("notices what is lost: with a store that forgets every tenth append, nothing adds up", async () => {
+    const { violations } = await scale({ nodes: 6, shards: 32, rack: 2, seed: 5 }, undefined, (disk) => {
+      const { journal } = disk.memory;
+      const append = journal.append.bind(journal);
+      let appends = 0;
+      journal.append = (lane, expected, bytes) =>
+        ++appends % 10 === 0
+          ? Promise.resolve({ kind: "committed", seq: expected + 1 })
+          : append(lane, expected, bytes);
+    });
+    expect(violations).not.toEqual([]);
   });
 });
 

@@ -147,7 +147,7 @@ export class Incarnation {
     });
     if (!beats) return;
     void this.#quietly("look", () => this.#listing.run());
-    this.#reconcile();
+    this.#reconcile(true);
     this.#maintain();
   }
 
@@ -167,12 +167,12 @@ export class Incarnation {
   async #look(): Promise<void> {
     const { version } = this.membership;
     await this.membership.look();
-    if (this.membership.version !== version) this.#reconcile();
+    if (this.membership.version !== version) this.#reconcile(false);
   }
 
-  #reconcile(): void {
+  #reconcile(anew: boolean): void {
     if (this.#phase === "over" || this.#phase === "joining") return;
-    void this.#quietly("reconcile", () => this.ownership.reconcile());
+    void this.#quietly("reconcile", () => this.ownership.reconcile(anew));
   }
 
   /** What is due now and then: checkpoints and the look for timers that come near. */

@@ -52,6 +52,8 @@ export class Membership {
   readonly #lease_ms: number;
   #self: Member;
   #until_ms = Number.NEGATIVE_INFINITY;
+  /** The same by the wall clock of the moment when that heartbeat was sent. */
+  #wallUntil_ms = Number.NEGATIVE_INFINITY;
   #ended = false;
   /** When the last heartbeat that was answered had been sent. */
   #beaten_ms = Number.NEGATIVE_INFINITY;
@@ -76,7 +78,8 @@ export class Membership {
 
   /** Whether this node is sure that it is on the list. */
   holds(): boolean {
-    return !this.#ended && this.#clock.monotonic() < this.#until_ms;
+    // Where a machine slept its monotonic clock may have slept too; the wall clock shows it.
+    return !this.#ended && this.#clock.monotonic() < this.#until_ms && this.#clock.now() < this.#wallUntil_ms;
   }
 
   /** Grows when those change among whom shards are placed. */
@@ -116,6 +119,7 @@ export class Membership {
 
   async #send(call: () => Promise<boolean>): Promise<boolean> {
     const sent_ms = this.#clock.monotonic();
+    const wall_ms = this.#clock.now();
     this.#self = { ...this.#self, beat: this.#self.beat + 1 };
     if (!(await call())) {
       this.end();
@@ -123,7 +127,11 @@ export class Membership {
     }
     if (this.#clock.monotonic() - this.#beaten_ms > this.#lease_ms * JUDGES) this.#countAnew();
     this.#beaten_ms = Math.max(this.#beaten_ms, sent_ms);
-    this.#until_ms = Math.max(this.#until_ms, sent_ms + this.#lease_ms * (1 - MARGIN));
+    const lease_ms = this.#lease_ms * (1 - MARGIN);
+    if (sent_ms + lease_ms >= this.#until_ms) {
+      this.#until_ms = sent_ms + lease_ms;
+      this.#wallUntil_ms = wall_ms + lease_ms;
+    }
     return true;
   }
 
@@ -179,11 +187,8 @@ export class Membership {
     const leaves: Promise<boolean>[] = [];
     for (const [index, incarnation] of silent.entries()) {
       const beat = beats[index];
-      if (
-        beat !== undefined &&
-        beat === this.#seen.get(incarnation)?.beat &&
-        this.#isSilent(incarnation, sent_ms)
-      )
+      // Without a heartbeat it is off the list, and on the list only because whoever took it off was interrupted.
+      if (beat === undefined || this.#isSilent(incarnation, sent_ms))
         leaves.push(this.#directory.leave(incarnation, beat));
     }
     return (await Promise.all(leaves)).includes(true);

@@ -19,7 +19,8 @@
  * 2. Before a shard is taken from an owner that did not release it, that owner was found off the list of members by a
  *    read that is not behind, and its lane is sealed.
  * 3. One reconciliation runs at a time; whatever changes meanwhile starts another.
- * 4. Of the shard table only those entries are read that should be this node's and are not.
+ * 4. Of the shard table only those entries are read that should be this node's and are not: once, when they are offered,
+ *    when their owner is not listed any more, and with every heartbeat.
  */
 import type { Segment, ShardEntry, Store, StoredShard } from "../ports/index.ts";
 import { Checkpointer } from "../engine/checkpoint.ts";
@@ -73,6 +74,8 @@ export class Ownership {
   /** The shards that should be here. */
   #mine: ReadonlySet<number> = new Set();
   readonly #reconciliation = new Repeated(() => this.#reconcile());
+  /** The owners of shards that this node waits for, as they were read. */
+  readonly #awaited = new Map<number, string | undefined>();
   /** Everything is to be looked at; otherwise only what was offered. */
   #whole = false;
   #offered = new Set<number>();
@@ -100,9 +103,13 @@ export class Ownership {
     return this.#held.size === 0;
   }
 
-  /** Brings what is held closer to what should be. Resolves when it has been looked at after this call. */
-  reconcile(): Promise<void> {
+  /**
+   * Brings what is held closer to what should be. Resolves when it has been looked at after this call.
+   * @param anew read again what is waited for; otherwise only the entries that were not waited for before
+   */
+  reconcile(anew = true): Promise<void> {
     if (this.#stopped) return Promise.resolve();
+    if (anew) this.#awaited.clear();
     this.#whole = true;
     return this.#reconciliation.run();
   }
@@ -173,12 +180,15 @@ export class Ownership {
 
   /** Those that nobody owns, or this node, or somebody who is not listed: as far as a read can tell that may be behind. */
   async #freeOf(shards: readonly number[]): Promise<Set<number>> {
-    if (shards.length === 0) return new Set();
-    const table = await this.#store.directory.readShards(shards);
+    const unknown = shards.filter((shard) => !this.#awaited.has(shard));
+    if (unknown.length > 0) {
+      const table = await this.#store.directory.readShards(unknown);
+      for (const shard of unknown) this.#awaited.set(shard, table.get(shard)?.entry.owner);
+    }
     const { incarnation } = this.#membership.self;
     return new Set(
       shards.filter((shard) => {
-        const owner = table.get(shard)?.entry.owner;
+        const owner = this.#awaited.get(shard);
         return owner === undefined || owner === incarnation || !this.#membership.isListed(owner);
       }),
     );
@@ -196,7 +206,10 @@ export class Ownership {
 
   async #acquire(numbers: readonly number[]): Promise<void> {
     if (numbers.length === 0 || this.#stopped) return;
-    for (const number of numbers) this.#hold(number);
+    for (const number of numbers) {
+      this.#awaited.delete(number);
+      this.#hold(number);
+    }
     await this.#quietly("acquire shards", async () => {
       const found = await this.#freeNow(numbers);
       await takeOver(this.#engine, found, {

@@ -5,6 +5,8 @@
  *   npm run sim -- --seed 203 [--verbose]          one seed, with the tail of its trace or all of it
  *   npm run sim -- --bug no-fence --seeds 500      with a seeded bug, until it is caught
  *   npm run sim -- --bug all                       all of them, as a table
+ *   npm run sim -- --scale [--nodes 200 --shards 4096 --rack 50 --seed 1]
+ *                                                  one large cluster: what joins, leaves and losses cost
  *
  * Also: --workload counter,bank · --calm · --keep-going. Exits with 1 if there was a violation (with a bug: if there was none).
  */
@@ -13,6 +15,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { describeScenario } from "../../runtime/testing/simulator/index.ts";
 import { bugs } from "./bugs.ts";
+import { scale } from "./scale.ts";
 import { commandOf, play, type PlayOptions, scenarioOf } from "./play.ts";
 
 const { values } = parseArgs({
@@ -26,6 +29,10 @@ const { values } = parseArgs({
     calm: { type: "boolean", default: false },
     verbose: { type: "boolean", default: false },
     "keep-going": { type: "boolean", default: false },
+    scale: { type: "boolean", default: false },
+    nodes: { type: "string", default: "200" },
+    shards: { type: "string", default: "4096" },
+    rack: { type: "string", default: "50" },
     /** Internal: this process runs every so many seeds for another. */
     worker: { type: "string" },
   },
@@ -36,9 +43,10 @@ const from = Number(values.from);
 const seeds = Number(values.seeds);
 const jobs = Number(values.jobs);
 const TAIL_LINES = 60;
-for (const [name, value] of Object.entries({ from, seeds, jobs })) {
+const size = { nodes: Number(values.nodes), shards: Number(values.shards), rack: Number(values.rack) };
+for (const [name, value] of Object.entries({ from, seeds, jobs, ...size })) {
   if (Number.isSafeInteger(value) && value >= 1) continue;
-  console.error(`--${name} is a whole number from 1, not ${values[name as "from" | "seeds" | "jobs"]}.`);
+  console.error(`--${name} is a whole number from 1, not ${values[name as "from" | "seeds" | "nodes"]}.`);
   process.exit(2);
 }
 
@@ -160,6 +168,31 @@ async function table(): Promise<void> {
   }
 }
 
+/** A large cluster: what it costs, phase by phase. */
+async function large(): Promise<void> {
+  const begun = performance.now();
+  const { nodes } = size;
+  const seed = Number(values.seed ?? 1);
+  const { violations, asks, longestAsk_ms, events, hash } = await scale({ ...size, seed }, (phase) => {
+    const { name, took_ms, moves, seals, longestGap_ms, meanGap_ms, heartbeats, calls } = phase;
+    console.log(
+      `\n${name}: ${(took_ms / 1_000).toFixed(1)} s, ${moves} moves, ${seals} lanes sealed; a shard that moved was ` +
+        `unserved for ${meanGap_ms.toFixed(0)} ms on average, ${longestGap_ms.toFixed(0)} ms at most`,
+    );
+    for (const [call, { count, items }] of [...calls].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const each = heartbeats === 0 ? "" : `, ${(count / heartbeats).toFixed(2)} per heartbeat of a node`;
+      console.log(`  ${call.padEnd(18)} ${count}${items === count ? "" : ` (${items} entries)`}${each}`);
+    }
+  });
+  const seconds = ((performance.now() - begun) / 1_000).toFixed(1);
+  console.log(
+    `\n${nodes} nodes, ${size.shards} shards, seed ${seed}, hash ${hash}: ${events} events in ${seconds} s; ` +
+      `${asks} asks, the longest took ${(longestAsk_ms / 1_000).toFixed(1)} s`,
+  );
+  for (const violation of violations) console.log(`VIOLATION ${violation}`);
+  process.exitCode = violations.length > 0 ? 1 : 0;
+}
+
 function describeFaults(faults: ReadonlyMap<string, number>): string {
   const list = [...faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, count]) => `${name} ${count}`);
   return list.length === 0 ? "none" : list.join(", ");
@@ -171,6 +204,7 @@ if (values.worker !== undefined) {
     await new Promise((resolve) => process.send?.(report, resolve));
   }
   process.disconnect();
-} else if (values.seed !== undefined) await one(Number(values.seed));
+} else if (values.scale) await large();
+else if (values.seed !== undefined) await one(Number(values.seed));
 else if (values.bug === "all") await table();
 else await many();

@@ -20,6 +20,8 @@ export class MemoryDirectory implements Directory {
   /** Incarnations that were taken off the list, for as long as the store lives. */
   readonly #gone = new Set<string>();
   readonly #watchers = new Set<(shard?: number) => void>();
+  /** The list as it is given out, until it changes. */
+  #list: readonly Member[] | undefined;
   #revision = 0;
 
   constructor(write: Write) {
@@ -86,7 +88,8 @@ export class MemoryDirectory implements Directory {
   }
 
   async members(): Promise<readonly Member[]> {
-    return [...this.#members.values()];
+    this.#list ??= [...this.#members.values()];
+    return this.#list;
   }
 
   async beats(incarnations: readonly string[], _fresh: boolean): Promise<readonly (number | undefined)[]> {
@@ -103,6 +106,7 @@ export class MemoryDirectory implements Directory {
   }
 
   #changed(shard?: number): void {
+    if (shard === undefined) this.#list = undefined;
     for (const watcher of [...this.#watchers]) watcher(shard);
   }
 }

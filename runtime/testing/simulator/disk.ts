@@ -263,6 +263,7 @@ class View implements Store {
     const host = this.#host;
     if (!host.isUp || !faults.reaches(STORE, host.name) || faults.strikes("notice lost", faults.rates.loss))
       return;
+    this.#disk.count("notice", 1);
     host.after(faults.storeDelay_ms(), "changed", changed);
   }
 

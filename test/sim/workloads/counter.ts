@@ -25,7 +25,7 @@ const machine = setup({
   },
 });
 
-const simCounter = defineActor({
+export const simCounter = defineActor({
   type: "simCounter",
   machine,
   types: {} as { replies: { add: number } },
