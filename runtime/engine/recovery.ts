@@ -11,6 +11,7 @@
  */
 import type { DueEntry, JournalEntry, Segment, Store } from "../ports/index.ts";
 import { limits } from "../words/limits.ts";
+import { forEach } from "./concurrently.ts";
 import { type Batch, corrupt, decodeBatch, decodeRecord, Refusal } from "./record.ts";
 import { ShardState } from "./shard.ts";
 import { earliestDue, Patch } from "./state.ts";
@@ -18,6 +19,8 @@ import { earliestDue, Patch } from "./state.ts";
 /** Timers due within this time of a recovery are held in memory; later ones are looked up when their time nears. */
 export const HORIZON_MS = 10 * 60_000;
 const DUE_PAGE = 1_024;
+/** Shards whose timers are looked up at once. */
+const TIMERS_AT_ONCE = 32;
 
 /** A shard to rebuild: all its segments are closed. */
 export interface Wanted {
@@ -43,7 +46,7 @@ export async function recover(
   });
   const rounds = Math.max(0, ...wanted.map(({ segments }) => segments.length));
   for (let round = 0; round < rounds; round++) await replayRound(store, wanted, round, shards, monotonic_ms);
-  for (const shard of shards.values()) await loadTimers(store, shard, now + HORIZON_MS);
+  await forEach([...shards.values()], TIMERS_AT_ONCE, (shard) => loadTimers(store, shard, now + HORIZON_MS));
   return [...shards.values()];
 }
 
