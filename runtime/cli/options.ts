@@ -79,7 +79,10 @@ export function addNatsOptions(command: Command): Command {
     )
     .addOption(new Option("--creds <file>", "credentials file").env("KEYTURN_NATS_CREDS").conflicts("user"))
     .addOption(
-      new Option("--user <name>", "user; the password is in KEYTURN_NATS_PASSWORD").env("KEYTURN_NATS_USER"),
+      new Option(
+        "--user <name>",
+        "user; the password is in KEYTURN_NATS_PASSWORD, or instead a token in KEYTURN_NATS_TOKEN",
+      ).env("KEYTURN_NATS_USER"),
     )
     .option("--tls-ca <file>", "PEM file of who vouches for the server")
     .option("--tls-cert <file>", "PEM file of this client's certificate")
