@@ -34,6 +34,7 @@ export class PlainGateway implements Gateway {
   readonly #client: () => Client;
   readonly #settings: AppSettings;
   #inFlight = 0;
+  #onIdle: (() => void) | undefined;
 
   constructor(client: () => Client, settings: AppSettings) {
     this.#client = client;
@@ -56,7 +57,16 @@ export class PlainGateway implements Gateway {
       .then((answer) => {
         this.#inFlight--;
         message.respond?.(bytesOf(answer));
+        if (this.#inFlight === 0) this.#onIdle?.();
       });
+  }
+
+  /** Resolves when everything taken so far is answered. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#inFlight === 0) resolve();
+      else this.#onIdle = resolve;
+    });
   }
 
   async #answer({ type, token, payload, header }: PlainMessage): Promise<unknown> {

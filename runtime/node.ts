@@ -18,6 +18,12 @@ import { realWorld } from "./world.ts";
 export const FORMAT = 1;
 export const SHARDS_DEFAULT = 64;
 
+/** A node that stops waits so long at most for others to take what it had, if clients that are not ours may ask it. */
+const TAKEN_OVER_MS = 1_000;
+const TAKEN_OVER_LOOK_MS = 10;
+/** And so long for the answers to those that had asked. */
+const ANSWERED_MS = 5_000;
+
 export interface NodeOptions {
   /** What this node hosts. */
   readonly actors: readonly AnyActorDefinition[];
@@ -96,7 +102,8 @@ export class KeyturnNode {
   readonly #health = new HealthWatch();
   #life: Incarnation;
   #stopped = false;
-  #unserve: (() => void) | undefined;
+  readonly #gateway: PlainGateway;
+  #unserve: (() => Promise<void>) | undefined;
 
   /** @internal */
   constructor(parts: NodeParts) {
@@ -105,6 +112,7 @@ export class KeyturnNode {
     this.store = parts.store;
     this.#life = this.#newLife();
     this.client = new Client(parts.store, parts.world, parts.shards);
+    this.#gateway = new PlainGateway(() => this.client, { shards: parts.shards, format: FORMAT });
   }
 
   /** This life's name; changes when the node was fenced and came back. */
@@ -147,10 +155,10 @@ export class KeyturnNode {
   /** @internal */
   async join(): Promise<void> {
     const life = this.#life;
+    // Before it has shards: their plain messages come from the first moment on.
+    this.#unserve = this.store.transport.serve?.(this.#gateway);
     await life.join();
     this.#parts.observer.joined(life.name);
-    const { shards, store } = this.#parts;
-    this.#unserve = store.transport.serve?.(new PlainGateway(() => this.client, { shards, format: FORMAT }));
   }
 
   /** Messages that were refused for good and had nobody waiting for the error, oldest first. */
@@ -168,7 +176,7 @@ export class KeyturnNode {
     if (this.#stopped) return;
     this.#stopped = true;
     await this.#life.leave();
-    this.#unserve?.();
+    await this.#closeGateway();
     this.client.close();
     if (closeStore) await this.store.close();
   }
@@ -176,9 +184,33 @@ export class KeyturnNode {
   /** Ends as a killed process does: nothing is flushed, released or closed. For tests. */
   kill(): void {
     this.#stopped = true;
-    this.#unserve?.();
+    void this.#unserve?.();
     this.#life.kill();
     this.client.close();
+  }
+
+  /** Plain clients notice nothing: what still comes here is passed on until others listen, and all of it is answered. */
+  async #closeGateway(): Promise<void> {
+    if (this.#unserve === undefined) return;
+    const { clock } = this.#parts.world;
+    const until_ms = clock.monotonic() + TAKEN_OVER_MS;
+    const others = this.#life.membership.candidates().length > 0;
+    while (others && clock.monotonic() < until_ms && !(await this.#areOwned()))
+      await new Promise<void>((resolve) => clock.after(TAKEN_OVER_LOOK_MS, resolve));
+    const answered = this.#unserve().then(() => this.#gateway.idle());
+    let cancel = (): void => undefined;
+    const late = new Promise<void>((resolve) => {
+      cancel = clock.after(ANSWERED_MS, resolve);
+    });
+    await Promise.race([answered, late]);
+    cancel();
+  }
+
+  /** Whether every shard has an owner. Without the store nobody knows, and nothing is to be waited for. */
+  async #areOwned(): Promise<boolean> {
+    const shards = Array.from({ length: this.#parts.shards }, (_, shard) => shard);
+    const table = await this.store.directory.readShards(shards).catch(() => undefined);
+    return table === undefined || shards.every((shard) => table.get(shard)?.entry.owner !== undefined);
   }
 
   #newLife(): Incarnation {

@@ -250,8 +250,11 @@ export interface Transport {
    */
   publish(subject: string, frame: Frame, via?: string): boolean;
   subscribe(subject: string, handler: (frame: Frame) => void): () => void;
-  /** Lets a gateway answer clients that are not ours, where the transport can be reached by such. */
-  serve?(gateway: Gateway): () => void;
+  /**
+   * Lets a gateway answer clients that are not ours, where the transport can be reached by such. What is returned ends it,
+   * and resolves when all that came before is with the gateway.
+   */
+  serve?(gateway: Gateway): () => Promise<void>;
 }
 
 /** A message of a client that is not ours. */

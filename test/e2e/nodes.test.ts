@@ -9,9 +9,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { counter } from "../../actors/index.ts";
-import { Stage, type StageNode } from "../chaos/stage.ts";
+import { Stage } from "../chaos/stage.ts";
 import { packageFolder, withPackage } from "../support/cli.ts";
 import { Load } from "./load.ts";
+import { servingOf, shared } from "./shared.ts";
 
 withPackage();
 
@@ -32,7 +33,7 @@ beforeAll(async () => {
   logs = mkdtempSync(join(tmpdir(), "keyturn-e2e-"));
   stage = await Stage.open({ dist: join(packageFolder(), "dist"), logs, settings: SETTINGS });
   await stage.startAll(NAMES);
-  await shared();
+  await shared(stage);
   load = new Load(await stage.steady());
   await load.onwards();
 }, 60_000);
@@ -41,27 +42,6 @@ afterAll(async () => {
   await stage.close();
   rmSync(logs, { recursive: true, force: true });
 }, 30_000);
-
-/** Shards that a node serves, by its own word. */
-function servingOf({ process }: StageNode): number {
-  const last = process.events.findLast(({ event }) => event === "shards" || event === "ready");
-  if (last === undefined || !process.alive) return 0;
-  return last.event === "shards" ? (last.serving as number) : (last.shards as unknown[]).length;
-}
-
-/** Resolves when the nodes serve all shards, each some. */
-function shared(): Promise<void> {
-  return new Promise((resolve) => {
-    const look = (): void => {
-      const serving = [...stage.nodes.values()].filter(({ process }) => process.alive).map(servingOf);
-      if (Math.min(...serving) === 0 || serving.reduce((sum, count) => sum + count, 0) !== SHARDS) return;
-      stage.onEvent = () => undefined;
-      resolve();
-    };
-    stage.onEvent = look;
-    look();
-  });
-}
 
 test("the nodes share the shards, and every key is reached, whoever owns it", async () => {
   const serving = [...stage.nodes.values()].map(servingOf);
@@ -85,7 +65,7 @@ test("SIGTERM: the shards are handed over, no ask fails, and none waits long", a
 test("a node joins under load: shards move to it, no ask fails, and none waits long", async () => {
   load.mark();
   await stage.start("n2");
-  await shared();
+  await shared(stage);
   await load.onwards();
   expect({ failures: load.failures, long: load.longest_ms > MOVE_MS && load.longest_ms }).toEqual({
     failures: [],
@@ -101,7 +81,7 @@ test("SIGKILL: after the lease its shards are served elsewhere; no ask fails", a
   expect(load.longest_ms).toBeGreaterThan(SETTINGS.lease_ms / 2);
   expect(load.longest_ms).toBeLessThan(TAKE_OVER_MS);
   await stage.start("n3");
-  await shared();
+  await shared(stage);
   await load.onwards();
 });
 
@@ -116,7 +96,7 @@ test("SIGSTOP past the lease: when it wakes it is fenced, says so, and joins aga
   const { incarnation } = await process.until("fenced", { from });
   const rejoined = await process.until("rejoined", { from });
   expect(rejoined.incarnation).not.toBe(incarnation);
-  await shared();
+  await shared(stage);
   await load.onwards();
   expect(load.failures).toEqual([]);
 });
@@ -137,7 +117,7 @@ test.each([
   proxy.heal(after);
   await process.until("fenced", { from });
   await process.until("rejoined", { from });
-  await shared();
+  await shared(stage);
   await load.onwards();
   expect(load.failures).toEqual([]);
 });

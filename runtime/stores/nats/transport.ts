@@ -16,7 +16,9 @@
  * 3. Bytes from outside are decoded as frames of the kind that belongs on their subject, or counted and dropped.
  * 4. Whoever sends chooses where the answer goes, and it goes there with this node's permissions: so only inboxes are
  *    answered, never a stream's subject, another node or this process itself.
- * 5. What the server has not confirmed to have read is bounded; over the bound nothing more is taken.
+ * 5. A plain message is given to one node: it carries nothing by which two that took it could tell that it was applied.
+ *    So all plain subscriptions are in a queue group. A node that gave a shard away passes on what still comes to it.
+ * 6. What the server has not confirmed to have read is bounded; over the bound nothing more is taken.
  */
 import type { Msg } from "@nats-io/transport-node";
 import type { Gateway, Transport } from "../../ports/index.ts";
@@ -35,6 +37,8 @@ const UNCONFIRMED_MAX = 32 * 1024 * 1024;
 /** After so many bytes the server is asked to confirm. */
 const CONFIRM_BYTES = 1024 * 1024;
 const QUEUE = "keyturn";
+/** For so long plain messages still come to whoever gave a shard away: by then its next owner has subscribed. */
+const LINGER_MS = 2_000;
 /** Where clients of NATS wait for answers, unless told otherwise. */
 const INBOX = /^_INBOX[A-Za-z0-9_-]*\./;
 
@@ -64,6 +68,8 @@ export class NatsTransport implements Transport {
   #unconfirmed = 0;
   #sinceConfirm = 0;
   #gateway: Gateway | undefined;
+  /** Ends the plain subscriptions of shards that were given away. */
+  readonly #lingering = new Set<() => Promise<void>>();
 
   constructor(connection: Connection, names: Names, { session, inboxPrefix }: NatsOptions) {
     this.#connection = connection;
@@ -115,15 +121,18 @@ export class NatsTransport implements Transport {
     };
   }
 
-  serve(gateway: Gateway): () => void {
+  serve(gateway: Gateway): () => Promise<void> {
     this.#gateway = gateway;
     const { app, info } = this.#names;
-    const stops = [
-      this.#connection.subscribe(`${app}.actor.>`, (message) => this.#plain(message, 2), QUEUE),
-      this.#connection.subscribe(info, (message) => this.#answer(message, gateway.info()), QUEUE),
-    ];
-    return () => {
-      for (const stop of stops) stop();
+    const stopPlain = this.#plain(`${app}.actor.>`, 2);
+    const stopInfo = this.#connection.subscribe(
+      info,
+      (message) => this.#answer(message, gateway.info()),
+      QUEUE,
+    );
+    return async () => {
+      stopInfo();
+      await Promise.all([stopPlain(), ...[...this.#lingering].map((end) => end())]);
       if (this.#gateway === gateway) this.#gateway = undefined;
     };
   }
@@ -189,10 +198,11 @@ export class NatsTransport implements Transport {
       const stops = [
         this.#frames(`${app}.shard.${rest}`, subject, isRequest),
         this.#frames(`${app}.peer.${rest}`, subject, isPeer),
-        this.#connection.subscribe(`${app}.shard.${rest}.*.*`, (message) => this.#plain(message, 3)),
       ];
+      const stopPlain = this.#plain(`${app}.shard.${rest}.*.*`, 3);
       return () => {
         for (const stop of stops) stop();
+        this.#linger(stopPlain);
       };
     }
     if (head === "node") return this.#frames(`${app}.${subject}`, subject, ({ kind }) => kind === "request");
@@ -273,7 +283,40 @@ export class NatsTransport implements Transport {
     return INBOX.test(subject) || subject.startsWith(`${this.#names.app}.client.`);
   }
 
-  #plain(message: Msg, skip: number): void {
+  // ---- Plain messages ---------------------------------------------------------------------------------------------
+
+  /**
+   * Receives plain messages of a subject.
+   * @param skip tokens of it before the type
+   * @returns ends it; resolves when all that the server had sent before has been received
+   */
+  #plain(subject: string, skip: number): () => Promise<void> {
+    const subscription = this.#connection.nc.subscribe(subject, {
+      queue: QUEUE,
+      callback: (error, message) => {
+        if (error === null) this.#takePlain(message, skip);
+        else this.#connection.onTrouble(`subscription to ${subject}`, error);
+      },
+    });
+    // Without a connection nothing comes any more.
+    return () => subscription.drain().catch(() => undefined);
+  }
+
+  #linger(stop: () => Promise<void>): void {
+    if (this.#gateway === undefined) {
+      void stop();
+      return;
+    }
+    const end = (): Promise<void> => {
+      clearTimeout(timer);
+      this.#lingering.delete(end);
+      return stop();
+    };
+    const timer = setTimeout(() => void end(), LINGER_MS).unref();
+    this.#lingering.add(end);
+  }
+
+  #takePlain(message: Msg, skip: number): void {
     const { subject, reply } = message;
     if (reply && !this.#isInbox(reply)) {
       this.foreign++;
