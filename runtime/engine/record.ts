@@ -228,6 +228,9 @@ export interface Batch {
   readonly crc: number;
   readonly header: BatchHeader;
   readonly count: number;
+  /** What the records lie in, and where each begins. */
+  readonly bytes: Uint8Array;
+  offsetAt(index: number): number;
   /** Shard of the record at an index. */
   shardAt(index: number): number;
   recordAt(index: number): Uint8Array;
@@ -299,6 +302,8 @@ function openBatch(body: Uint8Array, seq: number, crc: number): Batch {
     crc,
     header: { incarnation, number, previousSeq, previousCrc, time, sealedBy: sealedBy ?? undefined },
     count,
+    bytes: body,
+    offsetAt: (index) => offsets[index] as number,
     shardAt: (index) => view.getUint16(tableAt + index * TABLE_ROW),
     recordAt: (index) => body.subarray(offsets[index] as number, offsets[index + 1] as number),
   };

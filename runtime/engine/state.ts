@@ -13,6 +13,9 @@ import { envelope, openEnvelope, decode, encode } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { MachineState, Timer } from "./machine.ts";
 import {
+  type Batch,
+  type Change,
+  decodeRecord,
   DeleteTurn,
   KeyframeTurn,
   type Link,
@@ -108,6 +111,13 @@ function damaged(id: string): KeyturnError {
   );
 }
 
+function missesTurns(id: string, first: number, last: number): KeyturnError {
+  return new KeyturnError(
+    "corrupt_record",
+    `The journal misses turns ${first} to ${last} of ${id}. Its shard is stopped. Restore the store from a copy.`,
+  );
+}
+
 /** The earliest due time of some timers, undefined without any. */
 export function earliestDue(timers: readonly Timer[]): number | undefined {
   let due: number | undefined;
@@ -134,6 +144,8 @@ export class Patch {
   #version = 1;
   #last: Link = NoLink;
   #keyframe: Link = NoLink;
+  /** Records that are not decoded yet: plain changes, in order, behind everything that was added. */
+  #waiting: { readonly batch: Batch; readonly index: number }[] = [];
 
   constructor(after: number) {
     this.after = after;
@@ -142,12 +154,36 @@ export class Patch {
 
   /** Due time of the earliest timer, as far as the patch knows; undefined if it says nothing about timers. */
   get timers(): readonly Timer[] | null {
+    // What waits has none.
     return this.#timers;
+  }
+
+  /** Adds the next record undecoded: a change that has no timers and no request id. */
+  defer(id: string, turn: number, batch: Batch, index: number): void {
+    if (turn !== this.turn + 1) throw missesTurns(id, this.turn + 1, turn - 1);
+    this.bytes += batch.offsetAt(index + 1) - batch.offsetAt(index);
+    this.turn = turn;
+    this.#last = [batch.seq, index];
+    this.#waiting.push({ batch, index });
+  }
+
+  /** Adds what was deferred. */
+  #settle(): void {
+    for (const { batch, index } of this.#waiting) {
+      const { change, version } = decodeRecord(batch.recordAt(index));
+      if (change !== null) this.#change(change);
+      this.#version = version;
+    }
+    this.#waiting = [];
   }
 
   /** Adds the next record, which lies at `last` and is so long. */
   add(record: TurnRecord, last: Link, requestsMax: number, length = 0): void {
-    this.bytes = record.kind === KeyframeTurn || record.kind === DeleteTurn ? length : this.bytes + length;
+    const anew = record.kind === KeyframeTurn || record.kind === DeleteTurn;
+    this.bytes = anew ? length : this.bytes + length;
+    // A whole state, or none, overtakes what waits.
+    if (anew) this.#waiting = [];
+    else this.#settle();
     if (record.kind === DeleteTurn) {
       this.#reset(true);
       this.turn = 0;
@@ -156,10 +192,7 @@ export class Patch {
       return;
     }
     if (record.turn !== this.turn + 1) {
-      throw new KeyturnError(
-        "corrupt_record",
-        `The journal misses turns ${this.turn + 1} to ${record.turn - 1} of ${record.id}. Its shard is stopped. Restore the store from a copy.`,
-      );
+      throw missesTurns(record.id, this.turn + 1, record.turn - 1);
     }
     const { change } = record;
     if (record.kind === KeyframeTurn) {
@@ -167,24 +200,7 @@ export class Patch {
       this.#reset(this.#deleted);
       this.#requests = requests;
     }
-    if (change !== null) {
-      for (const name of change.removed ?? []) {
-        delete this.#context[name];
-        if (!this.#whole) {
-          this.#removed ??= new Set();
-          this.#removed.add(name);
-        }
-      }
-      if (change.context !== null) {
-        for (const name in change.context) {
-          this.#context[name] = change.context[name];
-          this.#removed?.delete(name);
-        }
-      }
-      if (change.value !== null) this.#value = change.value;
-      if (change.rest !== null) this.#rest = change.rest;
-      if (change.timers !== null) this.#timers = change.timers;
-    }
+    if (change !== null) this.#change(change);
     if (record.requestId !== undefined) {
       this.#requests.push({ requestId: record.requestId, at: last });
       if (this.#requests.length > requestsMax) this.#requests.shift();
@@ -195,9 +211,29 @@ export class Patch {
     if (record.kind === KeyframeTurn) this.#keyframe = last;
   }
 
+  #change(change: Change): void {
+    for (const name of change.removed ?? []) {
+      delete this.#context[name];
+      if (!this.#whole) {
+        this.#removed ??= new Set();
+        this.#removed.add(name);
+      }
+    }
+    if (change.context !== null) {
+      for (const name in change.context) {
+        this.#context[name] = change.context[name];
+        this.#removed?.delete(name);
+      }
+    }
+    if (change.value !== null) this.#value = change.value;
+    if (change.rest !== null) this.#rest = change.rest;
+    if (change.timers !== null) this.#timers = change.timers;
+  }
+
   /** The state after the patch; undefined if the actor was deleted and nothing came after. */
   applyTo(id: string, base: ActorData | undefined, requestsMax: number): ActorData | undefined {
     if (this.#deleted && this.turn === 0) return undefined;
+    this.#settle();
     const from = this.#whole ? undefined : base;
     const stands = base?.turn ?? 0;
     if (!this.#deleted && (stands > this.turn || (!this.#whole && stands < this.after))) {
