@@ -2,7 +2,7 @@
  * Ownership: which shards this incarnation has, how it gets them and how it gives them away.
  *
  * Owns the life of every shard on this node and the subscriptions to the shards' subjects. Talks to the Directory,
- * the take-over, the checkpointer and the engine.
+ * the take-over, the hand-over, the checkpointer and the engine.
  *
  * Life of a shard here:
  *
@@ -30,6 +30,8 @@ import { extendTimers, HORIZON_MS } from "../engine/recovery.ts";
 import { ShardState } from "../engine/shard.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import type { Frame } from "../words/frames.ts";
+import { HandOver } from "./handover.ts";
+import type { Held } from "./held.ts";
 import type { Membership } from "./membership.ts";
 import { Orphans } from "./orphans.ts";
 import { Placement } from "./placement.ts";
@@ -37,27 +39,12 @@ import { type Found, takeOver } from "./takeover.ts";
 
 /** Frames kept for a shard that is being acquired; senders repeat what does not fit. */
 const PENDING_FRAMES = 4_096;
-/** How long a draining shard waits between looks whether it is idle. */
-const DRAIN_LOOK_MS = 1;
-/** A shard that does not come to rest for so long, because its store does not answer, goes on being served here. */
-const DRAIN_MS = 10_000;
 /** Shards that are given away before it is looked again where they belong. */
 const RELEASED_AT_ONCE = 32;
-/** Of those, how many come to rest together: who asks one of them waits for these and no others. */
-const DRAINED_AT_ONCE = 4;
 /** Entries of the shard table that are read or written at once. */
 const ENTRIES_AT_ONCE = 64;
-
-interface Held {
-  readonly number: number;
-  phase: "acquiring" | "serving" | "draining";
-  state: ShardState | undefined;
-  /** Revision of the shard table's entry that says that it is ours. */
-  revision: number;
-  epoch: number;
-  readonly pending: Frame[];
-  readonly unsubscribe: () => void;
-}
+/** Shards whose timers are looked up at once. */
+const TIMERS_AT_ONCE = 16;
 
 export class Ownership {
   readonly #store: Store;
@@ -66,6 +53,7 @@ export class Ownership {
   readonly #held = new Map<number, Held>();
   readonly #checkpointer: Checkpointer;
   readonly #orphans: Orphans;
+  readonly #handOver: HandOver;
   /** Shards whose storage is damaged: they are answered with the error, and left alone. */
   readonly #damaged = new Map<number, KeyturnError>();
   readonly #placement: Placement<Membership["self"]>;
@@ -91,6 +79,9 @@ export class Ownership {
     );
     this.#checkpointer = new Checkpointer(engine, (shard, segments) => this.#setSegments(shard, segments));
     this.#orphans = new Orphans(engine);
+    this.#handOver = new HandOver(engine, this.#checkpointer, this.#orphans, (held) =>
+      this.#letGo(held.number),
+    );
     this.#placement = new Placement(engine.parts.shards);
   }
 
@@ -128,9 +119,8 @@ export class Ownership {
 
   /** Looks up the timers that come near. */
   async extendTimers(now: number): Promise<void> {
-    for (const shard of [...this.#engine.shards.values()]) {
-      if (shard.horizon_ms - now < HORIZON_MS / 2) await extendTimers(this.#store, shard, now + HORIZON_MS);
-    }
+    const near = [...this.#engine.shards.values()].filter((shard) => shard.horizon_ms - now < HORIZON_MS / 2);
+    await forEach(near, TIMERS_AT_ONCE, (shard) => extendTimers(this.#store, shard, now + HORIZON_MS));
     this.#engine.wakeForTimers();
   }
 
@@ -166,7 +156,7 @@ export class Ownership {
       (h) => h.phase === "serving" && !this.#mine.has(h.number),
     );
     if (unwanted.length === 0 || this.#stopped) return;
-    const released = await this.#release(unwanted.slice(0, RELEASED_AT_ONCE));
+    const released = await this.#handOver.run(unwanted.slice(0, RELEASED_AT_ONCE));
     if (released && unwanted.length > RELEASED_AT_ONCE) void this.#reconciliation.run();
   }
 
@@ -255,73 +245,6 @@ export class Ownership {
     this.#engine.addShard(state);
     this.#engine.parts.observer.shardServing(state.shard, this.#membership.self.incarnation, epoch);
     for (const frame of held.pending.splice(0)) this.#engine.receive(state, frame);
-  }
-
-  // ---- Giving away ------------------------------------------------------------------------------------------------
-
-  /** False if they go on being served here. */
-  async #release(unwanted: readonly Held[]): Promise<boolean> {
-    const states = unwanted.map((held) => held.state as ShardState);
-    try {
-      // In the background first, so that little is left to write while nobody is served.
-      await this.#checkpointer.run(states);
-      for (let at = 0; at < unwanted.length && !this.#stopped; at += DRAINED_AT_ONCE)
-        await this.#handOver(unwanted.slice(at, at + DRAINED_AT_ONCE));
-      return true;
-    } catch (error) {
-      this.#engine.parts.observer.troubled("release shards", error);
-      for (const held of unwanted) {
-        if (this.#held.get(held.number) !== held || held.state === undefined) continue;
-        held.phase = "serving";
-        if (held.state.phase === "draining") held.state.phase = "serving";
-      }
-      return false;
-    }
-  }
-
-  async #handOver(unwanted: readonly Held[]): Promise<void> {
-    for (const held of unwanted) {
-      held.phase = "draining";
-      (held.state as ShardState).phase = "draining";
-    }
-    const states = unwanted.map((held) => held.state as ShardState);
-    for (const state of states) await this.#drained(state);
-    const flushed = await this.#checkpointer.flush(states);
-    if (this.#stopped) return;
-    await forEach(unwanted, ENTRIES_AT_ONCE, (held) =>
-      this.#giveUp(held, flushed.has(held.state as ShardState)),
-    );
-  }
-
-  /**
-   * Writes into the shard table that nobody owns the shard. From the moment this is tried on, the shard is not served
-   * here, whatever the answer: a write without an answer may take effect later. If it does not, the shard is an orphan,
-   * and a later reconciliation tries again, or takes the shard anew.
-   * @param flushed whether the tail holds nothing of it that is not in snapshots
-   */
-  async #giveUp({ number, epoch, revision }: Held, flushed: boolean): Promise<void> {
-    this.#letGo(number);
-    this.#orphans.add(number);
-    if (flushed) {
-      const entry: ShardEntry = { owner: undefined, epoch, segments: [] };
-      if ((await this.#store.directory.writeShard(number, entry, revision)) !== undefined) {
-        this.#orphans.forget(number);
-        this.#engine.parts.observer.shardReleased(number, this.#membership.self.incarnation);
-        return;
-      }
-    }
-    await this.#orphans.disown(number, flushed);
-  }
-
-  async #drained(state: ShardState): Promise<void> {
-    const { clock } = this.#engine.parts.world;
-    this.#engine.dropTold(state);
-    const until = clock.monotonic() + DRAIN_MS;
-    while (!this.#engine.isIdle(state) && state.phase === "draining") {
-      if (clock.monotonic() > until)
-        throw new Error(`Shard ${state.shard} did not come to rest within ${DRAIN_MS} ms.`);
-      await new Promise<void>((resolve) => clock.after(DRAIN_LOOK_MS, resolve));
-    }
   }
 
   // ---- Holding ----------------------------------------------------------------------------------------------------

@@ -12,12 +12,7 @@ import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
-import {
-  type Disk,
-  type FaultRates,
-  noFaults,
-  type Scenario,
-} from "../../runtime/testing/simulator/index.ts";
+import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
 
 export interface Bug {
@@ -66,8 +61,17 @@ const divided: Partial<Scenario> = {
   requests: 60,
 };
 
-/** A store that takes its time. */
-const slow: FaultRates = { ...noFaults, storeMean_ms: 20, storeTimeout_ms: 400 };
+/** Nodes that pause for about a lease, and a store that takes its time. */
+const paused: Partial<Scenario> = {
+  nodes: 4,
+  shards: 16,
+  calamities: { pause: 1 },
+  settings: { lease_ms: 300, heartbeat_ms: 100 },
+  rates: { ...noFaults, storeMean_ms: 3 },
+  calm_ms: 60,
+  safety_ms: 10_000,
+  requests: 200,
+};
 
 /** Nodes that come and go, and copies of the directory that are behind. */
 const behind: Partial<Scenario> = {
@@ -278,8 +282,9 @@ export const bugs: readonly Bug[] = [
   {
     name: "expelled-too-late",
     text: "a member is taken off the list although its heartbeat came before that",
-    focus: { ...divided, rates: slow },
-    budget: 600,
+    workloads: ["timers"],
+    focus: paused,
+    budget: 100,
     install(disk, patch) {
       const { directory } = disk.memory;
       patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
@@ -288,6 +293,8 @@ export const bugs: readonly Bug[] = [
   {
     name: "expulsion-ignored",
     text: "a heartbeat of a member that is off the list is answered like any other",
+    workloads: ["timers"],
+    focus: paused,
     budget: 100,
     install(disk, patch) {
       const { directory } = disk.memory;
