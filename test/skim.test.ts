@@ -208,7 +208,7 @@ describe("a patch with records that wait", () => {
           const bytes = batch.recordAt(index);
           const at = [batch.seq, index] as const;
           eager.add(decodeRecord(bytes), at, 10, bytes.length);
-          if (skimmer.read(batch.offsetAt(index))) lazy.defer(skimmer.id, skimmer.turn, batch, index);
+          if (skimmer.read(batch.offsetAt(index))) lazy.defer(skimmer.id, skimmer.turn, batch, at);
           else lazy.add(decodeRecord(bytes), at, 10, bytes.length);
         }
         const base = keyframe(1);
@@ -228,7 +228,7 @@ describe("a patch with records that wait", () => {
     );
     const batch = batchOf(list);
     const patch = new Patch(1);
-    patch.defer("probe.a", 2, batch, 0);
-    expect(() => patch.defer("probe.a", 4, batch, 1)).toThrow(/misses turns 3 to 3/);
+    patch.defer("probe.a", 2, batch, [7, 0]);
+    expect(() => patch.defer("probe.a", 4, batch, [7, 1])).toThrow(/misses turns 3 to 3/);
   });
 });

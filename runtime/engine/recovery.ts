@@ -12,8 +12,10 @@
 import type { DueEntry, JournalEntry, Segment, Store } from "../ports/index.ts";
 import { limits } from "../words/limits.ts";
 import { forEach } from "./concurrently.ts";
+import { readEntries } from "./entries.ts";
 import { type Batch, corrupt, decodeBatch, decodeRecord, Refusal } from "./record.ts";
 import { ShardState } from "./shard.ts";
+import { Skimmer } from "./skim.ts";
 import { earliestDue, Patch } from "./state.ts";
 
 /** Timers due within this time of a recovery are held in memory; later ones are looked up when their time nears. */
@@ -36,23 +38,12 @@ export async function recover(
 ): Promise<ShardState[]> {
   const shards = new Map<number, ShardState>();
   await store.snapshots.sync();
-  const entries = await store.snapshots.read(wanted.map(({ shard }) => shardEntryId(shard)));
-  wanted.forEach(({ shard }, index) => {
-    const state = new ShardState(shard);
-    const entry = entries[index];
-    if (entry?.value !== undefined) state.load(entry.value, monotonic_ms);
-    state.revision = entry?.revision ?? 0;
-    shards.set(shard, state);
-  });
+  for (const { shard } of wanted) shards.set(shard, new ShardState(shard));
+  await readEntries(store.snapshots, [...shards.values()], monotonic_ms);
   const rounds = Math.max(0, ...wanted.map(({ segments }) => segments.length));
   for (let round = 0; round < rounds; round++) await replayRound(store, wanted, round, shards, monotonic_ms);
   await forEach([...shards.values()], TIMERS_AT_ONCE, (shard) => loadTimers(store, shard, now + HORIZON_MS));
   return [...shards.values()];
-}
-
-/** Name of a shard's own entry among the snapshots. */
-export function shardEntryId(shard: number): string {
-  return `_shard.${shard}`;
 }
 
 /** The n-th segment of every shard; those in one lane are read together. */
@@ -112,21 +103,33 @@ class Chain {
   }
 }
 
+/** Recovery is synchronous between two batches: one is enough. */
+const skimmer = new Skimmer();
+
 function replayBatch(
   batch: Batch,
   segments: ReadonlyMap<number, Segment>,
   shards: ReadonlyMap<number, ShardState>,
   monotonic_ms: number,
 ): void {
+  skimmer.open(batch.bytes);
   for (let index = 0; index < batch.count; index++) {
     const number = batch.shardAt(index);
     const segment = segments.get(number);
     if (segment === undefined || batch.seq < segment.from || batch.seq > (segment.to as number)) continue;
     const shard = shards.get(number) as ShardState;
-    const bytes = batch.recordAt(index);
-    const record = decodeRecord(bytes);
     const at = [batch.seq, index] as const;
     // A record older than the shard's entry only repeats what the entry knows; `replay` tells by the numbers.
+    if (skimmer.read(batch.offsetAt(index))) {
+      const { id, turn } = skimmer;
+      shard.replay(skimmer, at, monotonic_ms);
+      let patch = shard.patches.get(id);
+      if (patch === undefined) shard.patches.set(id, (patch = new Patch(turn - 1)));
+      patch.defer(id, turn, batch, at);
+      continue;
+    }
+    const bytes = batch.recordAt(index);
+    const record = decodeRecord(bytes);
     shard.replay(record, at, monotonic_ms);
     shard.letters.add(record, at, segment.journal, batch.header.time);
     if (record.kind === Refusal) continue;
@@ -144,23 +147,24 @@ async function loadTimers(store: Store, shard: ShardState, horizon: number): Pro
   }
 }
 
-/** Moves a shard's horizon on. Actors with timers in memory keep theirs. */
+/** Moves a shard's horizon on, and reads what of the index lies in between. Actors with timers in memory keep theirs. */
 export async function extendTimers(store: Store, shard: ShardState, horizon: number): Promise<void> {
   const from = shard.horizon_ms;
   // Moved first: a timer that is stored while the pages are read must not be left to the index any more.
   shard.horizon_ms = horizon;
-  let after: DueEntry | undefined;
+  let after: DueEntry | undefined = from > 0 ? { id: "", due: from } : undefined;
   try {
     while (true) {
       const page = await store.snapshots.due(shard.shard, horizon, DUE_PAGE, after);
       for (const { id, due } of page) {
         if (due >= from && !shard.due.has(id)) shard.due.set(id, due);
       }
-      if (page.length < DUE_PAGE) return;
+      if (page.length < DUE_PAGE) break;
       after = page[page.length - 1];
     }
   } catch (error) {
     shard.horizon_ms = from;
     throw error;
   }
+  shard.indexed_ms = horizon;
 }

@@ -26,6 +26,7 @@ export class Skimmer {
   readonly out: readonly OutMessage[] = none;
   #bytes: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
+  #buffer: Buffer = Buffer.alloc(0);
   #at = 0;
   /** The text read last of each kind, with its bytes: most records of a batch come from few senders. */
   #lastName = "";
@@ -36,6 +37,7 @@ export class Skimmer {
   open(bytes: Uint8Array): void {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#lastName = "";
   }
 
@@ -135,13 +137,11 @@ export class Skimmer {
   }
 
   #decode(start: number, length: number): string {
-    let text = "";
-    for (let at = start; at < start + length; at++) {
-      const code = this.#bytes[at] as number;
-      if (code > 0x7f) return utf8.decode(this.#bytes.subarray(start, start + length));
-      text += String.fromCharCode(code);
-    }
-    return text;
+    const end = start + length;
+    for (let at = start; at < end; at++)
+      if ((this.#bytes[at] as number) > 0x7f) return utf8.decode(this.#bytes.subarray(start, end));
+    // Flat at once; a text put together from its characters would be copied when a map is asked for it.
+    return this.#buffer.toString("latin1", start, end);
   }
 
   /** Passes over one value, whatever it is. The batch's checksum says that it is as it was written. */

@@ -145,7 +145,7 @@ export class Patch {
   #last: Link = NoLink;
   #keyframe: Link = NoLink;
   /** Records that are not decoded yet: plain changes, in order, behind everything that was added. */
-  #waiting: { readonly batch: Batch; readonly index: number }[] = [];
+  #waiting: { readonly batch: Batch; readonly at: Link }[] = [];
 
   constructor(after: number) {
     this.after = after;
@@ -159,18 +159,18 @@ export class Patch {
   }
 
   /** Adds the next record undecoded: a change that has no timers and no request id. */
-  defer(id: string, turn: number, batch: Batch, index: number): void {
+  defer(id: string, turn: number, batch: Batch, at: Link): void {
     if (turn !== this.turn + 1) throw missesTurns(id, this.turn + 1, turn - 1);
-    this.bytes += batch.offsetAt(index + 1) - batch.offsetAt(index);
+    this.bytes += batch.offsetAt(at[1] + 1) - batch.offsetAt(at[1]);
     this.turn = turn;
-    this.#last = [batch.seq, index];
-    this.#waiting.push({ batch, index });
+    this.#last = at;
+    this.#waiting.push({ batch, at });
   }
 
   /** Adds what was deferred. */
   #settle(): void {
-    for (const { batch, index } of this.#waiting) {
-      const { change, version } = decodeRecord(batch.recordAt(index));
+    for (const { batch, at } of this.#waiting) {
+      const { change, version } = decodeRecord(batch.recordAt(at[1]));
       if (change !== null) this.#change(change);
       this.#version = version;
     }
