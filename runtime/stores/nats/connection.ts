@@ -7,25 +7,29 @@
  * Invariants:
  * 1. Every request is settled once: by its answer, at its time-out, or, with an unknown outcome, at the moment when the
  *    connection is lost. (The library drops what it had not written then, and says nothing.)
- * 2. A request that a permission forbids is settled with the name of the subject, as soon as the server says so.
- * 3. Handlers run inside the library's parser; they are short and never throw.
+ * 2. A request that a permission forbids is settled with the name of the subject, as soon as the server says so. A
+ *    subscription that is forbidden is asked for again and again; until it is allowed, `state` names it.
+ * 3. Handlers run inside the library's parser, which stops for good at an exception; so none gets out of them.
  */
+import { randomUUID } from "node:crypto";
 import {
   connect,
-  errors,
   type Msg,
   type MsgHdrs,
   type NatsConnection,
+  type PermissionViolationError,
   type Subscription,
 } from "@nats-io/transport-node";
-import { KeyturnError, textOf } from "../../words/errors.ts";
-import { checkOptions, connectionOptions, DEFAULT_TIMEOUT_MS, type NatsOptions } from "./options.ts";
-import { versionFault } from "./server.ts";
+import { KeyturnError } from "../../words/errors.ts";
+import { deniedBy, lost, openFault, serverFault, unsent } from "./faults.ts";
+import { connectionOptions, DEFAULT_TIMEOUT_MS, type NatsOptions } from "./options.ts";
 
 /** How often time-outs are looked at. */
 const LOOK_MS = 50;
-/** The least that a server must carry in one message: a batch with its headers. */
-const PAYLOAD_MIN = 1_048_576;
+/** When a forbidden subscription is asked for again, and an unsuitable server left for another. */
+const AGAIN_MS = 2_000;
+/** How long a problem of the store is shown after it was met last. */
+const PROBLEM_MS = 60_000;
 
 interface Pending {
   readonly subject: string;
@@ -56,26 +60,30 @@ export class Connection {
   readonly #inbox: string;
   readonly #pending = new Map<string, Pending>();
   readonly #reconnected = new Set<() => void>();
+  /** What is wrong although the server is reached, by what it is about. */
+  readonly #problems = new Map<string, { readonly text: string; readonly until_ms: number }>();
   #count = 0;
   #timer: NodeJS.Timeout | undefined;
   #connected = true;
   #text: string;
-  #closing = false;
+  #closed: Promise<void> | undefined;
   #onSettled: (() => void) | undefined;
 
   private constructor(nc: NatsConnection, timeout_ms: number, inboxPrefix: string) {
     this.nc = nc;
     this.timeout_ms = timeout_ms;
-    this.#inbox = `${inboxPrefix}.${Math.random().toString(36).slice(2)}${process.pid.toString(36)}`;
+    this.#inbox = `${inboxPrefix}.${randomUUID().replaceAll("-", "")}`;
     this.#text = `connected to ${nc.getServer()}`;
     this.subscribe(`${this.#inbox}.*`, (message) => this.#answered(message));
     void this.#followStatus();
   }
 
-  /** @throws KeyturnError `unreachable`, `access_denied`, `server_unsuitable`, `invalid_options` */
+  /**
+   * @param options checked before
+   * @throws KeyturnError `unreachable`, `access_denied`, `server_unsuitable`, `invalid_options` for files
+   */
   static async open(options: NatsOptions): Promise<Connection> {
-    checkOptions(options);
-    const given = await connectionOptions(options);
+    const given = connectionOptions(options);
     const at = typeof options.servers === "string" ? options.servers : options.servers.join(", ");
     let nc: NatsConnection;
     try {
@@ -88,34 +96,96 @@ export class Connection {
       await nc.close();
       throw fault;
     }
-    return new Connection(nc, options.timeout_ms ?? DEFAULT_TIMEOUT_MS, options.inboxPrefix ?? "_INBOX");
+    const connection = new Connection(
+      nc,
+      options.timeout_ms ?? DEFAULT_TIMEOUT_MS,
+      options.inboxPrefix ?? "_INBOX",
+    );
+    try {
+      await connection.#checkInbox(at);
+    } catch (error) {
+      await connection.close();
+      throw error;
+    }
+    return connection;
   }
 
+  /** Whether the server is reached. */
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  /** Whether the server is reached and nothing is known to be wrong with what is on it. */
   get state(): ConnectionState {
-    return { connected: this.#connected, text: this.#text };
+    if (!this.#connected) return { connected: false, text: this.#text };
+    const now = performance.now();
+    for (const [about, { text, until_ms }] of this.#problems) {
+      if (until_ms > now) return { connected: false, text };
+      this.#problems.delete(about);
+    }
+    return { connected: true, text: this.#text };
   }
 
-  /** Sends a message that nobody confirms. False while there is no connection. */
+  /** Notes what is wrong with something on the server; it is shown for a while, or until it is found well. */
+  problem(about: string, text: string, shown_ms = PROBLEM_MS): void {
+    this.#problems.set(about, { text, until_ms: performance.now() + shown_ms });
+  }
+
+  /** Notes that something on the server is well. */
+  well(about: string): void {
+    if (this.#problems.size > 0) this.#problems.delete(about);
+  }
+
+  /** Sends a message that nobody confirms. False if it was not sent, for example while there is no connection. */
   publish(subject: string, payload: Uint8Array, reply?: string, headers?: MsgHdrs): boolean {
     if (!this.#connected || this.nc.isClosed()) return false;
-    this.nc.publish(subject, payload, {
-      ...(reply === undefined ? {} : { reply }),
-      ...(headers === undefined ? {} : { headers }),
-    });
-    return true;
+    const error = this.#send(subject, payload, reply, headers);
+    if (error !== undefined) this.onTrouble("publish", error);
+    return error === undefined;
   }
 
   /** Receives messages. The handler gets every message of the subject until the function that is returned is called. */
   subscribe(subject: string, handler: (message: Msg) => void, queue?: string): () => void {
-    const subscription: Subscription = this.nc.subscribe(subject, {
-      ...(queue === undefined ? {} : { queue }),
-      callback: (error, message) => {
-        if (error !== null) this.onTrouble(`subscription to ${subject}`, error);
-        else handler(message);
-      },
-    });
+    let subscription: Subscription | undefined;
+    let again: NodeJS.Timeout | undefined;
+    let stopped = false;
+    const listen = (): void => {
+      if (stopped || this.nc.isClosed() || this.#closed !== undefined) return;
+      let denied = false;
+      subscription = this.nc.subscribe(subject, {
+        ...(queue === undefined ? {} : { queue }),
+        callback: (error, message) => {
+          if (error === null) {
+            this.#handle(subject, handler, message);
+            return;
+          }
+          // The library forgets a subscription that the server has refused.
+          denied = true;
+          const fault = deniedBy(error) ?? error;
+          this.problem(subject, fault.message, Number.POSITIVE_INFINITY);
+          this.onTrouble(`subscription to ${subject}`, fault);
+          again = setTimeout(listen, AGAIN_MS);
+          again.unref();
+        },
+      });
+      if (again !== undefined) confirm(() => denied);
+    };
+    // The server answers in order: a refusal comes before the answer to this.
+    const confirm = (denied: () => boolean): void => {
+      if (stopped || this.nc.isClosed()) return;
+      this.nc.flush().then(
+        () => {
+          if (!denied()) this.well(subject);
+        },
+        () => setTimeout(() => confirm(denied), AGAIN_MS).unref(),
+      );
+    };
+    listen();
     return () => {
-      if (!this.nc.isClosed() && !subscription.isClosed()) subscription.unsubscribe();
+      stopped = true;
+      clearTimeout(again);
+      this.well(subject);
+      if (!this.nc.isClosed() && subscription?.isClosed() === false) subscription.unsubscribe();
     };
   }
 
@@ -131,21 +201,17 @@ export class Connection {
    */
   request(subject: string, payload: Uint8Array = EMPTY, options: RequestOptions = {}): Promise<Msg> {
     return new Promise((resolve, reject) => {
-      const reply = this.expect(
-        subject,
-        (message) => {
-          resolve(message);
-          return true;
-        },
-        reject,
-        options.timeout_ms,
-      );
-      if (reply !== undefined) this.nc.publish(subject, payload, withHeaders(reply, options.headers));
+      const onMessage = (message: Msg): true => {
+        resolve(message);
+        return true;
+      };
+      const reply = this.expect(subject, onMessage, reject, options.timeout_ms);
+      if (reply !== undefined) this.ask(subject, payload, reply, options.headers);
     });
   }
 
   /**
-   * Notes that answers will come, and returns the subject to which. The caller publishes.
+   * Notes that answers will come, and returns the subject to which. The caller publishes with `ask`.
    * @param onMessage gets each answer; returns true for the last one
    */
   expect(
@@ -154,8 +220,8 @@ export class Connection {
     onFailure: (error: KeyturnError) => void,
     timeout_ms = this.timeout_ms,
   ): string | undefined {
-    if (!this.#connected || this.nc.isClosed()) {
-      onFailure(lost(subject, this.#text));
+    if (!this.#connected || this.#closed !== undefined || this.nc.isClosed()) {
+      onFailure(lost(subject, this.#closed === undefined ? this.#text : "the connection is closed"));
       return undefined;
     }
     const token = (++this.#count).toString(36);
@@ -165,14 +231,28 @@ export class Connection {
     return `${this.#inbox}.${token}`;
   }
 
+  /** Publishes what is to be answered on `reply`, which `expect` gave. What cannot be sent is settled at once. */
+  ask(subject: string, payload: Uint8Array, reply: string, headers?: MsgHdrs): void {
+    const error = this.#send(subject, payload, reply, headers);
+    if (error === undefined) return;
+    const token = reply.slice(this.#inbox.length + 1);
+    const pending = this.#pending.get(token);
+    this.#forget(token);
+    pending?.onFailure(error);
+  }
+
   /** Everything published before is with the server when this resolves. */
   flush(): Promise<void> {
     return this.nc.flush();
   }
 
-  async close(): Promise<void> {
-    if (this.#closing) return;
-    this.#closing = true;
+  /** Waits for what was asked before, as long as the server may answer it, and ends. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     await this.#settled();
     this.#fail(
       () => true,
@@ -180,17 +260,36 @@ export class Connection {
     );
     clearTimeout(this.#timer);
     if (this.nc.isClosed()) return;
-    // Draining waits for the server; without one it would wait for ever.
-    if (this.#connected) await this.nc.flush().catch(() => undefined);
+    if (this.#connected) await Promise.race([this.nc.flush().catch(() => undefined), pause(this.timeout_ms)]);
     await this.nc.close();
   }
 
-  /** Waits for what was asked before, as long as the server is there to answer it. */
   async #settled(): Promise<void> {
     while (this.#pending.size > 0 && this.#connected) {
       await new Promise<void>((resolve) => {
         this.#onSettled = resolve;
       });
+    }
+  }
+
+  /** Undefined if the library took it. */
+  #send(subject: string, payload: Uint8Array, reply?: string, headers?: MsgHdrs): KeyturnError | undefined {
+    try {
+      this.nc.publish(subject, payload, {
+        ...(reply === undefined ? {} : { reply }),
+        ...(headers === undefined ? {} : { headers }),
+      });
+      return undefined;
+    } catch (error) {
+      return unsent(subject, error);
+    }
+  }
+
+  #handle(subject: string, handler: (message: Msg) => void, message: Msg): void {
+    try {
+      handler(message);
+    } catch (error) {
+      this.onTrouble(`message on ${subject}`, error);
     }
   }
 
@@ -214,7 +313,7 @@ export class Connection {
       this.#forget(token);
       pending.onFailure(lost(pending.subject, "no answer in time"));
     }
-    if (this.#pending.size > 0) this.#timer = setTimeout(() => this.#look(), LOOK_MS);
+    if (this.#pending.size > 0) this.#timer ??= setTimeout(() => this.#look(), LOOK_MS);
   }
 
   #fail(which: (pending: Pending) => boolean, errorOf: (subject: string) => KeyturnError): void {
@@ -223,6 +322,17 @@ export class Connection {
       this.#forget(token);
       pending.onFailure(errorOf(pending.subject));
     }
+  }
+
+  /** Without an inbox nothing is ever answered. */
+  async #checkInbox(at: string): Promise<void> {
+    try {
+      await Promise.race([this.nc.flush(), pause(this.timeout_ms)]);
+    } catch (cause) {
+      throw openFault(cause, at);
+    }
+    const problem = this.#problems.get(`${this.#inbox}.*`);
+    if (problem !== undefined) throw new KeyturnError("access_denied", problem.text);
   }
 
   async #followStatus(): Promise<void> {
@@ -236,7 +346,7 @@ export class Connection {
           this.#find();
           break;
         case "error":
-          this.#denied(status.error);
+          this.#refused(status.error);
           break;
         case "close":
           this.#lose("the connection is closed");
@@ -260,9 +370,12 @@ export class Connection {
   #find(): void {
     const fault = serverFault(this.nc, this.nc.getServer());
     if (fault !== undefined) {
-      // Not used: what this server cannot do, it must not be asked.
+      // Not used: what this server cannot do, it must not be asked. Another one may do, or this one be replaced.
       this.#text = fault.message;
       this.onTrouble("reconnect", fault);
+      setTimeout(() => {
+        if (!this.#connected && !this.nc.isClosed()) void this.nc.reconnect();
+      }, AGAIN_MS).unref();
       return;
     }
     this.#connected = true;
@@ -270,13 +383,15 @@ export class Connection {
     for (const callback of this.#reconnected) callback();
   }
 
-  #denied(error: unknown): void {
-    if (!(error instanceof errors.PermissionViolationError)) {
+  /** The server has refused something. Denied subscriptions are told to their callbacks. */
+  #refused(error: Error): void {
+    const fault = deniedBy(error);
+    if (fault === undefined) {
       this.onTrouble("connection", error);
       return;
     }
-    const { subject, operation } = error;
-    const fault = denied(operation, subject, error);
+    const { operation, subject } = error as PermissionViolationError;
+    if (operation !== "publish") return;
     let waiting = false;
     this.#fail(
       (pending) => {
@@ -290,49 +405,8 @@ export class Connection {
   }
 }
 
-function withHeaders(reply: string, headers: MsgHdrs | undefined): { reply: string; headers?: MsgHdrs } {
-  return headers === undefined ? { reply } : { reply, headers };
-}
-
-function lost(subject: string, text: string): KeyturnError {
-  return new KeyturnError(
-    "unreachable",
-    `No answer from NATS on ${subject}: ${text}. It is tried again where that is safe.`,
-  );
-}
-
-function denied(operation: string, subject: string, cause: unknown): KeyturnError {
-  return new KeyturnError(
-    "access_denied",
-    `This NATS user may not ${operation} "${subject}". Allow it in the server's permissions; examples/nats/accounts shows what each kind of user needs.`,
-    { cause },
-  );
-}
-
-function openFault(cause: unknown, at: string): KeyturnError {
-  if (cause instanceof KeyturnError) return cause;
-  if (cause instanceof errors.AuthorizationError || cause instanceof errors.UserAuthenticationExpiredError) {
-    return new KeyturnError("access_denied", `NATS at ${at} refused the credentials: ${textOf(cause)}`, {
-      cause,
-    });
-  }
-  return new KeyturnError(
-    "unreachable",
-    `NATS cannot be reached at ${at}: ${textOf(cause)}. Start it with "nats-server -c nats.conf", or name another address.`,
-    { cause },
-  );
-}
-
-function serverFault(nc: NatsConnection, at: string): KeyturnError | undefined {
-  const info = nc.info;
-  if (info === undefined) return undefined;
-  const old = versionFault(info.version, at);
-  if (old !== undefined) return old;
-  if (info.max_payload < PAYLOAD_MIN) {
-    return new KeyturnError(
-      "server_unsuitable",
-      `NATS at ${at} carries messages of at most ${info.max_payload} bytes; Keyturn needs ${PAYLOAD_MIN}. Set max_payload: 1MB.`,
-    );
-  }
-  return undefined;
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms).unref();
+  });
 }

@@ -5,7 +5,7 @@
  */
 import type { DeadLetter, DeadLetters } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
-import { ackOf, directGet, expecting, isConflict, isError, refusalOf } from "./api.ts";
+import { directGet, expecting, isConflict, isError, publishTo, refusalOf } from "./api.ts";
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
 
@@ -26,9 +26,16 @@ export class NatsDeadLetters implements DeadLetters {
       letters.map(async (letter) => {
         const { position, index } = letter;
         const subject = this.#names.deadLetter(position.journal, position.seq, index);
-        const message = await this.#connection.request(subject, encode(letter), { headers });
-        const answer = ackOf(message, "store a dead letter");
-        if (isError(answer) && !isConflict(answer)) throw refusalOf("store a dead letter", answer);
+        const task = "store a dead letter";
+        const answer = await publishTo(
+          this.#connection,
+          this.#names.dead,
+          subject,
+          encode(letter),
+          headers,
+          task,
+        );
+        if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
       }),
     );
   }

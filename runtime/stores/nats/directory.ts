@@ -6,41 +6,39 @@
  *   <app>_nodes    member.<incarnation>   who is there
  *                  beat.<incarnation>     its newest heartbeat
  *
- * Owns a mirror of the list of members, kept by a watch. Talks to the connection and to `@nats-io/kv` for the watch.
+ * Owns the form of these entries, and what it knows of the incarnations that this process has listed. Talks to the
+ * connection and to the copy of the list of members.
  *
  * Invariants:
- * 1. What decides is read from the stream's leader; the mirror and reads of many may be behind.
+ * 1. What decides is read from the stream's leader; the copy and reads of many may be behind.
  * 2. A member is listed by a write that expects no entry, and changed by one that expects its own last: an incarnation
  *    that was taken off the list cannot list itself again.
  * 3. Beats are beside the list, so that they are read by those few who follow them and by nobody else.
  */
-import { headers } from "@nats-io/transport-node";
-import { type KV, Kvm, type KvWatchEntry } from "@nats-io/kv";
-import type { QueuedIterator } from "@nats-io/transport-node";
+import { headers, type MsgHdrs } from "@nats-io/transport-node";
 import type { AppSettings, Directory, Member, ShardEntry, StoredShard } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
+import { limits } from "../../words/limits.ts";
 import {
-  ackOf,
-  directGet,
   expecting,
   fromJson,
   isConflict,
   isError,
   json,
+  lastMessages,
   leaderGet,
+  publishTo,
   refusalOf,
   type StoredMessage,
 } from "./api.ts";
 import type { Connection } from "./connection.ts";
+import { Members } from "./members.ts";
 import type { Names } from "./names.ts";
 
 const READ_KEYS = 512;
 /** How long what is left of a member stays for the watchers to see. */
 const GONE_TTL = "86400s";
-const WATCH_AGAIN_MS = 500;
 const SETTINGS_TRIES = 5;
-
-type Watch = QueuedIterator<KvWatchEntry>;
 
 interface Own {
   /** Infinite once it is off the list. */
@@ -55,26 +53,34 @@ export class NatsDirectory implements Directory {
   readonly #connection: Connection;
   readonly #names: Names;
   readonly #watchers = new Set<(shard?: number) => void>();
-  readonly #members = new Map<string, { member: Member; revision: number }>();
+  readonly #members: Members;
   /** Incarnations that this process has listed: its newest beat and the sequences of what it wrote. */
   readonly #own = new Map<string, Own>();
-  #watch: Watch | undefined;
-  #watching: Promise<void> | undefined;
-  #unsubscribe: (() => void) | undefined;
-  #closed = false;
+  #stops: readonly (() => void)[] | undefined;
   /** Hears what the app is, once it is known. */
   onSettings: (settings: AppSettings) => void = () => undefined;
 
   constructor(connection: Connection, names: Names) {
     this.#connection = connection;
     this.#names = names;
+    this.#members = new Members(
+      connection,
+      names,
+      () => this.#changed(),
+      (incarnation) => this.#gone(incarnation),
+    );
   }
 
   async app(wanted: AppSettings): Promise<AppSettings> {
-    for (let tries = 0; tries < SETTINGS_TRIES; tries++) {
-      const found = await this.settings();
-      if (found !== undefined) return found;
-      await this.#put(this.#names.shards, "app", json(wanted), 0);
+    return (await this.create(wanted)).settings;
+  }
+
+  /** `app`, and whether this very call created it. */
+  async create(wanted: AppSettings): Promise<{ settings: AppSettings; made: boolean }> {
+    for (let made = false, tries = 0; tries < SETTINGS_TRIES; tries++) {
+      const settings = await this.settings();
+      if (settings !== undefined) return { settings, made };
+      made = (await this.#put(this.#names.shards, "app", json(wanted), 0)) !== undefined;
     }
     throw new KeyturnError("store_failed", "The app's settings cannot be written and cannot be read.");
   }
@@ -84,7 +90,7 @@ export class NatsDirectory implements Directory {
     const subject = this.#names.key(this.#names.shards, "app");
     const found = await leaderGet(this.#connection, this.#names.shards, { last_by_subj: subject });
     if (found === undefined) return undefined;
-    const settings = fromJson(found.data) as AppSettings;
+    const settings = settingsOf(found.data);
     this.onSettings(settings);
     return settings;
   }
@@ -115,13 +121,13 @@ export class NatsDirectory implements Directory {
     });
     const revision = await this.#put(this.#names.shards, String(shard), bytes, expected);
     if (revision !== undefined && owner === undefined) {
-      this.#connection.publish(this.#names.changed, json({ shard }));
+      this.#tell({ shard });
     }
     return revision;
   }
 
   async join(member: Member): Promise<boolean> {
-    await this.#start();
+    this.#listen();
     const { incarnation, beat } = member;
     const settled = await this.#setBeat(incarnation, beat, true);
     if (settled !== "set") return settled === "old";
@@ -136,7 +142,8 @@ export class NatsDirectory implements Directory {
       if (revision === undefined) return false;
     }
     this.#ownOf(incarnation).revision = revision;
-    this.#members.set(incarnation, { member, revision });
+    this.#members.put(member, revision);
+    this.#tell({ member: revision });
     return true;
   }
 
@@ -148,20 +155,19 @@ export class NatsDirectory implements Directory {
     const key = `beat.${incarnation}`;
     while (true) {
       const found = await this.#leaderGet(key);
-      if (found === undefined || found.data.length === 0) break;
-      if (beat !== undefined && beatOf(found.data) !== beat) return false;
-      // A heartbeat in between changes the sequence: then it was there first.
-      if (await this.#purge(key, found.seq)) break;
+      const newest = found === undefined || found.data.length === 0 ? undefined : beatOf(found.data);
+      if (beat !== undefined && newest !== undefined && newest !== beat) return false;
+      // A heartbeat in between changes the sequence: then it was there first. Also one that is gone already is written
+      // anew, since only a write proves that the answer was not an old one, of a leader that has been replaced.
+      if ((await this.#purge(key, found?.seq ?? 0)) !== undefined) break;
     }
-    // Behind the beat, which decides: if this one is lost, whoever finds the beat gone does it again.
-    await this.#purge(`member.${incarnation}`, undefined);
-    this.#gone(incarnation);
+    await this.#unlist(incarnation);
     return true;
   }
 
-  async members(): Promise<readonly Member[]> {
-    await this.#start();
-    return [...this.#members.values()].map(({ member }) => member);
+  members(): Promise<readonly Member[]> {
+    this.#listen();
+    return this.#members.list();
   }
 
   async beats(incarnations: readonly string[], fresh: boolean): Promise<readonly (number | undefined)[]> {
@@ -172,108 +178,78 @@ export class NatsDirectory implements Directory {
     const beats = new Map<string, number>();
     for (const one of found)
       if (one !== undefined && one.data.length > 0) beats.set(one.subject, beatOf(one.data));
-    return keys.map((key) => beats.get(this.#names.key(this.#names.nodes, key)));
+    return incarnations.map((incarnation, index) => {
+      const beat = beats.get(this.#names.key(this.#names.nodes, keys[index] as string));
+      // Somebody began to take it off the list and did not get to the end.
+      if (beat === undefined && fresh && this.#members.has(incarnation))
+        this.#finish(incarnation).catch((error: unknown) => this.#connection.onTrouble("leave", error));
+      return beat;
+    });
   }
 
   watch(changed: (shard?: number) => void): () => void {
     // A function of its own, so that the same callback may watch twice and stop once.
     const own = (shard?: number): void => changed(shard);
     this.#watchers.add(own);
-    this.#start().catch((error: unknown) => this.#connection.onTrouble("watch of the members", error));
+    this.#listen();
     return () => this.#watchers.delete(own);
   }
 
   close(): void {
-    this.#closed = true;
     this.#watchers.clear();
-    this.#unsubscribe?.();
-    this.#watch?.stop();
+    for (const stop of this.#stops ?? []) stop();
+    this.#stops = [];
   }
 
-  // ---- The mirror -------------------------------------------------------------------------------------------------
+  // ---- Changes ----------------------------------------------------------------------------------------------------
 
-  /** Begins to follow the list. Resolves when the mirror holds what was there. */
-  #start(): Promise<void> {
-    if (this.#watching === undefined) {
-      this.#watching = this.#open();
-      this.#watching.catch(() => {
-        this.#watching = undefined;
-      });
-    }
-    return this.#watching;
+  /** Begins to follow what changes. */
+  #listen(): void {
+    this.#stops ??= [
+      this.#connection.subscribe(this.#names.changed, ({ data }) => this.#told(changeIn(data))),
+      // What was told meanwhile is lost.
+      this.#connection.onReconnect(() => {
+        this.#members.missed();
+        this.#changed();
+      }),
+    ];
   }
 
-  async #open(): Promise<void> {
-    const bucket: KV = await new Kvm(this.#connection.nc).open(this.#names.nodes.slice(3), {
-      bindOnly: true,
-    });
-    this.#unsubscribe ??= this.#connection.subscribe(this.#names.changed, ({ data }) =>
-      this.#changed(shardNamedIn(data)),
-    );
-    const watch = await bucket.watch({ key: "member.*" });
-    this.#watch = watch;
-    const listed = new Set<string>();
-    const pending = (
-      watch as unknown as { _data: { info(cached?: boolean): Promise<{ num_pending: number }> } }
-    )._data;
-    const { num_pending: count } = await pending.info(true);
-    let first: () => void = () => undefined;
-    const complete = new Promise<void>((resolve) => {
-      first = resolve;
-    });
-    let seen = 0;
-    if (count === 0) first();
-    const follow = async (): Promise<void> => {
-      for await (const entry of watch) {
-        this.#apply(entry);
-        if (seen < count) {
-          listed.add(entry.key.slice("member.".length));
-          if (++seen === count) {
-            // What the mirror held from an earlier watch and is not there any more.
-            for (const name of [...this.#members.keys()]) if (!listed.has(name)) this.#gone(name);
-            first();
-          }
-        } else this.#changed();
-      }
-    };
-    void follow()
-      .catch((error: unknown) => this.#connection.onTrouble("watch of the members", error))
-      .then(() => {
-        first();
-        if (this.#closed) return;
-        // The watch has ended, for whatever reason: another takes its place.
-        this.#watching = undefined;
-        const again = setTimeout(() => {
-          if (!this.#closed)
-            this.#start().then(
-              () => this.#changed(),
-              () => undefined,
-            );
-        }, WATCH_AGAIN_MS);
-        again.unref();
-      });
-    await complete;
+  #told({ shard, member }: Change): void {
+    if (member !== undefined)
+      this.#members
+        .told(member)
+        .catch((error: unknown) => this.#connection.onTrouble("list of members", error));
+    else this.#changed(shard);
   }
 
-  #apply({ key, operation, value, revision }: KvWatchEntry): void {
-    const incarnation = key.slice("member.".length);
-    if (operation !== "PUT" || value.length === 0) {
-      this.#gone(incarnation);
-      return;
-    }
-    const known = this.#members.get(incarnation);
-    if (known !== undefined && known.revision >= revision) return;
-    this.#members.set(incarnation, { member: fromJson(value) as Member, revision });
+  /** Others hear of it, if they are there. */
+  #tell(change: Change): void {
+    this.#connection.publish(this.#names.changed, json(change));
   }
 
   #gone(incarnation: string): void {
-    this.#members.delete(incarnation);
     const own = this.#own.get(incarnation);
     if (own !== undefined) own.beat = Number.POSITIVE_INFINITY;
   }
 
   #changed(shard?: number): void {
     for (const changed of this.#watchers) changed(shard);
+  }
+
+  /** Takes off the list whoever has no beat any more; whoever has one after all is left alone. */
+  async #finish(incarnation: string): Promise<void> {
+    const key = `beat.${incarnation}`;
+    const found = await this.#leaderGet(key);
+    if (found !== undefined && found.data.length > 0) return;
+    if ((await this.#purge(key, found?.seq ?? 0)) !== undefined) await this.#unlist(incarnation);
+  }
+
+  /** Behind the beat, which decides: if this one is lost, whoever finds the beat gone does it again. */
+  async #unlist(incarnation: string): Promise<void> {
+    const seq = await this.#purge(`member.${incarnation}`, undefined);
+    this.#members.remove(incarnation);
+    if (seq !== undefined) this.#tell({ member: seq });
   }
 
   // ---- Reading and writing ----------------------------------------------------------------------------------------
@@ -324,28 +300,28 @@ export class NatsDirectory implements Directory {
     return leaderGet(this.#connection, this.#names.nodes, { last_by_subj: subject });
   }
 
-  /** Replaces an entry by a marker. False if it is not at the sequence that is expected. */
-  async #purge(key: string, expected: number | undefined): Promise<boolean> {
-    const task = `take ${key} off the list`;
+  /** Replaces an entry by a marker. Undefined if it is not at the sequence that is expected. */
+  #purge(key: string, expected: number | undefined): Promise<number | undefined> {
     const set = expected === undefined ? headers() : expecting(expected);
     set.set("KV-Operation", "PURGE");
     set.set("Nats-Rollup", "sub");
     set.set("Nats-TTL", GONE_TTL);
-    const subject = this.#names.key(this.#names.nodes, key);
-    const answer = ackOf(await this.#connection.request(subject, undefined, { headers: set }), task);
-    if (!isError(answer)) return true;
-    if (isConflict(answer)) return false;
-    throw refusalOf(task, answer);
+    return this.#publish(this.#names.nodes, key, undefined, set);
   }
 
   /** Compare-and-set of one key. Undefined for a conflict. */
-  async #put(stream: string, key: string, bytes: Uint8Array, expected: number): Promise<number | undefined> {
+  #put(stream: string, key: string, bytes: Uint8Array, expected: number): Promise<number | undefined> {
+    return this.#publish(stream, key, bytes, expecting(expected));
+  }
+
+  async #publish(
+    stream: string,
+    key: string,
+    bytes: Uint8Array | undefined,
+    set: MsgHdrs,
+  ): Promise<number | undefined> {
     const task = `write ${key} in ${stream}`;
-    const subject = this.#names.key(stream, key);
-    const answer = ackOf(
-      await this.#connection.request(subject, bytes, { headers: expecting(expected) }),
-      task,
-    );
+    const answer = await publishTo(this.#connection, stream, this.#names.key(stream, key), bytes, set, task);
     if (!isError(answer)) return answer.seq;
     if (isConflict(answer)) return undefined;
     throw refusalOf(task, answer);
@@ -359,7 +335,7 @@ export class NatsDirectory implements Directory {
     const found: { subject: string; data: Uint8Array; seq: number }[] = [];
     for (let at = 0; at < keys.length; at += READ_KEYS) {
       const wanted = keys.slice(at, at + READ_KEYS).map((key) => this.#names.key(stream, key));
-      const { messages } = await directGet(this.#connection, stream, { multi_last: wanted });
+      const { messages } = await lastMessages(this.#connection, stream, wanted);
       found.push(...messages);
     }
     return found;
@@ -383,11 +359,33 @@ function beatOf(bytes: Uint8Array): number {
   return fromJson(bytes) as number;
 }
 
-function shardNamedIn(bytes: Uint8Array): number | undefined {
+/** What is told to others: a shard that was given up, or the sequence of a change in the list of members. */
+interface Change {
+  readonly shard?: number;
+  readonly member?: number;
+}
+
+/** What makes no sense is a hint that something has changed. */
+function changeIn(bytes: Uint8Array): Change {
   try {
-    const { shard } = fromJson(bytes) as { shard?: unknown };
-    return typeof shard === "number" ? shard : undefined;
+    const { shard, member } = fromJson(bytes) as Record<keyof Change, unknown>;
+    if (isIndex(member)) return { member };
+    return isIndex(shard) ? { shard } : {};
   } catch {
-    return undefined;
+    return {};
   }
+}
+
+function isIndex(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+/** @throws KeyturnError `app_mismatch` */
+export function settingsOf(bytes: Uint8Array): AppSettings {
+  const { shards, format } = (fromJson(bytes) ?? {}) as Partial<AppSettings>;
+  if (isIndex(shards) && shards >= 1 && shards <= limits.shards && isIndex(format)) return { shards, format };
+  throw new KeyturnError(
+    "app_mismatch",
+    "What the app was created with makes no sense to this runtime: something else uses its name on this server. Use another app name.",
+  );
 }

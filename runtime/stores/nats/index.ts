@@ -5,14 +5,15 @@
  * on core NATS. See names.ts for what lies where, provision.ts for how it is made.
  */
 import type { AppSettings, Durability, Store } from "../../ports/index.ts";
+import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
 import { Connection, type ConnectionState } from "./connection.ts";
 import { NatsDeadLetters } from "./dead-letters.ts";
-import { NatsDirectory } from "./directory.ts";
+import { NatsDirectory, settingsOf } from "./directory.ts";
 import { NatsJournal } from "./journal.ts";
 import { Names } from "./names.ts";
-import type { NatsOptions } from "./options.ts";
+import { checkOptions, type NatsOptions } from "./options.ts";
 import { type ProvisionReport, provisionSettings, provisionStreams } from "./provision.ts";
-import { findDurability } from "./server.ts";
+import { type DurabilityFound, findDurability } from "./server.ts";
 import { NatsSnapshots } from "./snapshots.ts";
 import { NatsTransport } from "./transport.ts";
 
@@ -25,13 +26,13 @@ export type { ProvisionReport, StreamReport } from "./provision.ts";
  *   `invalid_options`
  */
 export async function nats(options: NatsOptions): Promise<NatsStore> {
-  const names = new Names(options.app ?? "keyturn");
+  const names = namesOf(options);
   const connection = await Connection.open(options);
   try {
     const streams = await provisionStreams(connection, names, options.replicas, options.provision !== false);
-    const replicas = Math.min(...streams.map((stream) => stream.replicas));
-    const { durability, note } = await findDurability(options, replicas);
-    return new NatsStore(connection, names, options, replicas, durability, note);
+    const copies = streams.map((stream) => stream.replicas);
+    const found = await findDurability(options, Math.min(...copies));
+    return new NatsStore(connection, names, options, copies, found);
   } catch (error) {
     await connection.close();
     throw error;
@@ -43,9 +44,10 @@ export async function nats(options: NatsOptions): Promise<NatsStore> {
  * @throws KeyturnError `unreachable`, `access_denied`, `server_unsuitable`, `invalid_options`
  */
 export async function natsClient(options: NatsOptions): Promise<NatsStore> {
-  const names = new Names(options.app ?? "keyturn");
+  const names = namesOf(options);
   const connection = await Connection.open(options);
-  return new NatsStore(connection, names, options, 1, "process", "A client commits nothing by itself.");
+  const found: DurabilityFound = { durability: "process", note: "A client commits nothing by itself." };
+  return new NatsStore(connection, names, options, [1], found);
 }
 
 /**
@@ -53,7 +55,7 @@ export async function natsClient(options: NatsOptions): Promise<NatsStore> {
  * @throws KeyturnError as `nats`; `app_mismatch` if the app exists with other settings
  */
 export async function provisionNats(options: NatsOptions, settings: AppSettings): Promise<ProvisionReport> {
-  const names = new Names(options.app ?? "keyturn");
+  const names = namesOf(options);
   const connection = await Connection.open(options);
   try {
     const streams = await provisionStreams(connection, names, options.replicas, true);
@@ -61,6 +63,12 @@ export async function provisionNats(options: NatsOptions, settings: AppSettings)
   } finally {
     await connection.close();
   }
+}
+
+/** @throws KeyturnError `invalid_options` */
+function namesOf(options: NatsOptions): Names {
+  checkOptions(options);
+  return new Names(options.app ?? "keyturn");
 }
 
 export class NatsStore implements Store {
@@ -83,20 +91,20 @@ export class NatsStore implements Store {
     connection: Connection,
     names: Names,
     options: NatsOptions,
-    replicas: number,
-    durability: Durability,
-    durabilityNote: string,
+    copies: readonly number[],
+    { durability, note }: DurabilityFound,
   ) {
     this.#connection = connection;
     this.#names = names;
     this.app = names.app;
+    const replicas = Math.min(...copies);
     this.replicas = replicas;
     this.durability = durability;
-    this.durabilityNote = durabilityNote;
+    this.durabilityNote = note;
     const version = connection.nc.info?.version ?? "?";
     this.description = `NATS ${version} at ${connection.nc.getServer()}, app "${names.app}", ${replicas} replica${replicas === 1 ? "" : "s"}`;
     this.journal = new NatsJournal(connection, names);
-    this.snapshots = new NatsSnapshots(connection, names, () => replicas > 1);
+    this.snapshots = new NatsSnapshots(connection, names, () => copies.some((count) => count > 1));
     this.directory = new NatsDirectory(connection, names);
     this.deadLetters = new NatsDeadLetters(connection, names);
     this.transport = new NatsTransport(connection, names, options);
@@ -105,7 +113,7 @@ export class NatsStore implements Store {
     };
   }
 
-  /** Whether the server is reached, in a sentence for people. */
+  /** Whether the server is reached and does what it is asked, in a sentence for people. */
   get connection(): ConnectionState {
     return this.#connection.state;
   }
@@ -115,11 +123,25 @@ export class NatsStore implements Store {
     this.#connection.onTrouble = callback;
   }
 
-  /** What the app was created with: asked of its nodes, or else read from the server. Undefined if there is no app. */
+  /**
+   * What the app was created with: asked of its nodes, or else read from the server. Undefined if there is no app.
+   * @throws KeyturnError `unreachable` if no node answers and this user may not read it from the server
+   */
   async settings(): Promise<AppSettings | undefined> {
     const answer = await this.#connection.request(this.#names.info).catch(() => undefined);
-    if (answer === undefined || answer.data.length === 0) return this.directory.settings();
-    const settings = answer.json<AppSettings>();
+    if (answer === undefined || answer.data.length === 0) {
+      try {
+        return await this.directory.settings();
+      } catch (cause) {
+        if (!isKeyturnError(cause, "access_denied")) throw cause;
+        throw new KeyturnError(
+          "unreachable",
+          `No node of the app "${this.app}" answers, and this user may not read the app's settings from the server. Start a node, or check the name of the app.`,
+          { cause },
+        );
+      }
+    }
+    const settings = settingsOf(answer.data);
     this.transport.shards = settings.shards;
     return settings;
   }

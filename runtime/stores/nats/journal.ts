@@ -10,7 +10,6 @@
  */
 import type { AppendResult, Journal, JournalEntry } from "../../ports/index.ts";
 import {
-  ackOf,
   directGet,
   directOne,
   type DirectPage,
@@ -19,8 +18,10 @@ import {
   isError,
   isFull,
   leaderGet,
+  publishTo,
   refusalOf,
 } from "./api.ts";
+import { KeyturnError } from "../../words/errors.ts";
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
 
@@ -50,11 +51,9 @@ export class NatsJournal implements Journal {
 
   async append(lane: string, expectedLast: number, bytes: Uint8Array): Promise<AppendResult> {
     try {
-      const headers = expecting(expectedLast);
-      const answer = ackOf(
-        await this.#connection.request(this.#names.lane(lane), bytes, { headers }),
-        "append",
-      );
+      const subject = this.#names.lane(lane);
+      const set = expecting(expectedLast);
+      const answer = await publishTo(this.#connection, this.#names.journal, subject, bytes, set, "append");
       if (!isError(answer)) return { kind: "committed", seq: answer.seq };
       if (isConflict(answer)) return { kind: "conflict" };
       const cause = refusalOf("append to the journal", answer);
@@ -66,24 +65,31 @@ export class NatsJournal implements Journal {
 
   async *read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
     let next = Math.max(1, from);
-    let behind = 0;
     if (next > to) return;
+    /** Where the lane ended when a replica first had no more: what is appended later is not waited for. */
+    let end: number | undefined;
+    let behind = 0;
     let page = this.#page(lane, next);
     while (true) {
       const { messages, pending } = await page;
-      const last = messages.at(-1)?.seq ?? next - 1;
-      const more = pending > 0 && last < to;
+      const last = messages.at(-1)?.seq;
+      if (last !== undefined) {
+        next = last + 1;
+        behind = 0;
+      }
+      const more = pending > 0 && last !== undefined && next <= (end ?? to);
       // Asked for before this page is used up: the server reads while the caller works.
-      if (more) page = this.#page(lane, last + 1);
+      if (more) page = this.#page(lane, next);
       const chunk: JournalEntry[] = [];
       for (const { seq, data } of messages) if (seq <= to) chunk.push({ seq, bytes: data });
       if (chunk.length > 0) yield chunk;
-      next = last + 1;
       if (more) continue;
-      if (last >= to) return;
-      const end = Math.min(to, await this.last(lane));
-      if (end < next) return;
-      if (++behind > BEHIND_TRIES) throw new Error(`Lane ${lane} has an entry ${end} that no replica shows.`);
+      if (next > (end ?? to)) return;
+      end ??= Math.min(to, await this.last(lane));
+      if (next > end) return;
+      if (++behind > BEHIND_TRIES) {
+        throw new KeyturnError("store_failed", `Lane ${lane} has an entry ${end} that no replica shows.`);
+      }
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
       page = this.#page(lane, next);
     }

@@ -5,19 +5,29 @@
  * changes nothing; what is there and differs in what matters is refused, because it is somebody else's or from another
  * version.
  */
+import { randomUUID } from "node:crypto";
 import {
   jetstreamManager,
   JetStreamApiError,
   type JetStreamManager,
   type StreamConfig,
 } from "@nats-io/jetstream";
+import { ClosedConnectionError, TimeoutError } from "@nats-io/transport-node";
 import type { AppSettings } from "../../ports/index.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
-import { ackOf, expecting, isConflict, isError, isNotFound, refusalOf } from "./api.ts";
+import { expecting, isConflict, isError, isStreamMissing, publishTo, refusalOf } from "./api.ts";
 import type { Connection } from "./connection.ts";
 import { NatsDirectory } from "./directory.ts";
+import { deniedBy } from "./faults.ts";
 import type { Names } from "./names.ts";
 import { SENTINEL } from "./snapshots.ts";
+
+/** The largest message, with its headers. */
+const MESSAGE_BYTES = 1_048_576;
+/** Names the making of a stream, in its metadata. */
+const MAKER = "keyturn.made";
+/** More replicas than servers. */
+const NO_SUCH_CLUSTER: ReadonlySet<number> = new Set([10_005, 10_074]);
 
 export interface StreamReport {
   readonly stream: string;
@@ -90,20 +100,19 @@ export async function provisionStreams(
   const manager = await managerOf(connection);
   const reports: StreamReport[] = [];
   for (const config of configs(names, replicas ?? 1)) {
-    const found = await infoOf(manager, config.name);
-    if (found !== undefined) {
-      checkStream(found, config);
-      reports.push({ stream: config.name, replicas: found.num_replicas, made: false });
-      continue;
+    let found = await infoOf(manager, config.name);
+    let made = false;
+    if (found === undefined) {
+      if (!make) {
+        throw new KeyturnError(
+          "not_provisioned",
+          `The stream ${config.name} is missing. Run "keyturn provision" first.`,
+        );
+      }
+      ({ found, made } = await add(manager, config));
     }
-    if (!make) {
-      throw new KeyturnError(
-        "not_provisioned",
-        `The stream ${config.name} is missing. Run "keyturn provision" first.`,
-      );
-    }
-    const { made, replicas: has } = await add(manager, config);
-    reports.push({ stream: config.name, replicas: has, made });
+    checkStream(found, config);
+    reports.push({ stream: config.name, replicas: found.num_replicas, made });
   }
   if (make) await putSentinel(connection, names);
   return reports;
@@ -118,22 +127,22 @@ export async function provisionSettings(
   names: Names,
   wanted: AppSettings,
 ): Promise<{ settings: AppSettings; made: boolean }> {
-  const directory = new NatsDirectory(connection, names);
-  const before = await directory.settings();
-  const settings = before ?? (await directory.app(wanted));
+  const { settings, made } = await new NatsDirectory(connection, names).create(wanted);
   if (settings.shards !== wanted.shards || settings.format !== wanted.format) {
     throw new KeyturnError(
       "app_mismatch",
       `The app "${names.app}" exists with ${settings.shards} shards in format ${settings.format}, not ${wanted.shards} in format ${wanted.format}. Both are frozen: use it as it is, or another app name.`,
     );
   }
-  return { settings, made: before === undefined };
+  return { settings, made };
 }
 
 async function managerOf(connection: Connection): Promise<JetStreamManager> {
   try {
     return await jetstreamManager(connection.nc, { timeout: connection.timeout_ms });
   } catch (cause) {
+    const refused = refusalIn(cause);
+    if (refused !== undefined) throw refused;
     throw new KeyturnError(
       "server_unsuitable",
       `The NATS server offers no JetStream to this user: ${textOf(cause)}. Start it with a jetstream block, as nats.conf has one.`,
@@ -146,7 +155,7 @@ async function infoOf(manager: JetStreamManager, stream: string): Promise<Stream
   try {
     return (await manager.streams.info(stream)).config;
   } catch (cause) {
-    if (cause instanceof JetStreamApiError && cause.apiError().err_code === 10_059) return undefined;
+    if (cause instanceof JetStreamApiError && isStreamMissing(cause.apiError())) return undefined;
     throw failed(`look at the stream ${stream}`, cause);
   }
 }
@@ -154,30 +163,49 @@ async function infoOf(manager: JetStreamManager, stream: string): Promise<Stream
 async function add(
   manager: JetStreamManager,
   config: Partial<StreamConfig> & { name: string },
-): Promise<{ made: boolean; replicas: number }> {
+): Promise<{ made: boolean; found: StreamConfig }> {
+  // The server takes making for done where the same stream is there; with a mark of its own no other one is the same.
+  const maker = randomUUID();
   try {
-    const { config: made } = await manager.streams.add(config);
-    return { made: true, replicas: made.num_replicas };
+    const { config: found } = await manager.streams.add({ ...config, metadata: { [MAKER]: maker } });
+    return { made: found.metadata?.[MAKER] === maker, found };
   } catch (cause) {
     // Somebody else made it at the same moment.
     const found = await infoOf(manager, config.name).catch(() => undefined);
-    if (found !== undefined) return { made: false, replicas: found.num_replicas };
+    if (found !== undefined) return { made: false, found };
     throw failed(`make the stream ${config.name}`, cause);
   }
 }
 
-/** What must be as it is here, whoever made the stream. */
+/** What must be as it is here, whoever made the stream: all that decides what is kept and what is acknowledged. */
 function checkStream(found: StreamConfig, wanted: Partial<StreamConfig>): void {
   const faults: string[] = [];
-  if (found.subjects.join() !== wanted.subjects?.join())
-    faults.push(`its subjects are ${found.subjects.join(", ")}`);
-  for (const flag of ["allow_direct", "allow_atomic", "allow_msg_ttl"] as const) {
-    if (wanted[flag] === true && found[flag] !== true) faults.push(`${flag} is off`);
+  const must = (holds: boolean, fault: string): void => {
+    if (!holds) faults.push(fault);
+  };
+  must(found.subjects.join() === wanted.subjects?.join(), `its subjects are ${found.subjects.join(", ")}`);
+  for (const flag of ["allow_direct", "allow_atomic", "allow_msg_ttl", "allow_rollup_hdrs"] as const) {
+    must(wanted[flag] !== true || found[flag] === true, `${flag} is off`);
   }
+  must(found.storage === "file", "it lies in memory");
+  must((found.persist_mode ?? "default") === "default", `persist_mode is ${found.persist_mode}`);
+  must(found.retention === "limits", `its retention is ${found.retention}`);
+  must(found.discard === "new", `it discards ${found.discard} messages when it is full`);
+  must(found.discard_new_per_subject !== true, "discard_new_per_subject is on");
+  must((found.max_age ?? 0) === 0, "it forgets messages that are old");
+  must(
+    (found.max_msg_size ?? -1) < 0 || found.max_msg_size >= MESSAGE_BYTES,
+    `max_msg_size is ${found.max_msg_size}`,
+  );
   const perSubject = wanted.max_msgs_per_subject ?? -1;
-  if ((found.max_msgs_per_subject ?? -1) !== perSubject)
-    faults.push(`max_msgs_per_subject is ${found.max_msgs_per_subject}`);
-  if (found.storage !== "file") faults.push("it lies in memory");
+  must(
+    (found.max_msgs_per_subject ?? -1) === perSubject,
+    `max_msgs_per_subject is ${found.max_msgs_per_subject}`,
+  );
+  must(found.no_ack !== true, "it acknowledges nothing");
+  must(found.sealed !== true, "it is sealed");
+  must(found.mirror === undefined && (found.sources ?? []).length === 0, "it copies another stream");
+  must(found.subject_transform === undefined, "it changes subjects");
   if (faults.length === 0) return;
   throw new KeyturnError(
     "app_mismatch",
@@ -187,16 +215,35 @@ function checkStream(found: StreamConfig, wanted: Partial<StreamConfig>): void {
 
 async function putSentinel(connection: Connection, names: Names): Promise<void> {
   const subject = names.key(names.snapshots, SENTINEL);
-  const answer = ackOf(await connection.request(subject, undefined, { headers: expecting(0) }), "provision");
-  if (isError(answer) && !isConflict(answer) && !isNotFound(answer)) throw refusalOf("provision", answer);
+  const task = `write ${subject}`;
+  const answer = await publishTo(connection, names.snapshots, subject, undefined, expecting(0), task);
+  if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
+}
+
+/** The typed form of a refusal that is known by its kind. */
+function refusalIn(cause: unknown): KeyturnError | undefined {
+  if (cause instanceof KeyturnError) return cause;
+  if (cause instanceof TimeoutError || cause instanceof ClosedConnectionError) {
+    return new KeyturnError(
+      "unreachable",
+      `NATS does not answer in time: ${textOf(cause)}. Look whether JetStream is ready; in a cluster, whether most servers are there.`,
+      { cause },
+    );
+  }
+  return deniedBy(cause);
 }
 
 function failed(task: string, cause: unknown): KeyturnError {
-  if (cause instanceof KeyturnError) return cause;
-  const denied = /permission|authorization/i.test(textOf(cause));
-  return new KeyturnError(
-    denied ? "access_denied" : "store_failed",
-    `NATS would not ${task}: ${textOf(cause)}${denied ? '. Let a user with the provisioner\'s permissions run "keyturn provision" first' : ""}.`,
-    { cause },
-  );
+  const refused = refusalIn(cause);
+  if (refused !== undefined) return refused;
+  const code = cause instanceof JetStreamApiError ? cause.apiError().err_code : 0;
+  const text = `NATS would not ${task}: ${textOf(cause)}.`;
+  if (NO_SUCH_CLUSTER.has(code)) {
+    return new KeyturnError(
+      "server_unsuitable",
+      `${text} Ask for fewer replicas, or start as many servers in one cluster.`,
+      { cause },
+    );
+  }
+  return new KeyturnError("store_failed", text, { cause });
 }

@@ -1,16 +1,18 @@
 /**
  * Snapshots in a KV bucket: one entry per actor, written in atomic batches with compare-and-set.
  *
- * Owns the form of an entry (a byte that says what it is, the due time if there is one, the value) and the newest
- * sequence that this process knows of. Talks to the connection.
+ * Owns the form of an entry: a byte that says what it is, the due time if there is one, the value. Talks to the
+ * connection, to the reader of the bucket and to the index by due time.
  *
  * Invariants:
  * 1. Each message of a batch expects its subject's last sequence. One that does not fit fails the whole batch; then it
  *    is found out which, and the others are sent again.
  * 2. A deleted entry leaves a marker, which the server removes after `limits.markerAge_ms`.
- * 3. Reads may be answered by a replica. One that has not seen what this process knows to be stored is asked again.
+ * 3. Reads may be answered by a replica, but not by one that has not seen what this process knows to be stored.
+ * 4. A hint of the due index is written in one batch with its entry, and the one that it replaces is removed in that
+ *    batch, as far as this process remembers it: a timer that is set anew with every turn leaves no trail of hints.
  */
-import { headers, type MsgHdrs } from "@nats-io/transport-node";
+import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
 import type { DueEntry, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
@@ -18,29 +20,38 @@ import {
   type Ack,
   type ApiError,
   ackOf,
-  directGet,
+  isBatchDropped,
   isConflict,
   isError,
+  isInFlight,
+  publishTo,
   refusalOf,
   type StoredMessage,
 } from "./api.ts";
 import type { Connection } from "./connection.ts";
-import { dueFilters, dueKey, idOfDueKey } from "./due-index.ts";
+import { CLEARED, CLEARED_TTL, DueIndex, dueKey } from "./due-index.ts";
+import { FreshReader } from "./fresh-reader.ts";
 import type { Names } from "./names.ts";
 
 /** The server takes at most 1,000 messages in a batch; bytes are held down for the connections between servers. */
 const BATCH_MESSAGES = 800;
 const BATCH_BYTES = 4 * 1024 * 1024;
+/** Messages that one write may take: the entry, its hint, and the hint that this one replaces. */
+const WRITE_MESSAGES = 3;
 /** Ids asked for in one request; the server answers at most 1,024 subjects. */
 const READ_IDS = 512;
-const BEHIND_MS = 5;
-const BEHIND_TRIES = 1_000;
 const CONFLICT_ROUNDS = 8;
-const DUE_PAGE = 1_000;
+const CONFLICT_MS = 2;
+const TASK = "write snapshots";
+/** Entries with timers of which it is remembered when they are due. */
+const DUES_MAX = 65_536;
 
 const Marker = 0;
 const Plain = 1;
 const WithDue = 2;
+
+/** What is given for a message that the server cannot read: an entry without a value, which is damage. */
+const UNREADABLE = new Uint8Array([Plain]);
 
 /** An entry that is always there, so that an answer always says how new it is. */
 export const SENTINEL = "_app";
@@ -56,8 +67,10 @@ export class NatsSnapshots implements Snapshots {
   readonly #stream: string;
   readonly #prefix: string;
   readonly #replicated: () => boolean;
-  /** The newest sequence of the bucket that this process knows of. */
-  #known = 0;
+  readonly #reader: FreshReader;
+  readonly #index: DueIndex;
+  /** When entries are due at a revision of theirs. */
+  readonly #dues = new Map<string, { readonly revision: number; readonly due: number }>();
   #batches = 0;
   readonly #batchName = Math.random().toString(36).slice(2, 10);
 
@@ -67,13 +80,18 @@ export class NatsSnapshots implements Snapshots {
     this.#stream = names.snapshots;
     this.#prefix = names.key(names.snapshots, "");
     this.#replicated = replicated;
+    this.#reader = new FreshReader(connection, this.#stream, this.#prefix, SENTINEL, UNREADABLE);
+    this.#index = new DueIndex(connection, this.#reader, (ids) => this.#entries(ids));
   }
 
   async read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]> {
     const entries = await this.#entries(ids);
     return ids.map((id) => {
       const entry = entries.get(id);
-      return entry === undefined ? undefined : { value: entry.value, revision: entry.revision };
+      if (entry === undefined) return undefined;
+      const { value, revision, due } = entry;
+      this.#remember(id, revision, due);
+      return { value, revision };
     });
   }
 
@@ -102,27 +120,14 @@ export class NatsSnapshots implements Snapshots {
   async sync(): Promise<void> {
     if (!this.#replicated()) return;
     // Only a write proves where the stream stands: a leader that was replaced may still answer reads.
-    const message = await this.#connection.request(`${this.#prefix}${SENTINEL}.sync`);
-    const answer = ackOf(message, "write a snapshot");
-    if (isError(answer)) throw refusalOf("write a snapshot", answer);
-    this.#saw(answer.seq);
+    const subject = `${this.#prefix}${SENTINEL}.sync`;
+    const answer = await publishTo(this.#connection, this.#stream, subject, undefined, undefined, TASK);
+    if (isError(answer)) throw refusalOf(TASK, answer);
+    this.#reader.saw(answer.seq);
   }
 
-  async due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {
-    const from = after?.due ?? Number.NEGATIVE_INFINITY;
-    const found: DueEntry[] = [];
-    for (const filter of dueFilters(shard, from, before)) {
-      for (const entry of await this.#dueOf(filter, shard)) {
-        if (entry.due < before && (after === undefined || compareDue(entry, after) > 0)) found.push(entry);
-      }
-      // Filters come in the order of time: what follows is due later than all that was found.
-      if (found.length >= limit) break;
-    }
-    return found.sort(compareDue).slice(0, limit);
-  }
-
-  #saw(seq: number): void {
-    if (seq > this.#known) this.#known = seq;
+  due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {
+    return this.#index.find(shard, before, limit, after);
   }
 
   async #entries(ids: readonly string[]): Promise<Map<string, Entry>> {
@@ -134,23 +139,18 @@ export class NatsSnapshots implements Snapshots {
   }
 
   async #readPart(ids: readonly string[], entries: Map<string, Entry>): Promise<void> {
-    const unique = ids.length === 1 ? ids : [...new Set(ids)];
-    const wanted = [...unique.map((id) => this.#prefix + id), this.#prefix + SENTINEL];
-    const known = this.#known;
-    for (let tries = 0; tries < BEHIND_TRIES; tries++) {
-      const { messages, upTo } = await directGet(this.#connection, this.#stream, { multi_last: wanted });
-      if (upTo === 0) throw missingBucket(this.#stream);
-      if (upTo >= known) {
-        for (const message of messages)
-          entries.set(message.subject.slice(this.#prefix.length), entryOf(message));
-        return;
-      }
-      await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
+    const found = await this.#reader.last(ids.length === 1 ? ids : [...new Set(ids)]);
+    for (const message of found ?? []) entries.set(this.#reader.keyOf(message), entryOf(message));
+  }
+
+  #remember(id: string, revision: number, due: number | undefined): void {
+    this.#dues.delete(id);
+    if (due === undefined) return;
+    if (this.#dues.size >= DUES_MAX) {
+      const [oldest] = this.#dues.keys();
+      this.#dues.delete(oldest as string);
     }
-    throw new KeyturnError(
-      "store_failed",
-      `No replica of ${this.#stream} has caught up with sequence ${known}.`,
-    );
+    this.#dues.set(id, { revision, due });
   }
 
   /** Writes different entries at once; fills in the revisions of those that succeed. */
@@ -163,18 +163,23 @@ export class NatsSnapshots implements Snapshots {
     for (let round = 0; left.length > 0; round++) {
       if (round > CONFLICT_ROUNDS)
         throw new KeyturnError("store_failed", "Snapshots keep changing under this write.");
-      const answer = await this.#send(left.map((index) => writes[index] as SnapshotWrite));
-      if (!isError(answer.ack)) {
-        this.#saw(answer.ack.seq);
+      if (round > 0) await new Promise((resolve) => setTimeout(resolve, CONFLICT_MS << round));
+      const { ack, count, places } = await this.#send(left.map((index) => writes[index] as SnapshotWrite));
+      if (!isError(ack)) {
+        this.#reader.saw(ack.seq);
         // A batch lies in the stream in one piece.
-        const first = answer.ack.seq - answer.count + 1;
+        const first = ack.seq - count + 1;
         left.forEach((index, at) => {
-          revisions[index] = first + (answer.places[at] as number);
+          const revision = first + (places[at] as number);
+          revisions[index] = revision;
+          const { id, value, due } = writes[index] as SnapshotWrite;
+          this.#remember(id, revision, value === undefined ? undefined : due);
         });
         return;
       }
-      if (!isConflict(answer.ack)) throw refusalOf("write snapshots", answer.ack);
-      if (left.length === 1) return;
+      if (isBatchDropped(ack)) continue;
+      if (!isConflict(ack)) throw refusalOf(TASK, ack);
+      if (left.length === 1 && !isInFlight(ack)) return;
       const conflicts = await this.#conflictsIn(writes, left);
       left = left.filter((index) => !conflicts.has(index));
     }
@@ -195,20 +200,26 @@ export class NatsSnapshots implements Snapshots {
   async #send(
     writes: readonly SnapshotWrite[],
   ): Promise<{ ack: Ack | ApiError; count: number; places: number[] }> {
-    const messages: { key: string; payload: Uint8Array; expected: number | undefined; marker: boolean }[] =
-      [];
+    const messages: Outgoing[] = [];
     const places: number[] = [];
     for (const { id, shard, value, expected, due } of writes) {
       places.push(messages.length);
-      messages.push({ key: id, payload: payloadOf(value, due), expected, marker: value === undefined });
-      if (value === undefined || due === undefined) continue;
-      messages.push({ key: dueKey(shard, due, id), payload: EMPTY, expected: undefined, marker: false });
+      const ttl = value === undefined ? MARKER_TTL : undefined;
+      messages.push({ key: id, payload: payloadOf(value, due), expected, ttl });
+      const hint = value === undefined || due === undefined ? undefined : dueKey(shard, due, id);
+      if (hint !== undefined)
+        messages.push({ key: hint, payload: EMPTY, expected: undefined, ttl: undefined });
+      // If the entry is not at this revision any more, none of this is stored.
+      const before = this.#dues.get(id);
+      if (before === undefined || before.revision !== expected) continue;
+      const old = dueKey(shard, before.due, id);
+      if (old !== hint) messages.push({ key: old, payload: CLEARED, expected: undefined, ttl: CLEARED_TTL });
     }
     const batch = messages.length === 1 ? undefined : `${this.#batchName}${(++this.#batches).toString(36)}`;
     const last = messages.length - 1;
-    const message = await new Promise<Parameters<typeof ackOf>[0]>((resolve, reject) => {
+    const message = await new Promise<Msg>((resolve, reject) => {
       const reply = this.#connection.expect(
-        this.#prefix + (messages[last] as { key: string }).key,
+        this.#prefix + (messages[last] as Outgoing).key,
         (answer) => {
           resolve(answer);
           return true;
@@ -216,63 +227,31 @@ export class NatsSnapshots implements Snapshots {
         reject,
       );
       if (reply === undefined) return;
-      messages.forEach(({ key, payload, expected, marker }, at) => {
+      messages.forEach(({ key, payload, expected, ttl }, at) => {
         const set = headers();
         if (expected !== undefined) set.set("Nats-Expected-Last-Subject-Sequence", String(expected));
-        if (marker) set.set("Nats-TTL", `${limits.markerAge_ms / 1_000}s`);
+        if (ttl !== undefined) set.set("Nats-TTL", ttl);
         if (batch !== undefined) setBatch(set, batch, at + 1, at === last);
-        this.#connection.publish(this.#prefix + key, payload, at === last ? reply : undefined, set);
+        const subject = this.#prefix + key;
+        if (at === last) this.#connection.ask(subject, payload, reply, set);
+        else this.#connection.publish(subject, payload, undefined, set);
       });
     });
-    return { ack: ackOf(message, "write snapshots"), count: messages.length, places };
-  }
-
-  /** The true due entries among the hints that match a pattern. Hints that lie are cleared away. */
-  async #dueOf(filter: string, shard: number): Promise<DueEntry[]> {
-    const hints = await this.#hints(filter);
-    const due: DueEntry[] = [];
-    for (let at = 0; at < hints.length; at += READ_IDS) {
-      const part = hints.slice(at, at + READ_IDS);
-      const ids = part.map(({ subject }) => idOfDueKey(subject.slice(this.#prefix.length)));
-      const entries = await this.#entries(ids);
-      part.forEach((hint, index) => {
-        const id = ids[index] as string;
-        const entry = entries.get(id);
-        if (entry?.due !== undefined && this.#prefix + dueKey(shard, entry.due, id) === hint.subject) {
-          due.push({ id, due: entry.due });
-        } else this.#clear(hint);
-      });
-    }
-    return due;
-  }
-
-  async #hints(filter: string): Promise<StoredMessage[]> {
-    const hints: StoredMessage[] = [];
-    const known = this.#known;
-    for (let seq = 1; ; ) {
-      const query = { seq, next_by_subj: this.#prefix + filter, batch: DUE_PAGE };
-      const { messages, pending } = await directGet(this.#connection, this.#stream, query);
-      for (const message of messages) if (message.data.length === 0) hints.push(message);
-      const last = messages.at(-1);
-      if (pending === 0 || last === undefined) break;
-      seq = last.seq + 1;
-    }
-    // The answer does not say how new it is; where replicas may be behind, one that does is asked after it.
-    if (this.#replicated() && known > 0) await this.#readPart([], new Map());
-    return hints;
-  }
-
-  /** Replaces a hint by a marker that the server removes, unless somebody has renewed it. Nobody waits for it. */
-  #clear({ subject, seq }: StoredMessage): void {
-    const set = headers();
-    set.set("Nats-Expected-Last-Subject-Sequence", String(seq));
-    set.set("Nats-TTL", "1s");
-    this.#connection.publish(subject, CLEARED, undefined, set);
+    return { ack: ackOf(this.#connection, this.#stream, message, TASK), count: messages.length, places };
   }
 }
 
+/** One message of a batch. */
+interface Outgoing {
+  readonly key: string;
+  readonly payload: Uint8Array;
+  readonly expected: number | undefined;
+  readonly ttl: string | undefined;
+}
+
+const MARKER_TTL = `${limits.markerAge_ms / 1_000}s`;
+
 const EMPTY = new Uint8Array(0);
-const CLEARED = new Uint8Array([0]);
 
 function setBatch(set: MsgHdrs, batch: string, sequence: number, last: boolean): void {
   set.set("Nats-Batch-Id", batch);
@@ -286,17 +265,16 @@ function* batchesOf(writes: readonly SnapshotWrite[], indexes: readonly number[]
   let messages = 0;
   let bytes = 0;
   for (const index of indexes) {
-    const { value, due } = writes[index] as SnapshotWrite;
-    const count = due === undefined ? 1 : 2;
+    const { value } = writes[index] as SnapshotWrite;
     const size = (value?.length ?? 0) + 256;
-    if (batch.length > 0 && (messages + count > BATCH_MESSAGES || bytes + size > BATCH_BYTES)) {
+    if (batch.length > 0 && (messages + WRITE_MESSAGES > BATCH_MESSAGES || bytes + size > BATCH_BYTES)) {
       yield batch;
       batch = [];
       messages = 0;
       bytes = 0;
     }
     batch.push(index);
-    messages += count;
+    messages += WRITE_MESSAGES;
     bytes += size;
   }
   if (batch.length > 0) yield batch;
@@ -331,15 +309,4 @@ function entryOf({ data, seq, subject }: StoredMessage): Entry {
         `The entry ${subject} begins with byte ${data[0]}, which is none of this runtime's.`,
       );
   }
-}
-
-function compareDue(a: DueEntry, b: DueEntry): number {
-  return a.due - b.due || (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
-}
-
-function missingBucket(stream: string): KeyturnError {
-  return new KeyturnError(
-    "not_provisioned",
-    `The bucket ${stream} lacks the entry that every provisioned bucket has. Run "keyturn provision".`,
-  );
 }
