@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=64
 /** The command `keyturn`. See program.ts. */
 import { run } from "./program.ts";
 
