@@ -18,7 +18,8 @@
  * 1. A shard is served only after the compare-and-set that made this incarnation its owner.
  * 2. Before a shard is taken from an owner that did not release it, that owner was found off the list of members by a
  *    read that is not behind, and its lane is sealed.
- * 3. One reconciliation runs at a time; whatever changes meanwhile starts another.
+ * 3. One reconciliation runs at a time; whatever changes meanwhile starts another. A shard that is offered is acquired
+ *    beside it, at once: somebody waits for it.
  * 4. Of the shard table only those entries are read that should be this node's and are not: once, when they are offered,
  *    when their owner is not listed any more, and with every heartbeat.
  */
@@ -107,9 +108,15 @@ export class Ownership {
 
   /** Some node has given a shard up. */
   async offer(shard: number): Promise<void> {
-    if (this.#stopped || !this.#mine.has(shard) || this.#held.get(shard)?.phase === "serving") return;
-    this.#offered.add(shard);
-    await this.#reconciliation.run();
+    if (this.#stopped || !this.#mine.has(shard) || this.#damaged.has(shard)) return;
+    const phase = this.#held.get(shard)?.phase;
+    if (phase === "serving") return;
+    if (phase === undefined) await this.#acquire([shard]);
+    else {
+      // It was not free when it was looked at, or is just being given away: once more, behind that.
+      this.#offered.add(shard);
+      await this.#reconciliation.run();
+    }
   }
 
   /** Writes snapshots and cuts the tails of everything served here. */
