@@ -1,9 +1,9 @@
 /** Contract 12: damage to what is stored is found when it is decoded, wherever it is. */
 import { describe, expect, it } from "vitest";
 import { decodeBatch } from "../runtime/engine/record.ts";
-import { ShardState } from "../runtime/engine/shard.ts";
+import { checksumsOf, decodeEntry, joinPieces } from "../runtime/engine/shard-entry.ts";
 import { decodeSnapshot } from "../runtime/engine/state.ts";
-import { batchBytes, codeOf, shardBytes, snapshotBytes } from "./support/formats.ts";
+import { batchBytes, codeOf, entry, pieces, shardBytes, snapshotBytes } from "./support/formats.ts";
 
 describe("damage", () => {
   it("any flipped bit of a batch is found; in the version byte it may pass for a newer format, which stops as well", () => {
@@ -45,28 +45,46 @@ describe("damage", () => {
   });
 
   it("a shard's entry in another's place, or damaged, is found", () => {
-    expect(codeOf(() => new ShardState(6).load(shardBytes, 0))).toBe("corrupt_snapshot");
+    expect(codeOf(() => decodeEntry(6, shardBytes))).toBe("corrupt_snapshot");
     for (let at = 0; at < shardBytes.length; at++) {
       const bytes = Uint8Array.from(shardBytes);
       bytes[at] = (bytes[at] as number) ^ 1;
-      expect(codeOf(() => new ShardState(5).load(bytes, 0))).toBe("corrupt_snapshot");
+      const code = codeOf(() => decodeEntry(5, bytes));
+      expect([at, code]).toEqual([at, at === 1 ? "newer_format" : "corrupt_snapshot"]);
     }
+  });
+
+  it("a piece of a shard's entry that is damaged, missing, or another's, is found", () => {
+    const named = { ...entry, generation: 4, checksums: checksumsOf(pieces), body: undefined };
+    const joined = joinPieces(5, named, pieces);
+    expect(joined === undefined ? joined : [...joined]).toEqual([1, 2, 3]);
+    const [piece] = pieces as [Uint8Array];
+    for (let at = 0; at < piece.length; at++) {
+      const bytes = Uint8Array.from(piece);
+      bytes[at] = (bytes[at] as number) ^ 1;
+      expect([at, joinPieces(5, named, [bytes])]).toEqual([at, undefined]);
+    }
+    expect(joinPieces(5, named, [undefined])).toBeUndefined();
+    expect(joinPieces(5, named, [])).toBeUndefined();
+    expect(joinPieces(6, named, pieces)).toBeUndefined();
+    expect(joinPieces(5, { ...named, generation: 5 }, pieces)).toBeUndefined();
+    expect(joinPieces(5, { ...named, checksums: [1] }, pieces)).toBeUndefined();
   });
 
   it("one kind of entry does not pass for another", () => {
     expect(codeOf(() => decodeBatch(snapshotBytes, 1))).toBe("corrupt_record");
     expect(codeOf(() => decodeSnapshot("probe.a", batchBytes))).toBe("corrupt_snapshot");
-    expect(codeOf(() => new ShardState(5).load(snapshotBytes, 0))).toBe("corrupt_snapshot");
+    expect(codeOf(() => decodeEntry(5, snapshotBytes))).toBe("corrupt_snapshot");
   });
 
   it("what a newer version wrote is refused as such, whatever is in it", () => {
     for (const [bytes, open] of [
       [batchBytes, (b: Uint8Array) => decodeBatch(b, 1)],
       [snapshotBytes, (b: Uint8Array) => decodeSnapshot("probe.a", b)],
-      [shardBytes, (b: Uint8Array) => new ShardState(5).load(b, 0)],
+      [shardBytes, (b: Uint8Array) => decodeEntry(5, b)],
     ] as const) {
       const newer = Uint8Array.from(bytes);
-      newer[1] = 2;
+      newer[1] = (newer[1] as number) + 1;
       newer[10] = 0xff;
       expect(codeOf(() => open(newer))).toBe("newer_format");
     }

@@ -17,13 +17,16 @@ import {
   resolveLink,
   type TurnRecord,
 } from "../runtime/engine/record.ts";
+import { bodyOf, checksumsOf, decodeEntry, fillFrom, joinPieces } from "../runtime/engine/shard-entry.ts";
 import { ShardState } from "../runtime/engine/shard.ts";
 import { decodeSnapshot, encodeSnapshot } from "../runtime/engine/state.ts";
 import { decodeFrame, decodeFrames, encodeFrame, encodeFrames, type Frame } from "../runtime/words/frames.ts";
 import {
   batchBytes,
   blank,
+  entry,
   header,
+  pieces,
   records,
   seal,
   shardBytes,
@@ -33,8 +36,15 @@ import {
 } from "./support/formats.ts";
 import { storable } from "./support/values.ts";
 
+const pathOf = (name: string): URL => new URL(`golden/${name}.hex`, import.meta.url);
+
+/** A golden file of a format that is not written any more. */
+function stored(name: string): Uint8Array {
+  return new Uint8Array(Buffer.from(readFileSync(pathOf(name), "utf8").replace(/\s/g, ""), "hex"));
+}
+
 function golden(name: string, made: Uint8Array): Uint8Array {
-  const path = new URL(`golden/${name}.hex`, import.meta.url);
+  const path = pathOf(name);
   if (process.env.UPDATE_GOLDEN === "1") {
     const lines =
       Buffer.from(made)
@@ -42,7 +52,7 @@ function golden(name: string, made: Uint8Array): Uint8Array {
         .match(/.{1,64}/g) ?? [];
     writeFileSync(path, `${lines.join("\n")}\n`);
   }
-  return new Uint8Array(Buffer.from(readFileSync(path, "utf8").replace(/\s/g, ""), "hex"));
+  return stored(name);
 }
 
 describe("batches", () => {
@@ -121,13 +131,22 @@ describe("snapshots", () => {
 });
 
 describe("a shard's entry", () => {
-  it("golden: sessions, channels in and channels out", () => {
-    const bytes = golden("shard", shardBytes);
+  it.each([
+    ["version 1, which is read still", "shard", 0],
+    ["as it is written", "shard-2", entry.dueFrom],
+  ])("golden: sessions, channels in and channels out, %s", (_what, name, dueFrom) => {
+    const bytes = name === "shard" ? stored(name) : golden(name, shardBytes);
+    const decoded = decodeEntry(5, bytes);
+    expect(decoded.dueFrom).toBe(dueFrom);
+    if (name !== "shard") {
+      expect(decoded).toStrictEqual(entry);
+      expect(Buffer.compare(shardBytes, bytes)).toBe(0);
+    }
     const shard = new ShardState(5);
-    shard.load(bytes, 0);
-    expect([...shard.sessions.values()].map(({ name, last, inherited }) => [name, last, inherited])).toEqual([
-      ["session1", 44, 44],
-    ]);
+    fillFrom(shard, decoded.body as Uint8Array, 0);
+    expect(
+      [...shard.sessions.values()].map(({ name: of, last, inherited }) => [of, last, inherited]),
+    ).toEqual([["session1", 44, 44]]);
     expect([...shard.ins].map(([from, { committed, accepted }]) => [from, committed, accepted])).toEqual([
       [7, 99, 99],
       [1, 2, 2],
@@ -139,8 +158,15 @@ describe("a shard's entry", () => {
       0,
       ["other.k=2F1", "other.k=2F1"],
     ]);
-    expect(Buffer.compare(shard.encode(), bytes)).toBe(0);
-    expect(Buffer.compare(shardBytes, bytes)).toBe(0);
+    expect(Buffer.compare(bodyOf(shard), entry.body as Uint8Array)).toBe(0);
+  });
+
+  it("golden: a piece", () => {
+    const [made] = pieces as [Uint8Array];
+    const bytes = golden("shard-piece", made);
+    const named = { ...entry, generation: 4, checksums: checksumsOf([bytes]), body: undefined };
+    expect([...(joinPieces(5, named, [bytes]) as Uint8Array)]).toEqual([1, 2, 3]);
+    expect(Buffer.compare(made, bytes)).toBe(0);
   });
 });
 

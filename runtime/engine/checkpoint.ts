@@ -15,8 +15,9 @@ import { forEach } from "./concurrently.ts";
 import { isKeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Engine } from "./engine.ts";
-import { shardEntryId } from "./recovery.ts";
+import { EntryWriter } from "./entries.ts";
 import type { ShardState } from "./shard.ts";
+import { bodyOf } from "./shard-entry.ts";
 import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
 
 /** Rounds in which snapshots may turn out to have been written by another. */
@@ -33,11 +34,13 @@ export type Cut = (shard: ShardState, segments: readonly Segment[]) => Promise<b
 
 export class Checkpointer {
   readonly #engine: Engine;
+  readonly #entries: EntryWriter;
   readonly #cut: Cut;
   #tail: Promise<unknown> = Promise.resolve();
 
   constructor(engine: Engine, cut: Cut) {
     this.#engine = engine;
+    this.#entries = new EntryWriter(engine);
     this.#cut = cut;
   }
 
@@ -87,9 +90,9 @@ export class Checkpointer {
     const now = engine.parts.world.clock.monotonic();
     const entries = shards.map((shard) => {
       shard.forgetIdle(now);
-      return { shard, bytes: shard.encode() };
+      return { shard, body: bodyOf(shard), dueFrom: this.dueFrom(shard) };
     });
-    await this.#writeEntries(entries);
+    await this.#entries.write(entries);
     const of = new Set<ShardState>();
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
@@ -118,48 +121,14 @@ export class Checkpointer {
     }
   }
 
+  /** See ShardState. */
+  dueFrom(shard: ShardState): number {
+    return shard.dueFrom(this.#engine.actors);
+  }
+
   /** First sequence that the next recovery has to read: everything before it will be in snapshots. */
   cutAt(): number {
     return this.#engine.committedSeq + 1;
-  }
-
-  /** All of them in one call of the store: that is one flush, where it flushes. */
-  async #writeEntries(
-    entries: readonly { readonly shard: ShardState; readonly bytes: Uint8Array }[],
-  ): Promise<void> {
-    const { snapshots } = this.#engine.parts.store;
-    let left = entries;
-    for (let conflicts = 0; left.length > 0; conflicts++) {
-      if (conflicts > CONFLICTS_MAX) throw new Error("Entries of shards keep changing under this node.");
-      const writes = left.map(({ shard, bytes }) => ({
-        id: shardEntryId(shard.shard),
-        shard: shard.shard,
-        value: bytes,
-        expected: shard.revision,
-        due: undefined,
-      }));
-      const revisions = await snapshots.write(writes);
-      const refused = left.filter(({ shard }, index) => {
-        const revision = revisions[index];
-        if (revision !== undefined) shard.revision = revision;
-        return revision === undefined;
-      });
-      if (refused.length > 0) await this.#lookAgain(refused.map(({ shard }) => shard));
-      left = refused;
-    }
-  }
-
-  /**
-   * A former owner may have written once more after this node had read the entry. The shard table decides: if this node
-   * is not the owner any more, the cut at the end is refused, and a newer entry is only older news.
-   */
-  async #lookAgain(shards: readonly ShardState[]): Promise<void> {
-    const { snapshots } = this.#engine.parts.store;
-    const stored = await snapshots.read(shards.map(({ shard }) => shardEntryId(shard)));
-    for (const [index, shard] of shards.entries()) {
-      await this.#engine.saver.checkOwner(shard);
-      shard.revision = stored[index]?.revision ?? 0;
-    }
   }
 
   /** What recovery found in the tail of actors that nobody has used since: into their snapshots, without a machine. */

@@ -396,6 +396,7 @@ export class Engine {
     }
     job.shard.busy--;
     job.shard.due.set(a.id, earliestDue(a.latest.timers));
+    job.shard.settleDue(a);
     this.#alarm.lookAt(job.shard.due.next());
     return true;
   }
@@ -580,6 +581,7 @@ export class Engine {
       }
       if (turn.timers !== a.committed.timers) shard.due.set(a.id, earliestDue(turn.timers));
       a.committed = turn;
+      shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
     }
     if (job.session !== undefined) {
@@ -620,7 +622,8 @@ export class Engine {
     for (const { entries } of given) {
       for (const { a, job } of entries) {
         a.latest = a.committed;
-        if (job.kind === TimerJob) job.shard.due.set(a.id, earliestDue(a.committed.timers));
+        // Also for a message: a timer that it cancelled may have been rung meanwhile, and found cancelled.
+        job.shard.due.set(a.id, earliestDue(a.committed.timers));
       }
     }
     // Nothing uncommitted is left anywhere: every channel goes back to what is, and told messages come again.

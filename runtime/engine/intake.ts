@@ -12,6 +12,7 @@
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
 import type { Job } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
 import type { Lease } from "./engine.ts";
@@ -79,6 +80,8 @@ export class Intake {
     for (const request of frame.requests) {
       const verdict = session.classify(number);
       if (verdict === "next") {
+        // No client of this runtime has so many open.
+        if (number - session.base >= limits.sessionInFlight) return;
         session.last = number;
         this.#take(jobOf(shard, session, number, request), now);
       } else if (verdict === "gap") {
@@ -92,6 +95,8 @@ export class Intake {
   #take(job: Job, now: number): void {
     job.shard.busy++;
     if (!this.hasRoom()) this.#answers.reject(job, this.#overloaded());
+    else if (isWrite(job.kind) && job.shard.open.count >= limits.requestsPerShard)
+      this.#answers.reject(job, tooManyOpen(job.shard));
     else if (this.#closedBy !== undefined && now < this.#closedUntil_ms && isWrite(job.kind)) {
       this.#answers.reject(job, this.#closedBy);
     } else this.#queue.push(job);
@@ -152,6 +157,11 @@ export class Intake {
     const text = `This node has ${this.#queueMax} messages waiting, its limit. Try again later.`;
     return new KeyturnError("overloaded", text);
   }
+}
+
+function tooManyOpen({ shard }: ShardState): KeyturnError {
+  const text = `Clients have ${limits.requestsPerShard} requests open in shard ${shard}, its limit. Try again later.`;
+  return new KeyturnError("overloaded", text);
 }
 
 function jobOf(shard: ShardState, session: Session, number: number, request: Request): Job {

@@ -1,25 +1,23 @@
 /**
  * A shard's own state, beside that of its actors: the channels into it and out of it, and its timers.
  *
- * Owns client sessions, shard-to-shard channels, the due heap, and the shard's stored entry. Talks to records and the
- * codec; the engine drives it.
+ * Owns client sessions, shard-to-shard channels and the due heap. Talks to records; the engine drives it.
  *
  * Invariants:
  * 1. A channel takes number `last + 1` and nothing else: below is a repetition, above is a gap. A client's `base`
  *    moves `last` up, past numbers that the client has settled otherwise.
  * 2. What is taken in and not yet committed is forgotten by `rollback` and by a new owner; the sender sends it again.
  * 3. A told message stays in the outbox until its receiver has committed it.
- * 4. The stored entry plus the records after it give all of this back.
+ * 4. The stored entry (shard-entry.ts) plus the records after it give all of this back.
  */
 import { messageBytes, type Reply, type Told } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-import { decode, encode, envelope, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { sizeOf } from "../words/values.ts";
-import type { Job } from "./activation.ts";
+import type { Activation, Job } from "./activation.ts";
 import { Letters } from "./dead-letters.ts";
 import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts";
-import type { Patch } from "./state.ts";
+import { earliestDue, type Patch } from "./state.ts";
 import { DueHeap } from "./timers.ts";
 
 /** A request that was stepped, and where its record lies. A turn of the engine is one of these. */
@@ -27,6 +25,11 @@ export interface Stepped {
   readonly id: string;
   /** Undefined until it is committed. */
   readonly at: Link | undefined;
+}
+
+/** How many requests all sessions of a shard have stepped that their clients have not settled. */
+export class OpenRequests {
+  count = 0;
 }
 
 /** One client's requests to one shard. */
@@ -44,8 +47,10 @@ export class Session {
   readonly #replies: (Reply | undefined)[] = [];
   #offset: number;
   #base: number;
+  readonly #open: OpenRequests;
 
-  constructor(name: string, base: number, used_ms: number) {
+  constructor(name: string, base: number, used_ms: number, open: OpenRequests) {
+    this.#open = open;
     this.name = name;
     this.last = base - 1;
     this.inherited = 0;
@@ -64,6 +69,7 @@ export class Session {
     // At once: what is kept here keeps whole states alive.
     const end = base - this.#offset;
     for (let slot = this.#base - this.#offset; slot < end && slot < this.#stepped.length; slot++) {
+      if (this.#stepped[slot] !== undefined) this.#open.count--;
       this.#stepped[slot] = undefined;
       this.#replies[slot] = undefined;
     }
@@ -84,7 +90,14 @@ export class Session {
   /** Notes that a request was stepped. */
   step(number: number, stepped: Stepped): void {
     const slot = this.#slot(number);
-    if (slot >= 0) this.#stepped[slot] = stepped;
+    if (slot < 0) return;
+    if (this.#stepped[slot] === undefined) this.#open.count++;
+    this.#stepped[slot] = stepped;
+  }
+
+  /** Forgets everything. */
+  end(): void {
+    this.advance(this.#offset + this.#stepped.length);
   }
 
   /** Notes a request's result. */
@@ -213,11 +226,20 @@ export class OutChannel {
   }
 }
 
-const SHARD_MAGIC = 0x48;
-const SHARD_VERSION = 1;
+/** Pieces of an entry that may lie in the store and are of no use. */
+export type Leftover = readonly [generation: number, pieces: number];
 
-type StoredSession = [name: string, last: number, base: number, places: [number, string, Link][]];
-type StoredOut = [shard: number, committed: number, waiting: [string, string, unknown, string | null][]];
+/** What a node knows of a shard's entry in the store; see shard-entry.ts. */
+export interface StoredEntry {
+  /** 0 if there is none. */
+  readonly revision: number;
+  readonly claimed: number;
+  readonly generation: number;
+  readonly pieces: number;
+  readonly leftovers: readonly Leftover[];
+}
+
+const nothingStored: StoredEntry = { revision: 0, claimed: 0, generation: 0, pieces: 0, leftovers: [] };
 
 /** See above. */
 export class ShardState {
@@ -226,22 +248,25 @@ export class ShardState {
   readonly ins = new Map<number, InChannel>();
   readonly outs = new Map<number, OutChannel>();
   readonly outbox = new OutboxSize();
+  readonly open = new OpenRequests();
   readonly due = new DueHeap();
   /** What the tail says of actors that are not in memory, by id. Emptied by the next checkpoint. */
   readonly patches = new Map<string, Patch>();
   readonly letters = new Letters();
   /** Which ownership of the shard this is. */
   epoch = 0;
-  /** Revision of the stored entry. */
-  revision = 0;
+  /** What is known of its entry in the store. */
+  stored: StoredEntry = nothingStored;
   /** Set when storage of this shard does not hold together: everything sent to it is refused so. */
   failed: KeyturnError | undefined = undefined;
   /** Messages taken in whose outcome is not settled yet. */
   busy = 0;
   /** `serving`: takes messages in. `draining`: finishes what it has. `gone`: drops everything. */
   phase: "serving" | "draining" | "gone" = "serving";
-  /** Timers due before this time are in `due`; later ones are found in the store's index. */
+  /** Timers due before this time are to be in `due`; later ones are found in the store's index. */
   horizon_ms = 0;
+  /** Up to here the index has been read. Behind the horizon only while it is being moved. */
+  indexed_ms = 0;
 
   constructor(shard: number) {
     this.shard = shard;
@@ -256,7 +281,8 @@ export class ShardState {
 
   #session(name: string, base: number, now_ms: number): Session {
     let session = this.sessions.get(name);
-    if (session === undefined) this.sessions.set(name, (session = new Session(name, base, now_ms)));
+    if (session === undefined)
+      this.sessions.set(name, (session = new Session(name, base, now_ms, this.open)));
     session.used_ms = now_ms;
     return session;
   }
@@ -276,7 +302,9 @@ export class ShardState {
   /** Forgets sessions that no retry can come from any more. */
   forgetIdle(now_ms: number): void {
     for (const [name, session] of this.sessions) {
-      if (now_ms - session.used_ms > limits.sessionIdle_ms) this.sessions.delete(name);
+      if (now_ms - session.used_ms <= limits.sessionIdle_ms) continue;
+      session.end();
+      this.sessions.delete(name);
     }
   }
 
@@ -290,7 +318,11 @@ export class ShardState {
   }
 
   /** Adds what a record says about channels. Records may be repeated: numbers below the last are known. */
-  replay(record: TurnRecord, at: Link, now_ms: number): void {
+  replay(
+    record: Pick<TurnRecord, "id" | "source" | "sourceName" | "sourceNumber" | "out">,
+    at: Link,
+    now_ms: number,
+  ): void {
     if (record.source === FromSession) {
       const name = record.sourceName as string;
       // Not bounded here: what the tail proves must be known again, however many sessions came and went in it.
@@ -311,64 +343,27 @@ export class ShardState {
     }
   }
 
-  /** The shard's stored entry. */
-  encode(): Uint8Array {
-    const sessions: StoredSession[] = [];
-    for (const s of this.sessions.values()) {
-      const places: StoredSession[3] = [];
-      for (const [number, { id, at }] of s.remembered()) if (at !== undefined) places.push([number, id, at]);
-      sessions.push([s.name, s.last, s.base, places]);
+  /**
+   * A time below which no actor of this shard has anything due, as far as it is committed: so the due index, corrected
+   * by the tail from now on, need not be read below it.
+   */
+  dueFrom(actors: ReadonlyMap<string, Activation>): number {
+    let from = Math.min(this.indexed_ms, this.due.next() ?? Number.POSITIVE_INFINITY);
+    for (const [id, due] of this.due.taken) {
+      const a = actors.get(id);
+      // What is not loaded has the timer still that it was taken out for.
+      const known = a !== undefined && !a.loading && a.failed === undefined;
+      const committed = known ? earliestDue(a.committed.timers) : due;
+      if (committed !== undefined) from = Math.min(from, committed);
     }
-    const ins = [...this.ins].map(([shard, channel]) => [shard, channel.committed]);
-    const outs: StoredOut[] = [];
-    for (const [shard, channel] of this.outs) {
-      const waiting = channel.waiting.map((m): StoredOut[2][number] => [
-        m.id,
-        m.key,
-        m.event,
-        m.trace ?? null,
-      ]);
-      outs.push([shard, channel.committed, waiting]);
-    }
-    return envelope(encode([this.shard, sessions, ins, outs]), SHARD_MAGIC, SHARD_VERSION);
+    return from;
   }
 
-  /** Fills an empty state from its stored entry. */
-  load(bytes: Uint8Array, now_ms: number): void {
-    const body = openEnvelope(bytes, SHARD_MAGIC, SHARD_VERSION);
-    if (typeof body === "string") {
-      throw new KeyturnError(
-        body === "newer" ? "newer_format" : "corrupt_snapshot",
-        `The entry of shard ${this.shard} cannot be read (${body}). The shard is not served. Restore the store from a copy, or upgrade this node.`,
-      );
-    }
-    const [shard, sessions, ins, outs] = decode(body) as [
-      number,
-      StoredSession[],
-      [number, number][],
-      StoredOut[],
-    ];
-    if (shard !== this.shard) {
-      throw new KeyturnError("corrupt_snapshot", `The entry of shard ${this.shard} names shard ${shard}.`);
-    }
-    for (const [name, last, base, places] of sessions) {
-      const session = new Session(name, base, now_ms);
-      session.last = last;
-      session.inherited = last;
-      for (const [number, id, at] of places) session.step(number, { id, at });
-      this.sessions.set(name, session);
-    }
-    for (const [from, committed] of ins) this.ins.set(from, new InChannel(committed));
-    for (const [to, committed, waiting] of outs) {
-      const channel = this.out(to);
-      channel.acknowledged = committed - waiting.length;
-      channel.committed = channel.acknowledged;
-      channel.numbered = committed;
-      channel.sent = channel.acknowledged;
-      for (const [id, key, event, trace] of waiting) {
-        const message = { id, key, type: id.slice(0, id.indexOf(".")), event, trace: trace ?? undefined };
-        channel.push(message, messageBytes(message, sizeOf(event)));
-      }
-    }
+  /** The heap may be believed again of an actor that was taken out of it, if it says what is committed. */
+  settleDue(a: Activation): void {
+    if (!this.due.taken.has(a.id)) return;
+    const committed = earliestDue(a.committed.timers);
+    if (committed === undefined || committed >= this.indexed_ms || this.due.get(a.id) === committed)
+      this.due.taken.delete(a.id);
   }
 }

@@ -14,6 +14,8 @@ interface Row {
 }
 
 export class DueHeap {
+  /** Actors that were taken out, with what they were due at, until what became of it is committed. */
+  readonly taken = new Map<string, number>();
   #rows: Row[] = [];
   readonly #due = new Map<string, number>();
 
@@ -33,6 +35,10 @@ export class DueHeap {
     if (this.#rows.length > 2 * this.#due.size + 64) this.#rebuild();
   }
 
+  get(id: string): number | undefined {
+    return this.#due.get(id);
+  }
+
   has(id: string): boolean {
     return this.#due.has(id);
   }
@@ -50,6 +56,7 @@ export class DueHeap {
     if (first === undefined || first.due > now) return undefined;
     this.#pop();
     this.#due.delete(first.id);
+    this.taken.set(first.id, Math.min(first.due, this.taken.get(first.id) ?? first.due));
     return first.id;
   }
 

@@ -55,6 +55,8 @@ export const limits = {
   watchesPerNode: 100_000,
   /** Unresolved requests of one client in one shard. */
   sessionInFlight: 8_192,
+  /** Requests that one shard has applied and whose clients have not said that they know it, over all sessions. */
+  requestsPerShard: 262_144,
   /** Client sessions that one shard remembers. */
   sessionsPerShard: 4_096,
   /** A session unused for this long may be forgotten; longer than any caller's deadline. */
@@ -113,6 +115,7 @@ invariant(
   "a frame that is filled by estimates can be carried, and the largest event goes into one",
 );
 invariant(limits.outboxWindow <= limits.frameRequests, "a frame may hold a channel's window");
+invariant(limits.sessionInFlight < limits.requestsPerShard, "one session cannot fill a shard");
 invariant(limits.deadline_ms * 2 < limits.sessionIdle_ms, "a session outlives every retry of its requests");
 invariant(
   limits.sessionIdle_ms < limits.markerAge_ms,

@@ -15,6 +15,7 @@ import {
   Refusal,
   type TurnRecord,
 } from "../../runtime/engine/record.ts";
+import { bodyOf, encodeEntry, type Entry, piecesOf } from "../../runtime/engine/shard-entry.ts";
 import { ShardState } from "../../runtime/engine/shard.ts";
 import { type ActorData, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { KeyturnError } from "../../runtime/words/errors.ts";
@@ -175,4 +176,13 @@ function filledShard(): ShardState {
   shard.replay({ ...blank, source: FromSession, sourceName: "session1", sourceNumber: 44 }, [43, 0], 0);
   return shard;
 }
-export const shardBytes = filledShard().encode();
+export const entry: Entry = {
+  claimed: 4,
+  generation: 0,
+  checksums: [],
+  leftovers: [[3, 2]],
+  dueFrom: 1_900_000_000_000,
+  body: Uint8Array.from(bodyOf(filledShard())),
+};
+export const shardBytes = encodeEntry(5, entry);
+export const pieces = piecesOf(5, 4, new Uint8Array([1, 2, 3]), 10);
