@@ -1,11 +1,25 @@
 /** The clauses of Transport. */
 import { describe, expect, it } from "vitest";
-import type { AckFrame, Frame } from "../../runtime/words/frames.ts";
+import type { AckFrame, Frame, RequestFrame } from "../../runtime/words/frames.ts";
 import { eventually } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
 const frame = (upTo: number): AckFrame => ({ kind: "ack", shard: 1, fromShard: 2, upTo });
 const numbers = (frames: readonly Frame[]): number[] => frames.map((one) => (one as AckFrame).upTo);
+
+/** What may be sent to a node by name. */
+const request = (first: number): RequestFrame => ({
+  kind: "request",
+  shard: 1,
+  session: "s",
+  base: 1,
+  first,
+  epoch: 0,
+  requests: [
+    { kind: 2, type: "t", key: "k", id: "t.k", event: undefined, requestId: undefined, trace: undefined },
+  ],
+});
+const firsts = (frames: readonly Frame[]): number[] => frames.map((one) => (one as RequestFrame).first);
 
 export function transportClauses({ use, local }: Suite): void {
   describe("Transport", () => {
@@ -34,13 +48,14 @@ export function transportClauses({ use, local }: Suite): void {
         const two: Frame[] = [];
         const stop = transport.subscribe("node.a", (got) => one.push(got));
         transport.subscribe("node.a", (got) => two.push(got));
-        transport.publish("node.a", frame(1));
+        transport.publish("node.a", request(1));
         await eventually(() => one.length === 1 && two.length === 1);
         stop();
         stop();
-        transport.publish("node.a", frame(2));
+        transport.publish("node.a", request(2));
         await eventually(() => two.length === 2);
-        expect(numbers(one)).toEqual([1]);
+        expect(firsts(one)).toEqual([1]);
+        expect(firsts(two)).toEqual([1, 2]);
       }),
     );
 
@@ -49,7 +64,7 @@ export function transportClauses({ use, local }: Suite): void {
       use(async ({ transport }) => {
         const frames: Frame[] = [
           { kind: "reply", from: "life", replies: [[1, 2, undefined, { n: 1, list: ["ä", [null, true]] }]] },
-          frame(9),
+          { kind: "refusal", shard: 1, from: "life", reason: "gap", epoch: 3, expected: 7 },
           { kind: "watch", watch: "w", state: { value: "idle", context: { at: new Date(0) } } },
         ];
         const got: Frame[] = [];

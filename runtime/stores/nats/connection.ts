@@ -1,8 +1,8 @@
 /**
  * One connection to NATS: requests and answers, and what becomes of them when the connection is lost.
  *
- * Owns the client library's connection, an inbox of its own for all answers, and one timer for all time-outs: the
- * library's own request takes a timer and two promises each. Talks to the server.
+ * Owns the client library's connection and an inbox of its own for all answers: the library's own request takes a timer
+ * and two promises each. Talks to the server.
  *
  * Invariants:
  * 1. Every request is settled once: by its answer, at its time-out, or, with an unknown outcome, at the moment when the
@@ -22,22 +22,13 @@ import {
 } from "@nats-io/transport-node";
 import { KeyturnError } from "../../words/errors.ts";
 import { deniedBy, lost, openFault, serverFault, unsent } from "./faults.ts";
+import { PendingRequests } from "./pending.ts";
 import { connectionOptions, DEFAULT_TIMEOUT_MS, type NatsOptions } from "./options.ts";
 
-/** How often time-outs are looked at. */
-const LOOK_MS = 50;
 /** When a forbidden subscription is asked for again, and an unsuitable server left for another. */
 const AGAIN_MS = 2_000;
 /** How long a problem of the store is shown after it was met last. */
 const PROBLEM_MS = 60_000;
-
-interface Pending {
-  readonly subject: string;
-  readonly until_ms: number;
-  /** More than one answer: true when this one was the last. */
-  readonly onMessage: (message: Msg) => boolean;
-  readonly onFailure: (error: KeyturnError) => void;
-}
 
 export interface RequestOptions {
   readonly headers?: MsgHdrs | undefined;
@@ -50,6 +41,13 @@ export interface ConnectionState {
   readonly text: string;
 }
 
+export interface Listening {
+  /** Ends it: nothing is received any more. */
+  stop(): void;
+  /** Ends it; resolves when all that the server had sent before has been received. */
+  drain(): Promise<void>;
+}
+
 const EMPTY = new Uint8Array(0);
 
 export class Connection {
@@ -58,23 +56,22 @@ export class Connection {
   /** Problems that nobody waits for: denied subscriptions, servers that do not fit. Set by the store's owner. */
   onTrouble: (task: string, error: unknown) => void = () => undefined;
   readonly #inbox: string;
-  readonly #pending = new Map<string, Pending>();
+  readonly #pending = new PendingRequests();
   readonly #reconnected = new Set<() => void>();
   /** What is wrong although the server is reached, by what it is about. */
   readonly #problems = new Map<string, { readonly text: string; readonly until_ms: number }>();
-  #count = 0;
-  #timer: NodeJS.Timeout | undefined;
   #connected = true;
   #text: string;
   #closed: Promise<void> | undefined;
-  #onSettled: (() => void) | undefined;
 
   private constructor(nc: NatsConnection, timeout_ms: number, inboxPrefix: string) {
     this.nc = nc;
     this.timeout_ms = timeout_ms;
     this.#inbox = `${inboxPrefix}.${randomUUID().replaceAll("-", "")}`;
     this.#text = `connected to ${nc.getServer()}`;
-    this.subscribe(`${this.#inbox}.*`, (message) => this.#answered(message));
+    this.subscribe(`${this.#inbox}.*`, (message) =>
+      this.#pending.answer(message.subject.slice(this.#inbox.length + 1), message),
+    );
     void this.#followStatus();
   }
 
@@ -146,6 +143,11 @@ export class Connection {
 
   /** Receives messages. The handler gets every message of the subject until the function that is returned is called. */
   subscribe(subject: string, handler: (message: Msg) => void, queue?: string): () => void {
+    return this.listen(subject, handler, queue).stop;
+  }
+
+  /** As `subscribe`, with a choice of ends. */
+  listen(subject: string, handler: (message: Msg) => void, queue?: string): Listening {
     let subscription: Subscription | undefined;
     let again: NodeJS.Timeout | undefined;
     let stopped = false;
@@ -180,12 +182,20 @@ export class Connection {
         () => setTimeout(() => confirm(denied), AGAIN_MS).unref(),
       );
     };
-    listen();
-    return () => {
+    const end = (): Subscription | undefined => {
       stopped = true;
       clearTimeout(again);
       this.well(subject);
-      if (!this.nc.isClosed() && subscription?.isClosed() === false) subscription.unsubscribe();
+      return this.nc.isClosed() || subscription?.isClosed() !== false ? undefined : subscription;
+    };
+    listen();
+    return {
+      stop: () => end()?.unsubscribe(),
+      // Without a connection nothing comes any more.
+      drain: async () =>
+        end()
+          ?.drain()
+          .catch(() => undefined),
     };
   }
 
@@ -224,21 +234,13 @@ export class Connection {
       onFailure(lost(subject, this.#closed === undefined ? this.#text : "the connection is closed"));
       return undefined;
     }
-    const token = (++this.#count).toString(36);
-    const until_ms = performance.now() + timeout_ms;
-    this.#pending.set(token, { subject, until_ms, onMessage, onFailure });
-    this.#timer ??= setTimeout(() => this.#look(), LOOK_MS);
-    return `${this.#inbox}.${token}`;
+    return `${this.#inbox}.${this.#pending.add(subject, timeout_ms, onMessage, onFailure)}`;
   }
 
   /** Publishes what is to be answered on `reply`, which `expect` gave. What cannot be sent is settled at once. */
   ask(subject: string, payload: Uint8Array, reply: string, headers?: MsgHdrs): void {
     const error = this.#send(subject, payload, reply, headers);
-    if (error === undefined) return;
-    const token = reply.slice(this.#inbox.length + 1);
-    const pending = this.#pending.get(token);
-    this.#forget(token);
-    pending?.onFailure(error);
+    if (error !== undefined) this.#pending.fail(reply.slice(this.#inbox.length + 1), error);
   }
 
   /** Everything published before is with the server when this resolves. */
@@ -253,23 +255,11 @@ export class Connection {
   }
 
   async #close(): Promise<void> {
-    await this.#settled();
-    this.#fail(
-      () => true,
-      (subject) => lost(subject, "the connection is closed"),
-    );
-    clearTimeout(this.#timer);
+    // Time-outs and the loss of the connection settle them too.
+    await this.#pending.settled();
     if (this.nc.isClosed()) return;
     if (this.#connected) await Promise.race([this.nc.flush().catch(() => undefined), pause(this.timeout_ms)]);
     await this.nc.close();
-  }
-
-  async #settled(): Promise<void> {
-    while (this.#pending.size > 0 && this.#connected) {
-      await new Promise<void>((resolve) => {
-        this.#onSettled = resolve;
-      });
-    }
   }
 
   /** Undefined if the library took it. */
@@ -290,37 +280,6 @@ export class Connection {
       handler(message);
     } catch (error) {
       this.onTrouble(`message on ${subject}`, error);
-    }
-  }
-
-  #answered(message: Msg): void {
-    const { subject } = message;
-    const token = subject.slice(subject.lastIndexOf(".") + 1);
-    const pending = this.#pending.get(token);
-    if (pending?.onMessage(message) === true) this.#forget(token);
-  }
-
-  #forget(token: string): void {
-    this.#pending.delete(token);
-    if (this.#pending.size === 0) this.#onSettled?.();
-  }
-
-  #look(): void {
-    this.#timer = undefined;
-    const now = performance.now();
-    for (const [token, pending] of this.#pending) {
-      if (pending.until_ms > now) continue;
-      this.#forget(token);
-      pending.onFailure(lost(pending.subject, "no answer in time"));
-    }
-    if (this.#pending.size > 0) this.#timer ??= setTimeout(() => this.#look(), LOOK_MS);
-  }
-
-  #fail(which: (pending: Pending) => boolean, errorOf: (subject: string) => KeyturnError): void {
-    for (const [token, pending] of [...this.#pending]) {
-      if (!which(pending)) continue;
-      this.#forget(token);
-      pending.onFailure(errorOf(pending.subject));
     }
   }
 
@@ -361,10 +320,7 @@ export class Connection {
   #lose(text: string): void {
     this.#connected = false;
     this.#text = text;
-    this.#fail(
-      () => true,
-      (subject) => lost(subject, text),
-    );
+    this.#pending.failAll((subject) => lost(subject, text));
   }
 
   #find(): void {
@@ -392,15 +348,7 @@ export class Connection {
     }
     const { operation, subject } = error as PermissionViolationError;
     if (operation !== "publish") return;
-    let waiting = false;
-    this.#fail(
-      (pending) => {
-        const hit = pending.subject === subject;
-        waiting ||= hit;
-        return hit;
-      },
-      () => fault,
-    );
+    const waiting = this.#pending.failAll(() => fault, subject);
     if (!waiting) this.onTrouble("permissions", fault);
   }
 }

@@ -37,6 +37,7 @@ const UNCONFIRMED_MAX = 32 * 1024 * 1024;
 /** After so many bytes the server is asked to confirm. */
 const CONFIRM_BYTES = 1024 * 1024;
 const QUEUE = "keyturn";
+const SHARD = /^\d{1,5}$/;
 /** For so long plain messages still come to whoever gave a shard away: by then its next owner has subscribed. */
 const LINGER_MS = 2_000;
 /** Where clients of NATS wait for answers, unless told otherwise. */
@@ -73,7 +74,8 @@ export class NatsTransport implements Transport {
 
   constructor(connection: Connection, names: Names, { session, inboxPrefix }: NatsOptions) {
     this.#connection = connection;
-    this.#ownInbox = inboxPrefix;
+    // The usual one is everybody's.
+    this.#ownInbox = inboxPrefix === "_INBOX" ? undefined : inboxPrefix;
     this.#names = names;
     this.sessionPrefix = session === undefined ? "" : `${session}.`;
     connection.onReconnect(() => {
@@ -88,17 +90,21 @@ export class NatsTransport implements Transport {
       for (const handler of handlers) handler(frame);
       return true;
     }
-    if (!this.#connection.state.connected || this.#unconfirmed > UNCONFIRMED_MAX) {
+    if (!this.#connection.connected || this.#unconfirmed > UNCONFIRMED_MAX) {
       this.dropped++;
       return false;
     }
     const target = this.#targetOf(subject, frame, via);
-    const outgoing = this.#outgoing.get(target);
-    if (outgoing !== undefined) outgoing.frames.push(frame);
-    else {
-      const reply = frame.kind === "request" ? `${this.#names.app}.client.${frame.session}` : undefined;
-      this.#outgoing.set(target, { frames: [frame], reply });
+    const reply = frame.kind === "request" ? `${this.#names.app}.client.${frame.session}` : undefined;
+    let outgoing = this.#outgoing.get(target);
+    if (outgoing !== undefined && outgoing.reply !== reply) {
+      // Of another session in this process: whoever is not heard must be told himself.
+      this.#emit(target, outgoing);
+      this.#outgoing.delete(target);
+      outgoing = undefined;
     }
+    if (outgoing !== undefined) outgoing.frames.push(frame);
+    else this.#outgoing.set(target, { frames: [frame], reply });
     if (!this.#flushing) {
       this.#flushing = true;
       queueMicrotask(() => this.#flush());
@@ -148,15 +154,20 @@ export class NatsTransport implements Transport {
 
   #flush(): void {
     this.#flushing = false;
-    for (const [target, { frames, reply }] of this.#outgoing) {
-      for (const payload of this.#encoded(frames)) {
-        this.#unconfirmed += payload.length;
-        this.#sinceConfirm += payload.length;
-        this.#connection.publish(target, payload, reply);
-      }
-    }
+    for (const [target, outgoing] of this.#outgoing) this.#emit(target, outgoing);
     this.#outgoing.clear();
     if (this.#sinceConfirm >= CONFIRM_BYTES) this.#confirm();
+  }
+
+  #emit(target: string, { frames, reply }: Outgoing): void {
+    for (const payload of this.#encoded(frames)) {
+      if (!this.#connection.publish(target, payload, reply)) {
+        this.dropped++;
+        continue;
+      }
+      this.#unconfirmed += payload.length;
+      this.#sinceConfirm += payload.length;
+    }
   }
 
   #encoded(frames: readonly Frame[]): readonly Uint8Array[] {
@@ -245,21 +256,16 @@ export class NatsTransport implements Transport {
       this.foreign++;
       return;
     }
-    const unheard = set.get("Nats-Subject").slice(this.#names.app.length + 1);
-    const refusal: Omit<RefusalFrame, "shard" | "from"> = {
-      kind: "refusal",
-      reason: "moved",
-      epoch: 0,
-      expected: 0,
-    };
-    const [head, name = ""] = [
-      unheard.slice(0, unheard.indexOf(".")),
-      unheard.slice(unheard.indexOf(".") + 1),
-    ];
-    const frame: RefusalFrame =
-      head === "node"
-        ? { ...refusal, shard: undefined, from: name }
-        : { ...refusal, shard: Number(name), from: "" };
+    const [app, head, name = ""] = set.get("Nats-Subject").split(".");
+    const refusal = { kind: "refusal", reason: "moved", epoch: 0, expected: 0 } as const;
+    let frame: RefusalFrame;
+    if (app === this.#names.app && head === "node") frame = { ...refusal, shard: undefined, from: name };
+    else if (app === this.#names.app && head === "shard" && SHARD.test(name))
+      frame = { ...refusal, shard: Number(name), from: "" };
+    else {
+      this.foreign++;
+      return;
+    }
     for (const handler of this.#handlers.get(subject) ?? []) handler(frame);
   }
 
@@ -291,15 +297,7 @@ export class NatsTransport implements Transport {
    * @returns ends it; resolves when all that the server had sent before has been received
    */
   #plain(subject: string, skip: number): () => Promise<void> {
-    const subscription = this.#connection.nc.subscribe(subject, {
-      queue: QUEUE,
-      callback: (error, message) => {
-        if (error === null) this.#takePlain(message, skip);
-        else this.#connection.onTrouble(`subscription to ${subject}`, error);
-      },
-    });
-    // Without a connection nothing comes any more.
-    return () => subscription.drain().catch(() => undefined);
+    return this.#connection.listen(subject, (message) => this.#takePlain(message, skip), QUEUE).drain;
   }
 
   #linger(stop: () => Promise<void>): void {
