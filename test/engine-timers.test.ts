@@ -260,6 +260,117 @@ describe("far timers", () => {
   });
 });
 
+describe("contract 9: the due index is read from where it may hold something", () => {
+  /** From where each shard's index is read first, of those that are read from somewhere. */
+  function beginnings(r: Rig): Map<number, number> {
+    const from = new Map<number, number>();
+    const { due } = r.store.snapshots;
+    r.store.snapshots.due = (shard, before, limit, after) => {
+      if (!from.has(shard)) from.set(shard, after?.due ?? 0);
+      return due(shard, before, limit, after);
+    };
+    return from;
+  }
+
+  it("behind what has fired, up to the earliest that is set", async () => {
+    const first = await rig({ shards: 1 });
+    const now = first.world.now();
+    for (let n = 0; n < 10; n++)
+      await first.world.run(
+        first.node.client.actor(first.probe, `k${n}`).send({ type: "later", ms: 1_000 + n }),
+      );
+    const ref = first.node.client.actor(first.probe, "last");
+    await first.world.run(ref.send({ type: "later", ms: 40 * MINUTE }));
+    await first.world.advance(5 * MINUTE);
+    await first.world.run(first.node.checkpoint());
+    const from = beginnings(first);
+    const second = await restarted(first);
+    await second.world.advance(10_000);
+    // Nothing is due in the ten minutes that the first node knew.
+    expect(from.get(0)).toBeGreaterThanOrEqual(now + 10 * MINUTE);
+    await second.world.advance(31 * MINUTE);
+    await second.world.run(second.node.checkpoint());
+    from.clear();
+    const third = await restarted(second, "n3");
+    await third.world.advance(10_000);
+    expect(from.get(0)).toBe(now + 40 * MINUTE);
+    await third.world.advance(10 * MINUTE);
+    expect(await ticks(third, "last")).toBe(1);
+    for (let n = 0; n < 10; n++) expect(await ticks(third, `k${n}`)).toBe(1);
+  });
+
+  it("not behind a timer that has been rung and is not committed when a checkpoint is written", async () => {
+    const first = await rig({ shards: 1 });
+    await first.world.run(first.node.client.actor(first.probe, "a").send({ type: "later", ms: 10_000 }));
+    await first.world.run(first.node.client.actor(first.probe, "b").send({ type: "later", ms: 20_000 }));
+    await first.world.run(first.node.checkpoint());
+    first.store.appendGate.close();
+    await first.world.advance(11_000);
+    expect(first.store.appendGate.waiting).toBe(1);
+    await first.world.run(first.node.checkpoint());
+    first.node.kill();
+    first.store.appendFaults.push("unknown-lost");
+    first.store.appendGate.open();
+    const second = await rig({ ...first, name: "n2" });
+    await second.world.advance(MINUTE);
+    expect([await ticks(second, "a"), await ticks(second, "b")]).toEqual([1, 1]);
+  });
+
+  it("not behind a timer whose actor cannot be read just now", async () => {
+    const first = await rig({ shards: 1, settings: { activeActors: 1 } });
+    await first.world.run(first.node.client.actor(first.probe, "a").send({ type: "later", ms: 10_000 }));
+    for (let n = 0; n < 5; n++)
+      await first.world.run(first.node.client.actor(first.probe, `k${n}`).send({ type: "add", by: 1 }));
+    expect(first.node.incarnation.engine.actors.has("probe.a")).toBe(false);
+    first.store.failsToRead = (id) => id === "probe.a";
+    await first.world.advance(10_500);
+    for (let n = 0; n < 8; n++) {
+      // It is rung, waits, and is rung again.
+      await first.world.advance(37);
+      await first.world.run(first.node.checkpoint());
+    }
+    first.store.failsToRead = () => false;
+    const second = await restarted(first);
+    await second.world.advance(MINUTE);
+    expect(await ticks(second, "a")).toBe(1);
+  });
+
+  it("not behind what is being looked up when a checkpoint is written", async () => {
+    const first = await rig({ shards: 1 });
+    const ref = first.node.client.actor(first.probe, "a");
+    await first.world.run(ref.send({ type: "later", ms: 14 * MINUTE }));
+    await first.world.run(first.node.checkpoint());
+    const { due } = first.store.snapshots;
+    let checkpointed: Promise<void> | undefined;
+    first.store.snapshots.due = async () => {
+      checkpointed ??= first.node.checkpoint();
+      await checkpointed;
+      throw new Error("It cannot be read.");
+    };
+    await first.world.advance(6 * MINUTE);
+    expect(checkpointed).toBeDefined();
+    first.store.snapshots.due = due;
+    const second = await restarted(first);
+    await second.world.advance(20 * MINUTE);
+    expect(await ticks(second)).toBe(1);
+  });
+
+  it("a timer whose cancelling was undone, for want of room, fires all the same", async () => {
+    const r = await rig({ shards: 1 });
+    const ref = r.node.client.actor(r.probe, "a");
+    await r.world.run(ref.send({ type: "later", ms: 1_000, id: "x" }));
+    r.store.appendGate.close();
+    r.store.appendFaults.push("full");
+    const cancelled = ref.send({ type: "forget", id: "x" });
+    const refused = expect(cancelled).rejects.toMatchObject({ code: "store_full" });
+    await r.world.advance(2_000);
+    r.store.appendGate.open();
+    await r.world.run(refused);
+    await r.world.advance(10_000);
+    expect(await ticks(r)).toBe(1);
+  });
+});
+
 describe("the due heap", () => {
   it("heap 1 and 2: gives what a sorted list would, and keeps few superseded rows", () => {
     const op = fc.record({

@@ -346,6 +346,21 @@ function dueClauses({ use }: Suite): void {
   );
 
   it(
+    "4. a page may begin at a time, with what is due just then",
+    use(async (store) => {
+      const dues = [100, 200, 200, 300];
+      await store.snapshots.write(dues.map((due, n) => snapshot(`t.k${n}`, "x", 0, { due })));
+      const from = async (due: number): Promise<string[]> =>
+        names(await store.snapshots.due(1, 300, 10, { id: "", due })).sort();
+      expect(await from(0)).toEqual(["t.k0", "t.k1", "t.k2"]);
+      expect(await from(100)).toEqual(["t.k0", "t.k1", "t.k2"]);
+      expect(await from(100.5)).toEqual(["t.k1", "t.k2"]);
+      expect(await from(200)).toEqual(["t.k1", "t.k2"]);
+      expect(await from(201)).toEqual([]);
+    }),
+  );
+
+  it(
     "4. a page may begin behind an entry that is gone",
     use(async (store) => {
       await store.snapshots.write(

@@ -217,6 +217,22 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "index-read-late",
+    text: "a shard's entry says that its due index holds nothing before a time when it does",
+    workloads: ["timers"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        Checkpointer.prototype,
+        "dueFrom",
+        (original) =>
+          function (this: Checkpointer, shard) {
+            return original.call(this, shard) + 200;
+          },
+      );
+    },
+  },
+  {
     name: "timer-twice",
     text: "a timer that fires is not taken away in the same look",
     workloads: ["timers"],
