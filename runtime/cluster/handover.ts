@@ -58,11 +58,13 @@ export class HandOver {
   }
 
   async #group(unwanted: readonly Held[]): Promise<void> {
+    const states = unwanted.map((held) => held.state as ShardState);
+    // Once more while they are served: what the groups before took their time for is not waited for.
+    await this.#checkpointer.flush(states);
     for (const held of unwanted) {
       held.phase = "draining";
       (held.state as ShardState).phase = "draining";
     }
-    const states = unwanted.map((held) => held.state as ShardState);
     for (const state of states) await this.#drained(state);
     const flushed = await this.#checkpointer.flush(states);
     if (this.#engine.stopped) return;
