@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { ShardState } from "../runtime/engine/shard.ts";
 import { DeltaTurn, FromSession, NoLink, type TurnRecord } from "../runtime/engine/record.ts";
 import { limits } from "../runtime/words/limits.ts";
+import { FaultStore } from "./support/fault-store.ts";
 import { failure, keyIn, type Rig, rig } from "./support/probe.ts";
 
 const add = { type: "add", by: 1 } as const;
@@ -189,6 +190,86 @@ describe("restart", () => {
     second.node.kill();
     const third = await rig({ ...second, name: "n3" });
     expect(await count(third, "a")).toBe(2);
+  });
+
+  it.each([
+    ["stored", true],
+    ["never stored", false],
+  ])(
+    "contract 2: a former owner's late first snapshot does not bring back an actor that was deleted meanwhile, %s by its new owner",
+    async (_what, stored) => {
+      const r = await rig();
+      const ref = r.node.client.actor(r.probe, "a");
+      await r.world.run(ref.send(add));
+      await r.world.run(ref.send(add));
+      // The first owner's write is on its way while the node loses touch with the others. It does not even look at its lease.
+      const { saver } = r.node.incarnation.engine;
+      saver.checkLease = () => undefined;
+      r.store.failsToWrite = ({ id }) => id.startsWith("_shard.");
+      r.store.snapshotWriteGate.close();
+      const late = saver.save([...r.node.incarnation.engine.actors.values()]);
+      const refused = expect(late).rejects.toThrow("belongs to another node");
+      await r.world.settle();
+      expect(r.store.snapshotWriteGate.waiting).toBe(1);
+      r.store.directoryGate.close();
+      const heir = await rig({ ...r, store: new FaultStore(r.store.inner), name: "n2" });
+      await heir.world.advance(20_000);
+      if (stored) await heir.world.run(heir.node.checkpoint());
+      await heir.world.run(heir.node.client.actor(r.probe, "a").delete());
+      await heir.world.run(heir.node.checkpoint());
+      r.store.snapshotWriteGate.open();
+      await r.world.settle();
+      r.store.directoryGate.open();
+      await r.world.run(refused);
+      const [entry] = await r.store.inner.snapshots.read(["probe.a"]);
+      expect([entry?.value, (entry?.revision ?? 0) > 0]).toEqual([undefined, true]);
+      heir.node.kill();
+      r.node.kill();
+      const next = await rig({ ...heir, name: "n3" });
+      await next.world.advance(10_000);
+      expect((await next.world.run(next.node.client.actor(r.probe, "a").get())).turn).toBe(0);
+    },
+  );
+
+  it("a deletion that only the tail knows leaves a marker, whoever writes it", async () => {
+    for (const used of [true, false]) {
+      const r = await rig();
+      const ref = r.node.client.actor(r.probe, "a");
+      await r.world.run(ref.send(add));
+      await r.world.run(ref.delete());
+      expect(await r.store.inner.snapshots.read(["probe.a"])).toEqual([undefined]);
+      r.node.kill();
+      const heir = await rig({ ...r, name: "n2" });
+      await heir.world.advance(10_000);
+      if (used) await heir.world.run(heir.node.client.actor(r.probe, "a").get());
+      await heir.world.run(heir.node.checkpoint());
+      const [entry] = await r.store.inner.snapshots.read(["probe.a"]);
+      expect([entry?.value, (entry?.revision ?? 0) > 0]).toEqual([undefined, true]);
+    }
+  });
+
+  it("an actor lives on where its marker was forgotten, and where it was not", async () => {
+    for (const forgotten of [true, false]) {
+      const r = await rig();
+      const ref = r.node.client.actor(r.probe, "a");
+      await r.world.run(ref.send(add));
+      await r.world.run(r.node.checkpoint());
+      await r.world.run(ref.delete());
+      await r.world.run(r.node.checkpoint());
+      const { read, write } = r.store.snapshots;
+      if (forgotten) {
+        // The store has another entry by that name, so to say: none.
+        const other = (id: string): string => (id === "probe.a" ? "probe.a2" : id);
+        r.store.snapshots.read = (ids) => read(ids.map(other));
+        r.store.snapshots.write = (writes) => write(writes.map((w) => ({ ...w, id: other(w.id) })));
+      }
+      await r.world.run(ref.send({ type: "add", by: 7 }));
+      await r.world.run(r.node.checkpoint());
+      r.node.kill();
+      const heir = await rig({ ...r, name: "n2" });
+      await heir.world.advance(10_000);
+      expect((await heir.world.run(heir.node.client.actor(r.probe, "a").get())).context.count).toBe(7);
+    }
   });
 
   it("recovery: a tail with more sessions than a shard may have is recovered all the same", () => {
