@@ -40,6 +40,14 @@ const READ_KEYS = 512;
 const GONE_TTL = "86400s";
 const SETTINGS_TRIES = 5;
 
+/** A shard's entry as it is stored. */
+interface StoredJson {
+  readonly owner: string | null;
+  readonly epoch: number;
+  readonly segments: readonly [journal: number, lane: string, from: number, to: number | null][];
+  readonly snapshots: number;
+}
+
 interface Own {
   /** Infinite once it is off the list. */
   beat: number;
@@ -59,6 +67,12 @@ export class NatsDirectory implements Directory {
   #stops: readonly (() => void)[] | undefined;
   /** Hears what the app is, once it is known. */
   onSettings: (settings: AppSettings) => void = () => undefined;
+  /**
+   * The newest sequence of the snapshots that this process knows of. It is written into the shard table, which says
+   * what need not be replayed because it is in snapshots; who reads that has to see snapshots at least as new.
+   */
+  snapshotsKnown: () => number = () => 0;
+  onSnapshotsKnown: (seq: number) => void = () => undefined;
 
   constructor(connection: Connection, names: Names) {
     this.#connection = connection;
@@ -98,18 +112,40 @@ export class NatsDirectory implements Directory {
   async readShard(shard: number): Promise<StoredShard | undefined> {
     const subject = this.#names.key(this.#names.shards, String(shard));
     const found = await leaderGet(this.#connection, this.#names.shards, { last_by_subj: subject });
-    return found === undefined ? undefined : { entry: shardOf(found.data), revision: found.seq };
+    if (found === undefined) return undefined;
+    const stored = this.#stored(found);
+    if (stored !== undefined) return stored;
+    throw new KeyturnError(
+      "corrupt_record",
+      `The entry of shard ${shard} in ${this.#names.shards} makes no sense: it is damaged, or something else has written it. Restore it from a copy.`,
+    );
   }
 
   async readShards(shards: readonly number[]): Promise<ReadonlyMap<number, StoredShard>> {
     const prefix = this.#names.key(this.#names.shards, "");
-    const found = await this.#last(this.#names.shards, shards.map(String));
-    return new Map(
-      found.map(({ subject, data, seq }) => [
-        Number(subject.slice(prefix.length)),
-        { entry: shardOf(data), revision: seq },
-      ]),
-    );
+    const entries = new Map<number, StoredShard>();
+    for (const one of await this.#last(this.#names.shards, shards.map(String))) {
+      const stored = this.#stored(one);
+      // One that makes no sense is left out: who needs it reads it by itself, and learns what is wrong.
+      if (stored !== undefined) entries.set(Number(one.subject.slice(prefix.length)), stored);
+    }
+    return entries;
+  }
+
+  #stored({ data, seq }: StoredMessage): StoredShard | undefined {
+    try {
+      const { owner, epoch, segments, snapshots } = fromJson(data) as StoredJson;
+      const entry: ShardEntry = {
+        owner: owner ?? undefined,
+        epoch,
+        segments: segments.map(([journal, lane, from, to]) => ({ journal, lane, from, to: to ?? undefined })),
+      };
+      if (!isIndex(epoch)) return undefined;
+      this.onSnapshotsKnown(snapshots);
+      return { entry, revision: seq };
+    } catch {
+      return undefined;
+    }
   }
 
   async writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined> {
@@ -118,6 +154,7 @@ export class NatsDirectory implements Directory {
       owner: owner ?? null,
       epoch,
       segments: segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]),
+      snapshots: this.snapshotsKnown(),
     });
     const revision = await this.#put(this.#names.shards, String(shard), bytes, expected);
     if (revision !== undefined && owner === undefined) {
@@ -340,19 +377,6 @@ export class NatsDirectory implements Directory {
     }
     return found;
   }
-}
-
-function shardOf(bytes: Uint8Array): ShardEntry {
-  const { owner, epoch, segments } = fromJson(bytes) as {
-    owner: string | null;
-    epoch: number;
-    segments: [journal: number, lane: string, from: number, to: number | null][];
-  };
-  return {
-    owner: owner ?? undefined,
-    epoch,
-    segments: segments.map(([journal, lane, from, to]) => ({ journal, lane, from, to: to ?? undefined })),
-  };
 }
 
 function beatOf(bytes: Uint8Array): number {

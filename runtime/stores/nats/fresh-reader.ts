@@ -39,6 +39,10 @@ export class FreshReader {
     this.#unreadable = unreadable;
   }
 
+  get known(): number {
+    return this.#known;
+  }
+
   /** Something was acknowledged under this sequence: from now on no read is older. */
   saw(seq: number): void {
     if (seq > this.#known) this.#known = seq;
@@ -69,7 +73,7 @@ export class FreshReader {
     }
     throw new KeyturnError(
       "store_failed",
-      `No replica of ${this.#stream} has caught up with sequence ${known}.`,
+      `Nobody on the server has ${this.#stream} up to sequence ${known}, which was acknowledged: it is far behind, or it has lost what it had. Look at the server's log; if its disk is damaged, restore a copy.`,
     );
   }
 

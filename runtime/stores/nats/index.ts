@@ -108,6 +108,8 @@ export class NatsStore implements Store {
     this.directory = new NatsDirectory(connection, names);
     this.deadLetters = new NatsDeadLetters(connection, names);
     this.transport = new NatsTransport(connection, names, options);
+    this.directory.snapshotsKnown = () => this.snapshots.known;
+    this.directory.onSnapshotsKnown = (seq) => this.snapshots.saw(seq);
     this.directory.onSettings = ({ shards }) => {
       this.transport.shards = shards;
     };

@@ -84,6 +84,16 @@ export class NatsSnapshots implements Snapshots {
     this.#index = new DueIndex(connection, this.#reader, (ids) => this.#entries(ids));
   }
 
+  /** The newest sequence of the bucket that this process knows of. */
+  get known(): number {
+    return this.#reader.known;
+  }
+
+  /** The bucket was at this sequence: from now on no read is older. */
+  saw(seq: number): void {
+    this.#reader.saw(seq);
+  }
+
   async read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]> {
     const entries = await this.#entries(ids);
     return ids.map((id) => {
@@ -290,7 +300,7 @@ function payloadOf(value: Uint8Array | undefined, due: number | undefined): Uint
   return payload;
 }
 
-function entryOf({ data, seq, subject }: StoredMessage): Entry {
+function entryOf({ data, seq }: StoredMessage): Entry {
   switch (data[0]) {
     case Plain:
       return { value: data.subarray(1), due: undefined, revision: seq };
@@ -304,9 +314,7 @@ function entryOf({ data, seq, subject }: StoredMessage): Entry {
     case undefined:
       return { value: undefined, due: undefined, revision: seq };
     default:
-      throw new KeyturnError(
-        "corrupt_snapshot",
-        `The entry ${subject} begins with byte ${data[0]}, which is none of this runtime's.`,
-      );
+      // In no form of this runtime's: an entry that nobody can decode. Those read together with it are not its fault.
+      return { value: EMPTY, due: undefined, revision: seq };
   }
 }
