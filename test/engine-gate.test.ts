@@ -1,6 +1,6 @@
 /** Contract 1, 2 and 5, and the invariants of the engine's loop: what an append decides, and what waits for it. */
 import { describe, expect, it } from "vitest";
-import type { AppendFault } from "./support/fault-store.ts";
+import { type AppendFault, FaultStore } from "./support/fault-store.ts";
 import { failure, keyIn, probeOf, type Rig, rig } from "./support/probe.ts";
 
 /** Notes when a promise is settled, and how. */
@@ -264,6 +264,48 @@ describe("contract 8 and lane 3: an append without an answer", () => {
     expect(await r.world.run(ref.ask({ type: "add", by: 1 }))).toBe(1);
     expect(failures).toBeLessThan(0);
     expect(await counter(r)).toBe(1);
+  });
+});
+
+describe("lane 3: a journal that takes nothing", () => {
+  it("is told of with its cause, now and then, and the turn is committed when it takes something again", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    r.store.appendFaults.push(...new Array<AppendFault>(60).fill("unknown-lost"));
+    const asked = ref.ask({ type: "add", by: 1 }, { timeout_ms: 120_000 });
+    await r.world.advance(500);
+    expect(r.told).toEqual([]);
+    await r.world.advance(500);
+    const line = "troubled append to the journal: Error: No answer.";
+    expect(r.told).toEqual([line]);
+    await r.world.advance(30_000);
+    expect(r.told.length).toBeGreaterThan(3);
+    expect(r.told.length).toBeLessThan(6);
+    expect(new Set(r.told)).toEqual(new Set([line]));
+    expect(await r.world.run(asked)).toBe(1);
+  });
+
+  it("is told of when a lane cannot be sealed, or read back after a conflict", async () => {
+    const first = await rig();
+    await first.world.run(first.node.client.actor(first.probe, "a").send({ type: "add", by: 1 }));
+    first.node.kill();
+    const sealed = new FaultStore(first.store.inner);
+    sealed.appendFaults.push(...new Array<AppendFault>(9).fill("unknown-lost"));
+    const second = await rig({ ...first, store: sealed, name: "n2" });
+    await second.world.advance(20_000);
+    expect(second.told).toContain(`troubled seal lane ${first.node.incarnation.name}: Error: No answer.`);
+    expect(await counter(second)).toBe(1);
+    const { read } = sealed.journal;
+    let failures = 9;
+    sealed.journal.read = (lane, from, to) => {
+      if (failures-- > 0) throw new Error("The network is down.");
+      return read(lane, from, to);
+    };
+    sealed.appendFaults.push("unknown-kept", ...new Array<AppendFault>(9).fill("conflict"));
+    expect(
+      await second.world.run(second.node.client.actor(first.probe, "a").ask({ type: "add", by: 1 })),
+    ).toBe(2);
+    expect(second.told).toContain("troubled append to the journal: Error: The network is down.");
   });
 });
 

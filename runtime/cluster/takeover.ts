@@ -128,7 +128,7 @@ export async function closeSegments(
   segments: readonly Segment[],
   seals: Map<string, Promise<number>>,
 ): Promise<readonly Segment[]> {
-  const { store, world, incarnation } = engine.parts;
+  const { store, world, incarnation, observer } = engine.parts;
   const closed: Segment[] = [];
   for (const segment of segments) {
     if (segment.to !== undefined) closed.push(segment);
@@ -136,7 +136,9 @@ export async function closeSegments(
     else {
       let seal = seals.get(segment.lane);
       if (seal === undefined) {
-        seal = sealLane(store.journal, segment.lane, incarnation, world.clock);
+        seal = sealLane(store.journal, segment.lane, incarnation, world.clock, (task, cause) =>
+          observer.troubled(task, cause),
+        );
         seals.set(segment.lane, seal);
       }
       closed.push({ ...segment, to: await seal });

@@ -114,7 +114,9 @@ export class Engine {
   constructor(parts: EngineParts) {
     this.parts = parts;
     const { world, store, incarnation } = parts;
-    this.lane = new Lane(incarnation, store.journal, world.clock);
+    this.lane = new Lane(incarnation, store.journal, world.clock, (task, cause) =>
+      parts.observer.troubled(task, cause),
+    );
     this.history = new HistoryReader(store.journal);
     this.watches = new Watches(store.transport, world.clock);
     this.outbox = new Outbox(store.transport, world.clock);

@@ -7,7 +7,8 @@
  * 1. Every append expects the sequence of the append before it. Whoever seals the lane changes that sequence, and
  *    nothing of this incarnation is ever committed again, in any shard.
  * 2. One append at a time.
- * 3. An append without an answer is repeated, byte for byte, until the journal tells whether it is there.
+ * 3. An append without an answer is repeated, byte for byte, until the journal tells whether it is there: for ever, if
+ *    it never does, and whoever observes the node hears of it.
  */
 import type { Clock, Journal } from "../ports/index.ts";
 import { checksumOf } from "../words/codec.ts";
@@ -21,20 +22,48 @@ export type CommitResult =
 
 const RETRY_FIRST_MS = 5;
 const RETRY_LAST_MS = 1_000;
+/** Tries after which it is told what the trouble is, again and again: first after about half a second. */
+const TOLD_EVERY = 8;
+
+/** Hears why something is still being repeated. */
+export type Troubled = (task: string, cause: unknown) => void;
+
+/** The pauses between repetitions. */
+class Retries {
+  readonly #clock: Clock;
+  readonly #task: string;
+  readonly #troubled: Troubled;
+  #wait = RETRY_FIRST_MS;
+  #tries = 0;
+
+  constructor(clock: Clock, task: string, troubled: Troubled) {
+    this.#clock = clock;
+    this.#task = task;
+    this.#troubled = troubled;
+  }
+
+  async pause(cause: unknown): Promise<void> {
+    if (++this.#tries % TOLD_EVERY === 0) this.#troubled(this.#task, cause);
+    await new Promise<void>((resolve) => this.#clock.after(this.#wait, resolve));
+    this.#wait = Math.min(this.#wait * 2, RETRY_LAST_MS);
+  }
+}
 
 export class Lane {
   readonly name: string;
   readonly #journal: Journal;
   readonly #clock: Clock;
+  readonly #troubled: Troubled;
   #last = 0;
   #crc = 0;
   #number = 0;
   #stopped = false;
 
-  constructor(name: string, journal: Journal, clock: Clock) {
+  constructor(name: string, journal: Journal, clock: Clock, troubled: Troubled) {
     this.name = name;
     this.#journal = journal;
     this.#clock = clock;
+    this.#troubled = troubled;
   }
 
   /** Sequence of the last committed batch. */
@@ -67,29 +96,33 @@ export class Lane {
 
   /** Appends what `encode` made. Resolves when the outcome is certain. */
   async append(bytes: Uint8Array): Promise<CommitResult> {
-    let wait = RETRY_FIRST_MS;
+    const retries = new Retries(this.#clock, "append to the journal", this.#troubled);
     // Once a try has no answer, "no room" says only that this repetition did not get in: the first may have, or still may.
     let uncertain = false;
     while (true) {
       const result = await this.#journal.append(this.name, this.expected(), bytes);
+      let cause: unknown;
       switch (result.kind) {
         case "committed":
           return this.#advance(result.seq, bytes);
         case "conflict": {
-          const seq = await this.#findOwn(bytes);
-          if (seq !== "unknown") return seq === undefined ? { kind: "fenced" } : this.#advance(seq, bytes);
+          const found = await this.#findOwn(bytes);
+          if (found.kind === "found") return this.#advance(found.seq, bytes);
+          if (found.kind === "none") return { kind: "fenced" };
+          cause = found.cause;
           break;
         }
         case "full":
           if (!uncertain) return result;
+          cause = result.cause;
           break;
         case "unknown":
           uncertain = true;
+          cause = result.cause;
           break;
       }
       if (this.#stopped) return { kind: "fenced" };
-      await new Promise<void>((resolve) => this.#clock.after(wait, resolve));
-      wait = Math.min(wait * 2, RETRY_LAST_MS);
+      await retries.pause(cause);
     }
   }
 
@@ -106,16 +139,19 @@ export class Lane {
   }
 
   /** After a conflict: the sequence of this very batch, if an earlier try had succeeded. */
-  async #findOwn(bytes: Uint8Array): Promise<number | undefined | "unknown"> {
+  async #findOwn(
+    bytes: Uint8Array,
+  ): Promise<{ kind: "found"; seq: number } | { kind: "none" } | { kind: "unknown"; cause: unknown }> {
     try {
       // A seal may already lie behind our batch, so the lane is read from where we stood.
       for await (const entries of this.#journal.read(this.name, this.#last + 1, Number.MAX_SAFE_INTEGER)) {
-        for (const { seq, bytes: found } of entries) if (Buffer.compare(found, bytes) === 0) return seq;
+        for (const { seq, bytes: found } of entries)
+          if (Buffer.compare(found, bytes) === 0) return { kind: "found", seq };
       }
-    } catch {
-      return "unknown";
+    } catch (cause) {
+      return { kind: "unknown", cause };
     }
-    return undefined;
+    return { kind: "none" };
   }
 }
 
@@ -123,8 +159,14 @@ export class Lane {
  * Seals a lane, so that its writer can never commit again, and returns the seal's sequence.
  * Safe to call at any time, by any number of nodes: only the first seal counts.
  */
-export async function sealLane(journal: Journal, lane: string, by: string, clock: Clock): Promise<number> {
-  let wait = RETRY_FIRST_MS;
+export async function sealLane(
+  journal: Journal,
+  lane: string,
+  by: string,
+  clock: Clock,
+  troubled: Troubled,
+): Promise<number> {
+  const retries = new Retries(clock, `seal lane ${lane}`, troubled);
   while (true) {
     const last = await journal.last(lane);
     let header: BatchHeader = {
@@ -144,9 +186,6 @@ export async function sealLane(journal: Journal, lane: string, by: string, clock
     }
     const result = await journal.append(lane, last, encodeBatch(header, [], [], 0));
     if (result.kind === "committed") return result.seq;
-    if (result.kind !== "conflict") {
-      await new Promise<void>((resolve) => clock.after(wait, resolve));
-      wait = Math.min(wait * 2, RETRY_LAST_MS);
-    }
+    if (result.kind !== "conflict") await retries.pause(result.cause);
   }
 }
