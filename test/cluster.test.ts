@@ -4,7 +4,7 @@ import { createClient } from "../runtime/client/client.ts";
 import type { ShardState } from "../runtime/engine/shard.ts";
 import { memory } from "../runtime/stores/memory/index.ts";
 import { Get } from "../runtime/words/frames.ts";
-import { FaultStore } from "./support/fault-store.ts";
+import { FaultStore, Gate } from "./support/fault-store.ts";
 import { failure, probeOf, type Rig, rig } from "./support/probe.ts";
 import { VirtualWorld } from "./support/virtual-world.ts";
 
@@ -201,6 +201,36 @@ describe("the shard table", () => {
     await world.advance(5_000);
     expectAllServedOnce([first]);
     await world.run(second.node.stop({ closeStore: false }));
+  });
+
+  it("a shard that is offered while the table is being read is acquired once, and served", async () => {
+    const first = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe } = first;
+    const store = new FaultStore(first.store.inner);
+    const { directory } = store;
+    const { readShards, writeShard } = directory;
+    const reads = new Gate();
+    const writes = new Gate();
+    reads.close();
+    writes.close();
+    let claims = 0;
+    directory.readShards = async (shards) => {
+      await reads.pass();
+      return readShards.call(directory, shards);
+    };
+    directory.writeShard = async (shard, entry, expected) => {
+      claims++;
+      await writes.pass();
+      return writeShard.call(directory, shard, entry, expected);
+    };
+    // By then everything is released and told of; then the table says so too; and only then claims get through.
+    world.after(1_000, () => reads.open());
+    world.after(1_100, () => writes.open());
+    const second = await rig({ world, probe, name: "n2", store });
+    await world.advance(1_000);
+    expectAllServedOnce([first, second]);
+    expect(claims).toBe(second.node.shards.length);
+    expect(claims).toBeGreaterThan(0);
   });
 
   it("contract 2: a node that finds another's name in an entry of its own is over", async () => {

@@ -5,19 +5,24 @@
  * still have its effect, or of a release, which may have had none. Nobody else would take it, since its owner lives.
  * Talks to the Directory.
  *
- * Invariant: a shard is forgotten only when it is served here, or its entry cannot come to name this incarnation any
- * more: another is the owner, or none, and no claim of this node expects the entry as it is.
+ * Invariants:
+ * 1. A shard is forgotten only when it is served here, or its entry cannot come to name this incarnation any more:
+ *    another is the owner, or none, and no claim of this node expects the entry as it is.
+ * 2. What is served here, or about to be, is not given away: whoever takes a free shard seals no lane.
  */
 import type { Engine } from "../engine/engine.ts";
 import { closeSegments, isFilled } from "./takeover.ts";
 
 export class Orphans {
   readonly #engine: Engine;
+  readonly #isHeld: (shard: number) => boolean;
   /** By shard: the revision that an unanswered claim expects, undefined if there is none. */
   readonly #open = new Map<number, number | undefined>();
 
-  constructor(engine: Engine) {
+  /** @param isHeld whether a shard is served here or about to be */
+  constructor(engine: Engine, isHeld: (shard: number) => boolean) {
     this.#engine = engine;
+    this.#isHeld = isHeld;
   }
 
   get shards(): number[] {
@@ -48,6 +53,8 @@ export class Orphans {
     }
     // A damaged shard keeps its tail: it holds turns that are in no snapshot.
     const segments = cut ? [] : await closeSegments(this.#engine, stored.entry.segments, new Map());
+    // It may be about to be served here again: by a claim that this is the entry of, or that will replace it.
+    if (this.#isHeld(shard)) return;
     const entry = { owner: undefined, epoch: stored.entry.epoch, segments: segments.filter(isFilled) };
     const revision = await store.directory.writeShard(shard, entry, stored.revision);
     // Another write of this node came first, which had had no answer: once more, later.

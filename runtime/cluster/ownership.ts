@@ -79,7 +79,7 @@ export class Ownership {
       this.#receiveDirect(frame),
     );
     this.#checkpointer = new Checkpointer(engine, (shard, segments) => this.#setSegments(shard, segments));
-    this.#orphans = new Orphans(engine);
+    this.#orphans = new Orphans(engine, (shard) => this.#held.has(shard));
     this.#handOver = new HandOver(engine, this.#checkpointer, this.#orphans, (held) =>
       this.#letGo(held.number),
     );
@@ -201,7 +201,9 @@ export class Ownership {
 
   // ---- Taking over ------------------------------------------------------------------------------------------------
 
-  async #acquire(numbers: readonly number[]): Promise<void> {
+  async #acquire(wanted: readonly number[]): Promise<void> {
+    // An offered one may have been begun with since it was looked at.
+    const numbers = wanted.filter((number) => !this.#held.has(number));
     if (numbers.length === 0 || this.#stopped) return;
     for (const number of numbers) {
       this.#awaited.delete(number);
@@ -235,6 +237,7 @@ export class Ownership {
     const free: Found[] = [];
     for (const [shard, stored] of entries) {
       const owner = stored?.entry.owner;
+      if (owner === incarnation) this.#orphans.add(shard);
       if (owner === undefined || owner === incarnation || over.has(owner)) free.push({ shard, stored });
     }
     return free;

@@ -59,4 +59,13 @@ export const regressions: readonly Regression[] = [
     seed: 208_723,
     found: "an actor was deleted while a checkpoint wrote what recovery had found of it, and came back",
   },
+  {
+    seed: 398,
+    workloads: ["poison", "timers", "retries"],
+    found: "a deletion of nothing was done again by the next owner, who found no record of it",
+  },
+  {
+    seed: 31_773,
+    found: "a shard that was offered while the table was read was acquired twice, and then served by nobody",
+  },
 ];
