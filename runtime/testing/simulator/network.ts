@@ -1,13 +1,14 @@
 /**
  * The network: a transport per host, on which frames are lost, repeated, late and out of order.
  *
- * Owns the subscriptions of all hosts. Frames travel as bytes (`encodeFrame`, `decodeFrame`), so that hosts share
+ * Owns the subscriptions of all hosts. Frames travel as bytes, within the bounds of a real network, so that hosts share
  * nothing by reference. Talks to the timeline and obeys the fault rates.
  *
  * Invariant: a frame is handed to whoever is subscribed when it arrives, on a host that its sender can reach then.
  */
 import type { Transport } from "../../ports/index.ts";
-import { decodeFrame, encodeFrame, type Frame } from "../../words/frames.ts";
+import { decodeFrames, encodeFrames, type Frame } from "../../words/frames.ts";
+import { limits } from "../../words/limits.ts";
 import type { Faults } from "./faults.ts";
 import type { Host } from "./host.ts";
 import type { Owner } from "./timeline.ts";
@@ -16,8 +17,6 @@ interface Subscription {
   readonly host: Host;
   readonly handler: (frame: Frame) => void;
 }
-
-const FRAME_BYTES_MAX = 8 * 1024 * 1024;
 
 export class Network {
   /** A sender learns at once that nobody is subscribed, as in one process; otherwise it never learns it. */
@@ -63,7 +62,7 @@ export class Network {
   #publish(host: Host, subject: string, frame: Frame): boolean {
     const faults = this.#faults;
     if (this.knowsListeners && !this.#subscriptions.has(subject)) return false;
-    const bytes = encodeFrame(frame);
+    const [bytes] = encodeFrames([frame]) as [Uint8Array];
     host.timeline.mix(bytes.length);
     if (faults.strikes("frame lost", faults.rates.loss)) return true;
     this.#travel(host, subject, bytes, frame.kind);
@@ -93,7 +92,7 @@ export class Network {
         this.#faults.count("frame cut off");
         continue;
       }
-      const frame = decodeFrame(bytes, FRAME_BYTES_MAX);
+      const [frame] = decodeFrames(bytes, limits.frameBytes) as [Frame];
       if (timeline.tracing) timeline.note(host, `< ${from.name} ${subject} ${describe(frame)}`);
       if (host.state === "up") handler(frame);
       else host.after(0, kind, () => handler(frame));
