@@ -333,6 +333,29 @@ describe("take-over", () => {
     expect([await count(heir, "a"), await count(heir, "b")]).toEqual([2, 1]);
   });
 
+  it("who waits for a node that is silent is answered as soon as its shards are served elsewhere", async () => {
+    const dead = await rig({ name: "n1", shards: SHARDS });
+    const { world, probe } = dead;
+    const heir = await rig({ world, probe, name: "n2", store: new FaultStore(dead.store.inner) });
+    await world.advance(2_000);
+    const { client } = heir.node;
+    const refs = keys.map((key) => client.actor(probe, key));
+    const ref = refs.find(({ shard }) => dead.node.shards.includes(shard)) as (typeof refs)[number];
+    await world.run(ref.send(add));
+    dead.store.directoryGate.close();
+    dead.store.appendGate.close();
+    let answered = false;
+    const asked = ref.ask(add).then(() => (answered = true));
+    // Long enough that the pauses between repetitions are at their longest.
+    while (!heir.node.shards.includes(ref.shard)) {
+      expect(answered).toBe(false);
+      await world.advance(10);
+    }
+    await world.advance(10);
+    expect(answered).toBe(true);
+    await asked;
+  });
+
   it("contract 7: nor does it answer a read from memory", async () => {
     const { dead, heir } = await takenOver(() => undefined);
     const { world, probe } = heir;

@@ -158,6 +158,7 @@ export class Engine {
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
     this.outbox.resume(shard);
+    this.#intake.greet(shard);
     this.#bury(shard);
     this.wakeForTimers();
   }

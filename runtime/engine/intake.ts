@@ -57,6 +57,16 @@ export class Intake {
     else if (frame.kind === "ack") this.#outbox.acknowledged(shard, frame);
   }
 
+  /**
+   * Tells the clients that the former owner knew who the owner is. Where that one is silent and still connected nobody
+   * else does: they would find out with their next repetition, up to seconds later.
+   */
+  greet(shard: ShardState): void {
+    if (!this.#lease.holds()) return;
+    for (const session of shard.sessions.values())
+      this.#answers.refuse(shard, session.name, "gap", session.last + 1);
+  }
+
   #requests(shard: ShardState, frame: RequestFrame): void {
     if (shard.phase !== "serving") {
       this.#answers.refuse(shard, frame.session, "moved", 0);
