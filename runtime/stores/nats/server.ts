@@ -50,7 +50,7 @@ export async function findDurability(
     if (config.sync_always === true) {
       return {
         durability: "fsync",
-        note: `Commits are flushed to disk${copies} before they are answered (fsync): the server's monitoring page says sync_always.`,
+        note: `Commits are flushed to disk${copies} before they are answered (fsync): the server's monitoring page says sync_always${replicas > 1 ? "; the other servers were not asked" : ""}.`,
       };
     }
     const seconds = (config.sync_interval ?? 0) / 1e9;
