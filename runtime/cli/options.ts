@@ -6,6 +6,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Durability } from "../ports/index.ts";
+import { LAYOUT_MAX } from "../stores/nats/layout.ts";
 import type { NatsOptions } from "../stores/nats/options.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
@@ -60,6 +61,8 @@ export interface NatsFlags {
   readonly tlsKey?: string;
   readonly inbox?: string;
   readonly replicas?: 1 | 3 | 5;
+  readonly snapshotBuckets?: number;
+  readonly journals?: number;
   readonly durability?: Durability;
   readonly monitor?: string;
 }
@@ -105,6 +108,18 @@ export function addStreamOptions(command: Command): Command {
       new Option("--shards <number>", "shards of the app, when it is made; 64 by default").argParser(
         whole(1, limits.shards),
       ),
+    )
+    .addOption(
+      new Option(
+        "--snapshot-buckets <number>",
+        "buckets among which snapshots are spread, when the app is made; 1 by default",
+      ).argParser(whole(1, LAYOUT_MAX.snapshotBuckets)),
+    )
+    .addOption(
+      new Option(
+        "--journals <number>",
+        "streams among which the journal is spread, when the app is made; 1 by default",
+      ).argParser(whole(1, LAYOUT_MAX.journals)),
     );
 }
 
@@ -114,6 +129,7 @@ export function addStreamOptions(command: Command): Command {
  */
 export function natsOptionsOf(flags: NatsFlags, env: NodeJS.ProcessEnv): NatsOptions {
   const { nats, app, creds, user, tlsCa, tlsCert, tlsKey, inbox, replicas, durability, monitor } = flags;
+  const { snapshotBuckets, journals } = flags;
   if (nats === undefined || nats.length === 0) {
     throw new KeyturnError("invalid_options", "Say where NATS is: --nats HOST:PORT.");
   }
@@ -135,6 +151,8 @@ export function natsOptionsOf(flags: NatsFlags, env: NodeJS.ProcessEnv): NatsOpt
     tls: Object.values(tls).some((file) => file !== undefined) ? tls : undefined,
     inboxPrefix: inbox,
     replicas,
+    snapshotBuckets,
+    journals,
     durability,
     monitor,
   };

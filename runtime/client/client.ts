@@ -30,6 +30,7 @@ import {
   Watch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
+import { journalAt } from "../words/position.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import { decodeSnapshot } from "../engine/state.ts";
 import { Call, Requests, type Sender } from "./session.ts";
@@ -165,18 +166,17 @@ export class Client {
   async *watch(ref: ActorRef, options: WatchOptions): AsyncGenerator<ActorState> {
     const name = `${this.#requests.name}:${++this.#watchCount}`;
     let newest: ActorState | undefined;
-    let shown = -1;
+    let shown: ActorState | undefined;
     let fault: unknown;
     let ended = false;
     let wake: () => void = () => undefined;
-    const offer = (state: ActorState): void => {
-      if (newest === undefined || state.position > newest.position || state.turn > newest.turn)
-        newest = state;
+    const offer = (state: ActorState, sure: boolean): void => {
+      if (sure || newest === undefined || isNewer(state, newest)) newest = state;
       wake();
     };
     const renew = (): void => {
       this.request(ref, Watch, name, {}).then(
-        (state) => offer(state as ActorState),
+        (state) => offer(state as ActorState, true),
         (error: unknown) => {
           if (error instanceof KeyturnError && error.retryable) return;
           fault = error;
@@ -184,7 +184,7 @@ export class Client {
         },
       );
     };
-    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState)));
+    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState, false)));
     let cancel = (): void => undefined;
     const arrange = (): void => {
       cancel = this.#clock.after(WATCH_TTL_MS / 3, () => {
@@ -203,8 +203,8 @@ export class Client {
       while (!ended && options.signal?.aborted !== true) {
         if (fault !== undefined) throw fault;
         const state: ActorState | undefined = newest;
-        if (state !== undefined && serial(state) !== shown) {
-          shown = serial(state);
+        if (state !== undefined && !isSame(state, shown)) {
+          shown = state;
           yield state;
         } else {
           await new Promise<void>((resolve) => {
@@ -221,9 +221,15 @@ export class Client {
   }
 }
 
-/** Tells two states of one actor apart: its turns count up, and begin anew behind a later position. */
-function serial(state: ActorState): number {
-  return state.position * 0x10000 + (state.turn % 0x10000);
+/** Whether a state of an actor, told by some owner, is newer than another. */
+function isNewer(state: ActorState, than: ActorState): boolean {
+  // Where an actor that was deleted begins again its turns do; its positions go on, if they can be compared.
+  if (journalAt(state.position) === journalAt(than.position) && state.position > than.position) return true;
+  return state.turn > than.turn;
+}
+
+function isSame(state: ActorState, other: ActorState | undefined): boolean {
+  return other !== undefined && state.position === other.position && state.turn === other.turn;
 }
 
 /** A reference to one actor. */

@@ -33,6 +33,7 @@ import {
 } from "./api.ts";
 import type { Connection } from "./connection.ts";
 import { Members } from "./members.ts";
+import { type Layout, layoutIn, layoutOut, sameLayout, UNSPREAD } from "./layout.ts";
 import type { Names } from "./names.ts";
 
 const READ_KEYS = 512;
@@ -71,12 +72,15 @@ export class NatsDirectory implements Directory {
    * The newest sequence of the snapshots that this process knows of. It is written into the shard table, which says
    * what need not be replayed because it is in snapshots; who reads that has to see snapshots at least as new.
    */
-  snapshotsKnown: () => number = () => 0;
-  onSnapshotsKnown: (seq: number) => void = () => undefined;
+  snapshotsKnown: (shard: number) => number = () => 0;
+  onSnapshotsKnown: (shard: number, seq: number) => void = () => undefined;
+  /** How the app is spread if this process creates it, and as it was found. */
+  layout: Layout;
 
-  constructor(connection: Connection, names: Names) {
+  constructor(connection: Connection, names: Names, layout: Layout = UNSPREAD) {
     this.#connection = connection;
     this.#names = names;
+    this.layout = layout;
     this.#members = new Members(
       connection,
       names,
@@ -92,9 +96,15 @@ export class NatsDirectory implements Directory {
   /** `app`, and whether this very call created it. */
   async create(wanted: AppSettings): Promise<{ settings: AppSettings; made: boolean }> {
     for (let made = false, tries = 0; tries < SETTINGS_TRIES; tries++) {
+      const { layout } = this;
       const settings = await this.settings();
-      if (settings !== undefined) return { settings, made };
-      made = (await this.#put(this.#names.shards, "app", json(wanted), 0)) !== undefined;
+      if (settings !== undefined) {
+        // The streams that this process uses are those of the layout that it had found, or meant to write.
+        sameLayout(this.#names.app, this.layout, layout);
+        return { settings, made };
+      }
+      const bytes = json({ ...wanted, ...layoutOut(layout) });
+      made = (await this.#put(this.#names.shards, "app", bytes, 0)) !== undefined;
     }
     throw new KeyturnError("store_failed", "The app's settings cannot be written and cannot be read.");
   }
@@ -105,6 +115,7 @@ export class NatsDirectory implements Directory {
     const found = await leaderGet(this.#connection, this.#names.shards, { last_by_subj: subject });
     if (found === undefined) return undefined;
     const settings = settingsOf(found.data);
+    this.layout = layoutIn(fromJson(found.data));
     this.onSettings(settings);
     return settings;
   }
@@ -113,7 +124,7 @@ export class NatsDirectory implements Directory {
     const subject = this.#names.key(this.#names.shards, String(shard));
     const found = await leaderGet(this.#connection, this.#names.shards, { last_by_subj: subject });
     if (found === undefined) return undefined;
-    const stored = this.#stored(found);
+    const stored = this.#stored(shard, found);
     if (stored !== undefined) return stored;
     throw new KeyturnError(
       "corrupt_record",
@@ -125,14 +136,15 @@ export class NatsDirectory implements Directory {
     const prefix = this.#names.key(this.#names.shards, "");
     const entries = new Map<number, StoredShard>();
     for (const one of await this.#last(this.#names.shards, shards.map(String))) {
-      const stored = this.#stored(one);
+      const shard = Number(one.subject.slice(prefix.length));
+      const stored = this.#stored(shard, one);
       // One that makes no sense is left out: who needs it reads it by itself, and learns what is wrong.
-      if (stored !== undefined) entries.set(Number(one.subject.slice(prefix.length)), stored);
+      if (stored !== undefined) entries.set(shard, stored);
     }
     return entries;
   }
 
-  #stored({ data, seq }: StoredMessage): StoredShard | undefined {
+  #stored(shard: number, { data, seq }: StoredMessage): StoredShard | undefined {
     try {
       const { owner, epoch, segments, snapshots } = fromJson(data) as StoredJson;
       const entry: ShardEntry = {
@@ -141,7 +153,7 @@ export class NatsDirectory implements Directory {
         segments: segments.map(([journal, lane, from, to]) => ({ journal, lane, from, to: to ?? undefined })),
       };
       if (!isIndex(epoch)) return undefined;
-      this.onSnapshotsKnown(snapshots);
+      this.onSnapshotsKnown(shard, snapshots);
       return { entry, revision: seq };
     } catch {
       return undefined;
@@ -154,7 +166,7 @@ export class NatsDirectory implements Directory {
       owner: owner ?? null,
       epoch,
       segments: segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]),
-      snapshots: this.snapshotsKnown(),
+      snapshots: this.snapshotsKnown(shard),
     });
     const revision = await this.#put(this.#names.shards, String(shard), bytes, expected);
     if (revision !== undefined && owner === undefined) {

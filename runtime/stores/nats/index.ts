@@ -10,11 +10,13 @@ import { Connection, type ConnectionState } from "./connection.ts";
 import { NatsDeadLetters } from "./dead-letters.ts";
 import { NatsDirectory, settingsOf } from "./directory.ts";
 import { NatsJournal } from "./journal.ts";
+import { type Layout, layoutIn, UNSPREAD } from "./layout.ts";
 import { Names } from "./names.ts";
 import { checkOptions, type NatsOptions } from "./options.ts";
 import { type ProvisionReport, provisionSettings, provisionStreams } from "./provision.ts";
 import { type DurabilityFound, findDurability } from "./server.ts";
 import { NatsSnapshots } from "./snapshots.ts";
+import { SpreadSnapshots } from "./spread-snapshots.ts";
 import { NatsTransport } from "./transport.ts";
 
 export type { NatsOptions, TlsFiles } from "./options.ts";
@@ -29,10 +31,15 @@ export async function nats(options: NatsOptions): Promise<NatsStore> {
   const names = namesOf(options);
   const connection = await Connection.open(options);
   try {
-    const streams = await provisionStreams(connection, names, options.replicas, options.provision !== false);
+    const { streams, layout } = await provisionStreams(
+      connection,
+      names,
+      options,
+      options.provision !== false,
+    );
     const copies = streams.map((stream) => stream.replicas);
     const found = await findDurability(options, Math.min(...copies));
-    return new NatsStore(connection, names, options, copies, found);
+    return new NatsStore(connection, names, options, copies, layout, found);
   } catch (error) {
     await connection.close();
     throw error;
@@ -47,7 +54,7 @@ export async function natsClient(options: NatsOptions): Promise<NatsStore> {
   const names = namesOf(options);
   const connection = await Connection.open(options);
   const found: DurabilityFound = { durability: "process", note: "A client commits nothing by itself." };
-  return new NatsStore(connection, names, options, [1], found);
+  return new NatsStore(connection, names, options, [1], UNSPREAD, found);
 }
 
 /**
@@ -58,8 +65,9 @@ export async function provisionNats(options: NatsOptions, settings: AppSettings)
   const names = namesOf(options);
   const connection = await Connection.open(options);
   try {
-    const streams = await provisionStreams(connection, names, options.replicas, true);
-    return { app: names.app, streams, ...(await provisionSettings(connection, names, settings)) };
+    const { streams, layout } = await provisionStreams(connection, names, options, true);
+    const made = await provisionSettings(connection, names, settings, layout);
+    return { app: names.app, streams, layout, ...made };
   } finally {
     await connection.close();
   }
@@ -77,7 +85,7 @@ export class NatsStore implements Store {
   /** For people: what commits survive, how that is known, and what to set. */
   readonly durabilityNote: string;
   readonly journal: NatsJournal;
-  readonly snapshots: NatsSnapshots;
+  readonly snapshots: SpreadSnapshots;
   readonly directory: NatsDirectory;
   readonly deadLetters: NatsDeadLetters;
   readonly transport: NatsTransport;
@@ -92,6 +100,7 @@ export class NatsStore implements Store {
     names: Names,
     options: NatsOptions,
     copies: readonly number[],
+    layout: Layout,
     { durability, note }: DurabilityFound,
   ) {
     this.#connection = connection;
@@ -103,13 +112,19 @@ export class NatsStore implements Store {
     this.durabilityNote = note;
     const version = connection.nc.info?.version ?? "?";
     this.description = `NATS ${version} at ${connection.nc.getServer()}, app "${names.app}", ${replicas} replica${replicas === 1 ? "" : "s"}`;
-    this.journal = new NatsJournal(connection, names);
-    this.snapshots = new NatsSnapshots(connection, names, () => copies.some((count) => count > 1));
-    this.directory = new NatsDirectory(connection, names);
+    this.journal = new NatsJournal(connection, names, layout);
+    this.directory = new NatsDirectory(connection, names, layout);
+    const replicated = copies.some((count) => count > 1);
+    this.snapshots = new SpreadSnapshots(
+      () => this.directory.layout,
+      (bucket) => new NatsSnapshots(connection, names, bucket, () => replicated),
+      () => this.transport.shards,
+    );
     this.deadLetters = new NatsDeadLetters(connection, names);
     this.transport = new NatsTransport(connection, names, options);
-    this.directory.snapshotsKnown = () => this.snapshots.known;
-    this.directory.onSnapshotsKnown = (seq) => this.snapshots.saw(seq);
+    this.transport.layout = () => this.directory.layout;
+    this.directory.snapshotsKnown = (shard) => this.snapshots.bucketFor(shard).known;
+    this.directory.onSnapshotsKnown = (shard, seq) => this.snapshots.bucketFor(shard).saw(seq);
     this.directory.onSettings = ({ shards }) => {
       this.transport.shards = shards;
     };
@@ -144,6 +159,7 @@ export class NatsStore implements Store {
       }
     }
     const settings = settingsOf(answer.data);
+    this.directory.layout = layoutIn(answer.json());
     this.transport.shards = settings.shards;
     return settings;
   }

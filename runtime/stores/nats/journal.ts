@@ -1,5 +1,5 @@
 /**
- * The journal on JetStream: one stream, a subject for each lane.
+ * The journal on JetStream: a subject for each lane, in one stream or one of several (see layout.ts).
  *
  * Owns the fence: each append expects the last sequence of the lane's subject. Talks to the connection.
  *
@@ -23,6 +23,8 @@ import {
 } from "./api.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import type { Connection } from "./connection.ts";
+import { journalAt, positionOf, rangeIn, seqAt } from "../../words/position.ts";
+import { journalOf, type Layout } from "./layout.ts";
 import type { Names } from "./names.ts";
 
 /** Messages and bytes asked for at once when a lane is read. */
@@ -36,25 +38,36 @@ export class NatsJournal implements Journal {
   readonly number = 0;
   readonly #connection: Connection;
   readonly #names: Names;
+  readonly #layout: Layout;
 
-  constructor(connection: Connection, names: Names) {
+  constructor(connection: Connection, names: Names, layout: Layout) {
     this.#connection = connection;
     this.#names = names;
+    this.#layout = layout;
   }
 
   async last(lane: string): Promise<number> {
-    const found = await leaderGet(this.#connection, this.#names.journal, {
-      last_by_subj: this.#names.lane(lane),
-    });
-    return found?.seq ?? 0;
+    const journal = journalOf(lane, this.#layout);
+    const seq = await this.#last(journal, lane);
+    return seq === 0 ? 0 : positionOf(journal, seq);
+  }
+
+  /** Sequence of a lane's last entry in its stream. */
+  async #last(journal: number, lane: string): Promise<number> {
+    const query = { last_by_subj: this.#names.lane(lane, this.#layout) };
+    return (await leaderGet(this.#connection, this.#names.journalStream(journal), query))?.seq ?? 0;
   }
 
   async append(lane: string, expectedLast: number, bytes: Uint8Array): Promise<AppendResult> {
     try {
-      const subject = this.#names.lane(lane);
-      const set = expecting(expectedLast);
-      const answer = await publishTo(this.#connection, this.#names.journal, subject, bytes, set, "append");
-      if (!isError(answer)) return { kind: "committed", seq: answer.seq };
+      const journal = journalOf(lane, this.#layout);
+      // A position in another journal is none of this lane's.
+      if (expectedLast !== 0 && journalAt(expectedLast) !== journal) return { kind: "conflict" };
+      const subject = this.#names.lane(lane, this.#layout);
+      const set = expecting(seqAt(expectedLast));
+      const stream = this.#names.journalStream(journal);
+      const answer = await publishTo(this.#connection, stream, subject, bytes, set, "append");
+      if (!isError(answer)) return { kind: "committed", seq: positionOf(journal, answer.seq) };
       if (isConflict(answer)) return { kind: "conflict" };
       const cause = refusalOf("append to the journal", answer);
       return isFull(answer) ? { kind: "full", cause } : { kind: "unknown", cause };
@@ -63,13 +76,15 @@ export class NatsJournal implements Journal {
     }
   }
 
-  async *read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
-    let next = Math.max(1, from);
+  async *read(lane: string, start: number, stop: number): AsyncGenerator<readonly JournalEntry[]> {
+    const journal = journalOf(lane, this.#layout);
+    const { from, to } = rangeIn(journal, start, stop);
+    let next = from;
     if (next > to) return;
     /** Where the lane ended when a replica first had no more: what is appended later is not waited for. */
     let end: number | undefined;
     let behind = 0;
-    let page = this.#page(lane, next);
+    let page = this.#page(journal, lane, next);
     while (true) {
       const { messages, pending } = await page;
       const last = messages.at(-1)?.seq;
@@ -79,33 +94,37 @@ export class NatsJournal implements Journal {
       }
       const more = pending > 0 && last !== undefined && next <= (end ?? to);
       // Asked for before this page is used up: the server reads while the caller works.
-      if (more) page = this.#page(lane, next);
+      if (more) page = this.#page(journal, lane, next);
       const chunk: JournalEntry[] = [];
-      for (const { seq, data } of messages) if (seq <= to) chunk.push({ seq, bytes: data });
+      for (const { seq, data } of messages)
+        if (seq <= to) chunk.push({ seq: positionOf(journal, seq), bytes: data });
       if (chunk.length > 0) yield chunk;
       if (more) continue;
       if (next > (end ?? to)) return;
-      end ??= Math.min(to, await this.last(lane));
+      end ??= Math.min(to, await this.#last(journal, lane));
       if (next > end) return;
       if (++behind > BEHIND_TRIES) {
         throw new KeyturnError("store_failed", `Lane ${lane} has an entry ${end} that no replica shows.`);
       }
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
-      page = this.#page(lane, next);
+      page = this.#page(journal, lane, next);
     }
   }
 
-  async get(seq: number): Promise<Uint8Array | undefined> {
-    if (seq < 1) return undefined;
-    const found = await directOne(this.#connection, this.#names.journal, { seq });
+  async get(position: number): Promise<Uint8Array | undefined> {
+    const seq = seqAt(position);
+    const journal = journalAt(position);
+    if (position < 1 || seq < 1 || journal >= this.#layout.journals) return undefined;
+    const stream = this.#names.journalStream(journal);
+    const found = await directOne(this.#connection, stream, { seq });
     // A replica may not have it yet.
-    return found ?? (await leaderGet(this.#connection, this.#names.journal, { seq }))?.data;
+    return found ?? (await leaderGet(this.#connection, stream, { seq }))?.data;
   }
 
-  #page(lane: string, seq: number): Promise<DirectPage> {
-    const page = directGet(this.#connection, this.#names.journal, {
+  #page(journal: number, lane: string, seq: number): Promise<DirectPage> {
+    const page = directGet(this.#connection, this.#names.journalStream(journal), {
       seq,
-      next_by_subj: this.#names.lane(lane),
+      next_by_subj: this.#names.lane(lane, this.#layout),
       batch: PAGE_MESSAGES,
       max_bytes: PAGE_BYTES,
     });

@@ -4,6 +4,7 @@
  * Owns the names, nothing else. They are written into servers and permissions; they never change.
  */
 import { KeyturnError } from "../../words/errors.ts";
+import { journalOf, type Layout } from "./layout.ts";
 
 const APP = /^[A-Za-z][A-Za-z0-9_]{0,31}$/;
 
@@ -38,8 +39,25 @@ export class Names {
     this.changed = `${app}.changed`;
   }
 
-  lane(lane: string): string {
-    return `${this.app}.journal.${lane}`;
+  /** A journal's stream. */
+  journalStream(journal: number): string {
+    return journal === 0 ? this.journal : `${this.journal}_${journal}`;
+  }
+
+  /** What a journal's stream takes in: everything, or in an app of several what is marked with its number. */
+  journalSubjects(journal: number, { journals }: Layout): string {
+    return journals === 1 ? `${this.app}.journal.>` : `${this.app}.journal.${journal}.*`;
+  }
+
+  lane(lane: string, layout: Layout): string {
+    return layout.journals === 1
+      ? `${this.app}.journal.${lane}`
+      : `${this.app}.journal.${journalOf(lane, layout)}.${lane}`;
+  }
+
+  /** A bucket of snapshots. */
+  bucketStream(bucket: number): string {
+    return bucket === 0 ? this.snapshots : `${this.snapshots}_${bucket}`;
   }
 
   /** An entry of the bucket behind a stream `KV_<bucket>`. */

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { type Authenticator, type ConnectionOptions, credsAuthenticator } from "@nats-io/transport-node";
 import type { Durability } from "../../ports/index.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
+import { checkLayout } from "./layout.ts";
 
 export interface NatsOptions {
   /** `host:port`, or several of one cluster. */
@@ -31,6 +32,10 @@ export interface NatsOptions {
   readonly session?: string | undefined;
   /** Copies of each stream, when this process creates them; 1 by default. */
   readonly replicas?: 1 | 3 | 5 | undefined;
+  /** Buckets among which the snapshots are spread, if this process creates the app; 1 by default, frozen then. */
+  readonly snapshotBuckets?: number | undefined;
+  /** Streams among which the journal is spread, if this process creates the app; 1 by default, frozen then. */
+  readonly journals?: number | undefined;
   /** Create what is missing on the server; true by default. */
   readonly provision?: boolean | undefined;
   /** The operator's word on what a commit survives. Without it the server is asked, if `monitor` says where. */
@@ -65,6 +70,8 @@ const KNOWN: ReadonlySet<string> = new Set<keyof NatsOptions>([
   "provision",
   "durability",
   "timeout_ms",
+  "snapshotBuckets",
+  "journals",
 ]);
 const TLS_FILES = ["caFile", "certFile", "keyFile"] as const;
 
@@ -82,6 +89,7 @@ export function checkOptions(options: NatsOptions): void {
       bad(`The option ${name} is a text that is not empty.`);
   }
   const { servers, session, inboxPrefix, replicas, durability, timeout_ms, provision } = options;
+  checkLayout(options);
   checkServers(servers);
   checkCredentials(options);
   if (session !== undefined && !TOKENS.test(session)) {

@@ -19,7 +19,9 @@ import { expecting, isConflict, isError, isStreamMissing, publishTo, refusalOf }
 import type { Connection } from "./connection.ts";
 import { NatsDirectory } from "./directory.ts";
 import { deniedBy } from "./faults.ts";
+import { type Layout, sameLayout } from "./layout.ts";
 import type { Names } from "./names.ts";
+import type { NatsOptions } from "./options.ts";
 import { SENTINEL } from "./snapshots.ts";
 
 /** The largest message, with its headers. */
@@ -40,14 +42,15 @@ export interface ProvisionReport {
   readonly app: string;
   readonly streams: readonly StreamReport[];
   readonly settings: AppSettings;
+  readonly layout: Layout;
   /** False if the app existed before. */
   readonly made: boolean;
 }
 
-function configs(
-  names: Names,
-  replicas: number,
-): (Partial<StreamConfig> & { name: string; subjects: string[] })[] {
+type Wanted = Partial<StreamConfig> & { name: string; subjects: string[] };
+
+/** The streams that every app has, and those that depend on how it is spread. */
+function configs(names: Names, replicas: number): { fixed: Wanted[]; spread(layout: Layout): Wanted[] } {
   const common = {
     storage: "file",
     num_replicas: replicas,
@@ -63,18 +66,7 @@ function configs(
     allow_rollup_hdrs: true,
     allow_msg_ttl: true,
   });
-  return [
-    {
-      ...common,
-      name: names.journal,
-      subjects: [`${names.app}.journal.>`],
-      description: "Keyturn: every turn, a lane for each node",
-    },
-    {
-      ...bucket(names.snapshots),
-      allow_atomic: true,
-      description: "Keyturn: the latest written state of every actor",
-    },
+  const fixed = [
     { ...bucket(names.shards), description: "Keyturn: who owns which shard" },
     { ...bucket(names.nodes), description: "Keyturn: who is there" },
     {
@@ -84,7 +76,27 @@ function configs(
       max_msgs_per_subject: 1,
       description: "Keyturn: messages that were refused and had nobody waiting",
     },
-  ] as (Partial<StreamConfig> & { name: string; subjects: string[] })[];
+  ] as Wanted[];
+  const spread = (layout: Layout): Wanted[] => {
+    const journals = Array.from({ length: layout.journals }, (_, number) => ({
+      ...common,
+      name: names.journalStream(number),
+      subjects: [names.journalSubjects(number, layout)],
+      description: "Keyturn: every turn, a lane for each node",
+    }));
+    const buckets = Array.from({ length: layout.snapshotBuckets }, (_, number) => ({
+      ...bucket(names.bucketStream(number)),
+      allow_atomic: true,
+      description: "Keyturn: the latest written state of every actor",
+    }));
+    return [...journals, ...buckets] as Wanted[];
+  };
+  return { fixed, spread };
+}
+
+export interface Provisioned {
+  readonly streams: readonly StreamReport[];
+  readonly layout: Layout;
 }
 
 /**
@@ -94,12 +106,13 @@ function configs(
 export async function provisionStreams(
   connection: Connection,
   names: Names,
-  replicas: number | undefined,
+  { replicas = 1, snapshotBuckets, journals }: NatsOptions,
   make: boolean,
-): Promise<readonly StreamReport[]> {
+): Promise<Provisioned> {
   const manager = await managerOf(connection);
+  const wanted = configs(names, replicas);
   const reports: StreamReport[] = [];
-  for (const config of configs(names, replicas ?? 1)) {
+  const ensure = async (config: Wanted): Promise<void> => {
     let found = await infoOf(manager, config.name);
     let made = false;
     if (found === undefined) {
@@ -113,9 +126,20 @@ export async function provisionStreams(
     }
     checkStream(found, config);
     reports.push({ stream: config.name, replicas: found.num_replicas, made });
+  };
+  for (const config of wanted.fixed) await ensure(config);
+  // An app that is there has said how it is spread.
+  const asked = { snapshotBuckets: snapshotBuckets ?? 1, journals: journals ?? 1 };
+  const directory = new NatsDirectory(connection, names, asked);
+  const exists = (await directory.settings()) !== undefined;
+  if (exists) sameLayout(names.app, directory.layout, { snapshotBuckets, journals });
+  const { layout } = directory;
+  for (const config of wanted.spread(layout)) await ensure(config);
+  if (make) {
+    for (let bucket = 0; bucket < layout.snapshotBuckets; bucket++)
+      await putSentinel(connection, names.bucketStream(bucket), names);
   }
-  if (make) await putSentinel(connection, names);
-  return reports;
+  return { streams: reports, layout };
 }
 
 /**
@@ -126,8 +150,9 @@ export async function provisionSettings(
   connection: Connection,
   names: Names,
   wanted: AppSettings,
+  layout: Layout,
 ): Promise<{ settings: AppSettings; made: boolean }> {
-  const { settings, made } = await new NatsDirectory(connection, names).create(wanted);
+  const { settings, made } = await new NatsDirectory(connection, names, layout).create(wanted);
   if (settings.shards !== wanted.shards || settings.format !== wanted.format) {
     throw new KeyturnError(
       "app_mismatch",
@@ -213,10 +238,10 @@ function checkStream(found: StreamConfig, wanted: Partial<StreamConfig>): void {
   );
 }
 
-async function putSentinel(connection: Connection, names: Names): Promise<void> {
-  const subject = names.key(names.snapshots, SENTINEL);
+async function putSentinel(connection: Connection, stream: string, names: Names): Promise<void> {
+  const subject = names.key(stream, SENTINEL);
   const task = `write ${subject}`;
-  const answer = await publishTo(connection, names.snapshots, subject, undefined, expecting(0), task);
+  const answer = await publishTo(connection, stream, subject, undefined, expecting(0), task);
   if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
 }
 

@@ -75,10 +75,10 @@ export class NatsSnapshots implements Snapshots {
   readonly #batchName = Math.random().toString(36).slice(2, 10);
 
   /** @param replicated whether the bucket has more than one replica, so that reads may be behind */
-  constructor(connection: Connection, names: Names, replicated: () => boolean) {
+  constructor(connection: Connection, names: Names, bucket: number, replicated: () => boolean) {
     this.#connection = connection;
-    this.#stream = names.snapshots;
-    this.#prefix = names.key(names.snapshots, "");
+    this.#stream = names.bucketStream(bucket);
+    this.#prefix = names.key(this.#stream, "");
     this.#replicated = replicated;
     this.#reader = new FreshReader(connection, this.#stream, this.#prefix, SENTINEL, UNREADABLE);
     this.#index = new DueIndex(connection, this.#reader, (ids) => this.#entries(ids));

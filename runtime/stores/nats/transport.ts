@@ -25,8 +25,9 @@ import type { Gateway, Transport } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { decodeFrames, encodeFrames, type Frame, type RefusalFrame } from "../../words/frames.ts";
 import { limits } from "../../words/limits.ts";
-import { json } from "./api.ts";
+import { fromJson, json } from "./api.ts";
 import type { Connection } from "./connection.ts";
+import { type Layout, layoutOut, UNSPREAD } from "./layout.ts";
 import type { Names } from "./names.ts";
 import type { NatsOptions } from "./options.ts";
 
@@ -51,6 +52,8 @@ interface Outgoing {
 
 export class NatsTransport implements Transport {
   readonly sessionPrefix: string;
+  /** How the app is spread; told to clients with what else the app is. */
+  layout: () => Layout = () => UNSPREAD;
   /** Shards of the app, once they are known: then frames are checked against them. */
   shards: number | undefined;
   /** Messages that were no frames, or not of the kind that belongs where they came. */
@@ -133,7 +136,7 @@ export class NatsTransport implements Transport {
     const stopPlain = this.#plain(`${app}.actor.>`, 2);
     const stopInfo = this.#connection.subscribe(
       info,
-      (message) => this.#answer(message, gateway.info()),
+      (message) => this.#answer(message, this.#info(gateway)),
       QUEUE,
     );
     return async () => {
@@ -282,6 +285,12 @@ export class NatsTransport implements Transport {
     if (!reply) return;
     if (this.#isInbox(reply)) this.#connection.publish(reply, bytes);
     else this.foreign++;
+  }
+
+  #info(gateway: Gateway): Uint8Array {
+    const layout = layoutOut(this.layout());
+    const info = gateway.info();
+    return Object.keys(layout).length === 0 ? info : json({ ...(fromJson(info) as object), ...layout });
   }
 
   #isInbox(subject: string): boolean {
