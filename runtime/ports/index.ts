@@ -6,7 +6,7 @@
  */
 import type { Frame } from "../words/frames.ts";
 
-/** Where a batch lies: a journal may be spread over several streams, and a sequence counts within one. */
+/** Where a batch lies. A store may spread its journal over several streams: see words/position.ts for what `seq` is then. */
 export interface Position {
   /** Which journal stream; 0 unless an app is spread over several. */
   readonly journal: number;
