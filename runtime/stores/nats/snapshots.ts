@@ -170,9 +170,16 @@ export class NatsSnapshots implements Snapshots {
     revisions: (number | undefined)[],
   ): Promise<void> {
     let left = batch;
+    let dropped = false;
     for (let round = 0; left.length > 0; round++) {
-      if (round > CONFLICT_ROUNDS)
-        throw new KeyturnError("store_failed", "Snapshots keep changing under this write.");
+      if (round > CONFLICT_ROUNDS) {
+        throw new KeyturnError(
+          "store_failed",
+          dropped
+            ? `The server keeps dropping batches for ${this.#stream}: too many are open at once. Try again later.`
+            : "Snapshots keep changing under this write.",
+        );
+      }
       if (round > 0) await new Promise((resolve) => setTimeout(resolve, CONFLICT_MS << round));
       const { ack, count, places } = await this.#send(left.map((index) => writes[index] as SnapshotWrite));
       if (!isError(ack)) {
@@ -187,7 +194,8 @@ export class NatsSnapshots implements Snapshots {
         });
         return;
       }
-      if (isBatchDropped(ack)) continue;
+      dropped = isBatchDropped(ack);
+      if (dropped) continue;
       if (!isConflict(ack)) throw refusalOf(TASK, ack);
       if (left.length === 1 && !isInFlight(ack)) return;
       const conflicts = await this.#conflictsIn(writes, left);
