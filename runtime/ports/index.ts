@@ -95,7 +95,10 @@ export interface Snapshots {
   sync(): Promise<void>;
   read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[]>;
   write(writes: readonly SnapshotWrite[]): Promise<readonly (number | undefined)[]>;
-  /** Entries of a shard due before `before`, earliest first, at most `limit`, beginning after `after`. */
+  /**
+   * Entries of a shard due before `before`, earliest first, at most `limit`, beginning after `after`; an `after` with
+   * an empty id begins with what is due just then.
+   */
   due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]>;
 }
 
