@@ -11,6 +11,7 @@ import {
   JetStreamApiError,
   type JetStreamManager,
   type StreamConfig,
+  type StreamInfo,
 } from "@nats-io/jetstream";
 import { ClosedConnectionError, TimeoutError } from "@nats-io/transport-node";
 import type { AppSettings } from "../../ports/index.ts";
@@ -100,8 +101,10 @@ export interface Provisioned {
 }
 
 /**
- * Makes what is missing.
+ * Makes what is missing. Of an app that exists it makes no journal and no snapshots: what is missing there was lost, and
+ * in its place an empty one would be taken for all that there ever was.
  * @param make false to make nothing, and to throw `not_provisioned` if something is missing
+ * @throws KeyturnError `corrupt_record` if a part of an app is gone
  */
 export async function provisionStreams(
   connection: Connection,
@@ -112,10 +115,11 @@ export async function provisionStreams(
   const manager = await managerOf(connection);
   const wanted = configs(names, replicas);
   const reports: StreamReport[] = [];
-  const ensure = async (config: Wanted): Promise<void> => {
-    let found = await infoOf(manager, config.name);
+  const ensure = async (config: Wanted, existed = false): Promise<void> => {
+    let found = (await infoOf(manager, config.name))?.config;
     let made = false;
     if (found === undefined) {
+      if (existed) throw lost(names.app, config.name);
       if (!make) {
         throw new KeyturnError(
           "not_provisioned",
@@ -134,7 +138,14 @@ export async function provisionStreams(
   const exists = (await directory.settings()) !== undefined;
   if (exists) sameLayout(names.app, directory.layout, { snapshotBuckets, journals });
   const { layout } = directory;
-  for (const config of wanted.spread(layout)) await ensure(config);
+  for (const config of wanted.spread(layout)) await ensure(config, exists);
+  if (!exists) {
+    for (let number = 0; number < layout.journals; number++) {
+      const info = await infoOf(manager, names.journalStream(number));
+      if (info !== undefined && info.state.messages > 0 && (await directory.settings()) === undefined)
+        throw lost(names.app, names.shards);
+    }
+  }
   if (make) {
     for (let bucket = 0; bucket < layout.snapshotBuckets; bucket++)
       await putSentinel(connection, names.bucketStream(bucket), names);
@@ -176,9 +187,9 @@ async function managerOf(connection: Connection): Promise<JetStreamManager> {
   }
 }
 
-async function infoOf(manager: JetStreamManager, stream: string): Promise<StreamConfig | undefined> {
+async function infoOf(manager: JetStreamManager, stream: string): Promise<StreamInfo | undefined> {
   try {
-    return (await manager.streams.info(stream)).config;
+    return await manager.streams.info(stream);
   } catch (cause) {
     if (cause instanceof JetStreamApiError && isStreamMissing(cause.apiError())) return undefined;
     throw failed(`look at the stream ${stream}`, cause);
@@ -197,7 +208,7 @@ async function add(
   } catch (cause) {
     // Somebody else made it at the same moment.
     const found = await infoOf(manager, config.name).catch(() => undefined);
-    if (found !== undefined) return { made: false, found };
+    if (found !== undefined) return { made: false, found: found.config };
     throw failed(`make the stream ${config.name}`, cause);
   }
 }
@@ -243,6 +254,13 @@ async function putSentinel(connection: Connection, stream: string, names: Names)
   const task = `write ${subject}`;
   const answer = await publishTo(connection, stream, subject, undefined, expecting(0), task);
   if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
+}
+
+function lost(app: string, stream: string): KeyturnError {
+  return new KeyturnError(
+    "corrupt_record",
+    `The app "${app}" exists, but its stream ${stream} is gone, and what was answered with it. Restore it from a backup; or delete all streams of the app, and begin anew without what was in them.`,
+  );
 }
 
 /** The typed form of a refusal that is known by its kind. */
