@@ -51,6 +51,11 @@ export interface Fault {
 const REJOIN_MS = 20_000;
 const MINUTES_2 = 120_000;
 
+/** Until then the lease of who was killed has run out, and the shards are served elsewhere. */
+function takeOver(lease_ms: number): number {
+  return lease_ms + 2_000;
+}
+
 /** A fault of one node that no other fault has. */
 function ofNode(
   kind: string,
@@ -90,8 +95,10 @@ const killNode = ofNode("SIGKILL of a node", 4, async (node, { stage, random, sa
   const away_ms = random.chance(0.4) ? random.whole(0, 500) : random.whole(lease_ms, lease_ms * 2);
   say(`SIGKILL ${node.name}, started again after ${seconds(away_ms)}`);
   await stage.kill(node.name);
+  const taken = sleep(takeOver(lease_ms));
   await sleep(away_ms);
   await stage.start(node.name);
+  await taken;
 });
 
 const endNode = ofNode("SIGTERM of a node", 3, async (node, context) => {
@@ -168,7 +175,7 @@ const joinNode: Fault = {
 const killAll: Fault = {
   kind: "SIGKILL of all nodes",
   weight: 1,
-  prepare({ stage, freeNodes, say }) {
+  prepare({ stage, freeNodes, say, lease_ms }) {
     if (freeNodes.length < stage.nodes.size) return undefined;
     const names = freeNodes.map(({ name }) => name);
     return {
@@ -176,7 +183,9 @@ const killAll: Fault = {
       async run() {
         say("SIGKILL of all nodes, started again at once");
         await Promise.all(names.map((name) => stage.kill(name)));
+        const taken = sleep(takeOver(lease_ms));
         await stage.startAll(names);
+        await taken;
       },
     };
   },
@@ -184,7 +193,7 @@ const killAll: Fault = {
 
 const killServer = ofServer("SIGKILL of nats-server", 2, async (server, { stage, random, say }) => {
   const away_ms = awayOf(stage, random);
-  say(`SIGKILL ${server.name}, started again after ${seconds(away_ms)}`);
+  say(`SIGKILL nats-server ${server.name}, started again after ${seconds(away_ms)}`);
   await server.kill("SIGKILL");
   await sleep(away_ms);
   await server.restart();
@@ -192,7 +201,7 @@ const killServer = ofServer("SIGKILL of nats-server", 2, async (server, { stage,
 
 const restartServer = ofServer("restart of nats-server", 2, async (server, { stage, random, say }) => {
   const away_ms = awayOf(stage, random);
-  say(`SIGTERM ${server.name}, started again after ${seconds(away_ms)}`);
+  say(`SIGTERM nats-server ${server.name}, started again after ${seconds(away_ms)}`);
   await server.kill("SIGTERM");
   await sleep(away_ms);
   await server.restart();
@@ -200,7 +209,7 @@ const restartServer = ofServer("restart of nats-server", 2, async (server, { sta
 
 const pauseServer = ofServer("SIGSTOP of nats-server", 1, async (server, { random, say }) => {
   const paused_ms = random.whole(500, 12_000);
-  say(`SIGSTOP ${server.name} for ${seconds(paused_ms)}`);
+  say(`SIGSTOP nats-server ${server.name} for ${seconds(paused_ms)}`);
   await server.kill("SIGSTOP");
   await sleep(paused_ms);
   await server.kill("SIGCONT");

@@ -39,6 +39,8 @@ export class Nemesis {
   readonly #running = new Set<Promise<void>>();
   /** Told of each fault that is thrown. */
   readonly #listeners = new Set<() => void>();
+  /** Kinds that were not thrown yet. */
+  readonly #fresh: Set<string>;
   #stopping = false;
 
   constructor(options: NemesisOptions) {
@@ -47,6 +49,7 @@ export class Nemesis {
     this.#faults = only === undefined ? faults : faults.filter(({ kind }) => only.includes(kind));
     if (this.#faults.length === 0)
       throw new Error(`There is no such fault. There are: ${faults.map(({ kind }) => kind).join("; ")}.`);
+    this.#fresh = new Set(this.#faults.map(({ kind }) => kind));
   }
 
   /** Throws faults for so long, and resolves when all are healed. */
@@ -75,9 +78,14 @@ export class Nemesis {
   #throwOne(): void {
     const { random, meter, say, violated } = this.#options;
     const context = this.#context();
-    for (const fault of weighted(this.#faults, random)) {
+    // Each kind once, before any comes often.
+    const order = weighted(this.#faults, random).sort(
+      (a, b) => Number(this.#fresh.has(b.kind)) - Number(this.#fresh.has(a.kind)),
+    );
+    for (const fault of order) {
       const thrown = fault.prepare(context);
       if (thrown === undefined || thrown.victims.some((victim) => this.#victims.has(victim))) continue;
+      this.#fresh.delete(fault.kind);
       for (const victim of thrown.victims) this.#victims.add(victim);
       for (const listener of [...this.#listeners]) listener();
       const window = meter.begin(fault.kind, performance.now());

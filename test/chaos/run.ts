@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { connect as connectPlain, headers, type NatsConnection } from "@nats-io/transport-node";
+import { connect as connectPlain, errors, headers, type NatsConnection } from "@nats-io/transport-node";
 import { type ErrorCode, KeyturnError, nodeDefaults } from "../../runtime/index.ts";
 import { Prng } from "../../runtime/testing/simulator/index.ts";
 import { Meter } from "./meter.ts";
@@ -206,19 +206,20 @@ async function askPlain(
   nc: NatsConnection,
   subject: string,
   payload: string,
-  requestId: string,
+  requestId: string | undefined,
 ): Promise<string> {
   const given = headers();
-  given.set("Keyturn-Request-Id", requestId);
+  if (requestId !== undefined) given.set("Keyturn-Request-Id", requestId);
   let text: string;
   try {
     text = (await nc.request(subject, payload, { timeout: PLAIN_TIMEOUT_MS, headers: given })).string();
   } catch (cause) {
-    // No answer, or nobody there: it may be on its way all the same.
-    throw new KeyturnError("unreachable", String(cause), { cause, requestId });
+    // With nobody there nothing was asked; without an answer it may be on its way.
+    const nobody = cause instanceof errors.RequestError && cause.isNoResponders();
+    throw new KeyturnError(nobody ? "overloaded" : "unreachable", String(cause), { cause });
   }
   const { error } = JSON.parse(text) as { error?: { code: ErrorCode; message: string } };
-  if (error !== undefined) throw new KeyturnError(error.code, error.message, { requestId });
+  if (error !== undefined) throw new KeyturnError(error.code, error.message);
   return text;
 }
 

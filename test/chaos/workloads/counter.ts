@@ -29,9 +29,15 @@ export function counters(context: ChaosContext): ChaosWorkload {
   let final = new Map<string, number>();
   let requests = 0;
 
-  /** Asks until the outcome is known: with the same id it is applied once. */
-  const settle = async (process: string, key: string, by: number, ask: Ask): Promise<void> => {
-    const requestId = `${process}-${++requests}`;
+  /** Asks until the outcome is known: with the same id it is applied once. Without `again` it asks once, without one. */
+  const settle = async (
+    process: string,
+    key: string,
+    by: number,
+    ask: (by: number, requestId: string | undefined) => Promise<number>,
+    again = true,
+  ): Promise<void> => {
+    const requestId = again ? `${process}-${++requests}` : undefined;
     const handle = history.begin(process, key, { type: "add", amount: by }, now());
     while (true) {
       const result = await resultOf(ask(by, requestId));
@@ -41,7 +47,7 @@ export function counters(context: ChaosContext): ChaosWorkload {
         return;
       }
       meter.count(NAME, result.outcome, result.error.code);
-      if (!result.error.retryable) {
+      if (!result.error.retryable || !again) {
         history[result.outcome](handle, result.error.code, now());
         return;
       }
@@ -85,13 +91,12 @@ export function counters(context: ChaosContext): ChaosWorkload {
   const plain = async (): Promise<void> => {
     while (!context.ending) {
       const key = random.pick(keys);
-      await settle("plain", key, 1, async (by, requestId) => {
+      const ask = async (by: number, requestId: string | undefined): Promise<number> => {
         const event = JSON.stringify({ type: "add", by });
-        const { value } = JSON.parse(
-          await context.plain(`keyturn.actor.counter.${key}`, event, requestId),
-        ) as { value: number };
-        return value;
-      });
+        const answer = await context.plain(`keyturn.actor.counter.${key}`, event, requestId);
+        return (JSON.parse(answer) as { value: number }).value;
+      };
+      await settle("plain", key, 1, ask, random.chance(0.5));
       await pause(context, random.logarithmic(20, 200));
     }
   };
@@ -124,8 +129,6 @@ export function counters(context: ChaosContext): ChaosWorkload {
     },
   };
 }
-
-type Ask = (by: number, requestId: string) => Promise<number>;
 
 /** A key in each shard. */
 function keyOfEveryShard(): string[] {

@@ -18,7 +18,7 @@ export interface ChaosContext {
   readonly steady: Client;
   readonly meter: Meter;
   /** Asks the app in JSON, as a client that is not ours; the answer's payload. */
-  readonly plain: (subject: string, payload: string, requestId: string) => Promise<string>;
+  readonly plain: (subject: string, payload: string, requestId: string | undefined) => Promise<string>;
   /** True when the faults are over: begin nothing new. */
   readonly ending: boolean;
 }
