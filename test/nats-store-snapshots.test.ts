@@ -265,7 +265,7 @@ describe("A damaged disk", () => {
     await own.kill("SIGKILL");
     flip(own.storeDir, "value of two");
     await own.restart();
-    const opened = await nats({ servers: own.url });
+    const opened = await nats({ servers: own.url, timeout_ms: 500 });
     // As at a take-over: the shard's entry first.
     await opened.directory.readShard(1);
     await expect(opened.snapshots.read(["t.three"])).rejects.toMatchObject({ code: "store_failed" });

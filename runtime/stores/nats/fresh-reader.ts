@@ -11,7 +11,6 @@ import { lastMessages, type StoredMessage, subjectsOf } from "./api.ts";
 import type { Connection } from "./connection.ts";
 
 const BEHIND_MS = 5;
-const BEHIND_TRIES = 1_000;
 
 export class FreshReader {
   readonly #connection: Connection;
@@ -59,7 +58,8 @@ export class FreshReader {
   async last(keys: readonly string[]): Promise<readonly StoredMessage[] | undefined> {
     const known = this.#known;
     const subjects = [...keys.map((key) => this.#prefix + key), this.#sentinel];
-    for (let tries = 0; tries < BEHIND_TRIES; tries++) {
+    const until_ms = performance.now() + this.#connection.timeout_ms;
+    while (true) {
       const found = await lastMessages(this.#connection, this.#stream, subjects);
       if (found.tooMany) return undefined;
       if (found.unreadable) return this.#apart(keys);
@@ -69,6 +69,7 @@ export class FreshReader {
         for (const { seq } of found.messages) this.saw(seq);
         return found.messages.filter(({ subject }) => subject !== this.#sentinel);
       }
+      if (performance.now() > until_ms) break;
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
     }
     throw new KeyturnError(
