@@ -35,7 +35,8 @@ export function durabilityClauses({ use, outlives }: Suite): void {
     if (outlives) reopening(use);
 
     it("what was answered before a crash is there after it", { timeout: 60_000 }, async () => {
-      await use(async (_store, subject) => {
+      await use(async ({ directory }, subject) => {
+        await directory.app({ shards: 64, format: 1 });
         for (let round = 0; round < 3; round++) {
           const { store, appends, snapshots } = await subject.crash();
           expect(appends.length).toBeGreaterThan(0);
@@ -112,6 +113,7 @@ function reopening(use: Suite["use"]): void {
 
   it("what was asked for before the close is done by then", async () => {
     await use(async (store, subject) => {
+      await store.directory.app({ shards: 64, format: 1 });
       const answers = Promise.all(
         Array.from({ length: 20 }, (_, n) => store.journal.append(`lane${n}`, 0, bytesOf(`${n}`))),
       );
