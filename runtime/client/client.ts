@@ -170,13 +170,16 @@ export class Client {
     let fault: unknown;
     let ended = false;
     let wake: () => void = () => undefined;
-    const offer = (state: ActorState, sure: boolean): void => {
+    const offer = (state: ActorState, known?: ActorState): void => {
+      // What was read after something was known, and cannot be compared with it, is newer.
+      const sure = known !== undefined && known === newest && !comparable(state, known);
       if (sure || newest === undefined || isNewer(state, newest)) newest = state;
       wake();
     };
     const renew = (): void => {
+      const known = newest;
       this.request(ref, Watch, name, {}).then(
-        (state) => offer(state as ActorState, true),
+        (state) => offer(state as ActorState, known),
         (error: unknown) => {
           if (error instanceof KeyturnError && error.retryable) return;
           fault = error;
@@ -184,7 +187,7 @@ export class Client {
         },
       );
     };
-    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState, false)));
+    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState)));
     let cancel = (): void => undefined;
     const arrange = (): void => {
       cancel = this.#clock.after(WATCH_TTL_MS / 3, () => {
@@ -224,8 +227,11 @@ export class Client {
 /** Whether a state of an actor, told by some owner, is newer than another. */
 function isNewer(state: ActorState, than: ActorState): boolean {
   // Where an actor that was deleted begins again its turns do; its positions go on, if they can be compared.
-  if (journalAt(state.position) === journalAt(than.position) && state.position > than.position) return true;
-  return state.turn > than.turn;
+  return (comparable(state, than) && state.position > than.position) || state.turn > than.turn;
+}
+
+function comparable(state: ActorState, other: ActorState): boolean {
+  return journalAt(state.position) === journalAt(other.position);
 }
 
 function isSame(state: ActorState, other: ActorState | undefined): boolean {
