@@ -15,7 +15,16 @@ import {
 import { resultOf } from "../../../runtime/testing/simulator/index.ts";
 import { shardOf } from "../../../runtime/words/address.ts";
 import { counter } from "../actors.ts";
-import { type ChaosContext, type ChaosWorkload, linesOf, now, operate, pause, readAll } from "./workload.ts";
+import {
+  type ChaosContext,
+  type ChaosWorkload,
+  linesOf,
+  now,
+  OPERATIONS_MAX,
+  operate,
+  pause,
+  readAll,
+} from "./workload.ts";
 
 const NAME = "counter";
 const SHARDS = 64;
@@ -25,7 +34,7 @@ const PROBE_TIMEOUT_MS = 15_000;
 export function counters(context: ChaosContext): ChaosWorkload {
   const { random, clients, steady, meter } = context;
   const keys = keyOfEveryShard();
-  const history = new HistoryRecorder<CounterInput, number>();
+  const history = new HistoryRecorder<CounterInput, number>({ operationsMax: OPERATIONS_MAX });
   let final = new Map<string, number>();
   let requests = 0;
 

@@ -16,6 +16,7 @@ import {
   KeyRing,
   linesOf,
   now,
+  OPERATIONS_MAX,
   operate,
   pause,
   readAll,
@@ -31,7 +32,7 @@ const STEPS_MAX = 2_000_000;
 export function registers(context: ChaosContext): ChaosWorkload {
   const { random, clients, steady } = context;
   const ring = new KeyRing("r/é ", KEYS, USES, UNKNOWN);
-  const history = new HistoryRecorder<RegisterInput, RegisterOutput>();
+  const history = new HistoryRecorder<RegisterInput, RegisterOutput>({ operationsMax: OPERATIONS_MAX });
   /** Values above those of compare-and-set are written once, so that a stale read shows. */
   let values = 4;
 

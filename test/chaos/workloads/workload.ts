@@ -47,6 +47,9 @@ export interface Broken {
   readonly history: readonly string[];
 }
 
+/** For one workload: what a run of some hours makes. */
+export const OPERATIONS_MAX = 5_000_000;
+
 export function now(): number {
   return performance.now();
 }
