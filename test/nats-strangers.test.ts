@@ -55,7 +55,7 @@ afterAll(async () => {
 });
 
 beforeEach(async () => {
-  count = (await ref.ask({ type: "add", by: 1 })) as number;
+  count = (await ref.ask({ type: "add", by: 1 })) as unknown as number;
 });
 
 afterEach(async () => {
