@@ -74,7 +74,10 @@ describe("the command", { timeout: 60_000 }, () => {
     [["start", "--nats", "127.0.0.1:4222", "--durability", "some"], /fsync, process/],
     [["start", "--nats", "127.0.0.1:4222", "--user", "ada"], /password .* as KEYTURN_NATS_PASSWORD/],
     [["start", "--nats", "127.0.0.1:4222", "--app", "my.app"], /not an app's name/],
-    [["start", "--nats", "127.0.0.1:4222", "--creds", "/nowhere"], /credentials cannot be read/],
+    [
+      ["start", "--nats", "127.0.0.1:4222", "--creds", "/nowhere"],
+      /A file for the connection cannot be read/,
+    ],
     [["start", "--data", "d", "--shards", "0"], /whole number from 1 to/],
     [["start", "--data", "d", "--weight", "-1"], /a number above 0/],
     [["start", "--data", "d", "--wait", "long"], /a number from 0 on/],

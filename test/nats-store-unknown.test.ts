@@ -188,7 +188,12 @@ describe("A write of snapshots whose answer is lost", () => {
     // Sixty are open, more than the server keeps for one stream: whoever comes now waits for them to end.
     const writing = store.snapshots.write([snapshot("t.a", "x", 0, { due: 1 }), snapshot("t.b", "y", 0)]);
     const answer = await writing.catch((error: unknown) => error);
-    if (answer instanceof Error) expect(answer).toMatchObject({ code: "store_failed", retryable: true });
+    // Refused by name, or left without an answer: which of the two depends on how many messages are under way.
+    if (answer instanceof Error)
+      expect(answer).toMatchObject({
+        code: expect.stringMatching(/^(?:store_failed|unreachable)$/),
+        retryable: true,
+      });
     else expect((answer as unknown[]).every((one) => one !== undefined)).toBe(true);
     expect((await store.snapshots.read(["t.left0", "t.left59"])).every((entry) => entry === undefined)).toBe(
       true,
