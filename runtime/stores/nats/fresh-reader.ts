@@ -63,13 +63,16 @@ export class FreshReader {
       const found = await lastMessages(this.#connection, this.#stream, subjects);
       if (found.tooMany) return undefined;
       if (found.unreadable) return this.#apart(keys);
-      if (found.upTo === 0) throw this.#empty();
-      if (found.upTo >= known) {
+      // Without the entry that is always there it may be a replica that has seen nothing of the bucket yet.
+      if (found.upTo > 0 && found.upTo >= known) {
         // What was read is known from now on: what is read next cannot be older.
         for (const { seq } of found.messages) this.saw(seq);
         return found.messages.filter(({ subject }) => subject !== this.#sentinel);
       }
-      if (performance.now() > until_ms) break;
+      if (performance.now() > until_ms) {
+        if (found.upTo === 0) throw this.#empty();
+        break;
+      }
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
     }
     throw new KeyturnError(
