@@ -53,10 +53,10 @@ export class PlainGateway implements Gateway {
     }
     this.#inFlight++;
     void this.#answer(message)
-      .catch((error: unknown): unknown => errorOf(error))
+      .catch((error: unknown) => bytesOf(errorOf(error)))
       .then((answer) => {
         this.#inFlight--;
-        message.respond?.(bytesOf(answer));
+        message.respond?.(answer);
         if (this.#inFlight === 0) this.#onIdle?.();
       });
   }
@@ -69,7 +69,7 @@ export class PlainGateway implements Gateway {
     });
   }
 
-  async #answer({ type, token, payload, header }: PlainMessage): Promise<unknown> {
+  async #answer({ type, token, payload, header }: PlainMessage): Promise<Uint8Array> {
     const ref = this.#client().actor(`${type}/${keyOf(token)}`);
     const timeout = header("Keyturn-Timeout");
     const options = {
@@ -79,16 +79,26 @@ export class PlainGateway implements Gateway {
     };
     if (payload.length === 0) {
       const state = await ref.get(options);
-      return plainAnswer(null, state);
+      return carriable(bytesOf(plainAnswer(null, state)), "state_too_large");
     }
     const { value, state } = await ref.call(eventOf(payload), options);
-    return plainAnswer(value, state);
+    return carriable(bytesOf(plainAnswer(value, state)), "answer_too_large");
   }
+}
+
+/** What fits into one message. @throws KeyturnError of that code */
+function carriable(answer: Uint8Array, code: "state_too_large" | "answer_too_large"): Uint8Array {
+  if (answer.length <= limits.frameBytes) return answer;
+  const done = code === "answer_too_large" ? "The turn is committed, but what it answers" : "The state";
+  throw new KeyturnError(
+    code,
+    `${done} takes ${answer.length} bytes as JSON, and at most ${limits.frameBytes} can be carried. Reply with less, and keep less in the context.`,
+  );
 }
 
 /** The form in which plain clients see a turn. */
 export function plainAnswer(value: unknown, { position, ...state }: ActorState): PlainAnswer {
-  return { value, state, position };
+  return { value: value ?? null, state, position };
 }
 
 /** The key in a subject's token, which has to be written as `encodeKey` writes it. */
@@ -136,10 +146,12 @@ function errorOf(error: unknown): unknown {
 
 /** As JSON; what it has no form for becomes text. */
 function bytesOf(value: unknown): Uint8Array {
-  return toUtf8.encode(
-    JSON.stringify(value, (_name, part: unknown) => {
-      if (typeof part === "bigint") return String(part);
-      return part instanceof Uint8Array ? Buffer.from(part).toString("base64") : part;
-    }),
-  );
+  return toUtf8.encode(JSON.stringify(value, replaced));
+}
+
+/** By what it is, before its own toJSON has had its say: bytes as base64, large integers as their digits. */
+function replaced(this: unknown, name: string, part: unknown): unknown {
+  const whole = (this as Readonly<Record<string, unknown>>)[name];
+  if (whole instanceof Uint8Array) return Buffer.from(whole).toString("base64");
+  return typeof part === "bigint" ? String(part) : part;
 }
