@@ -12,10 +12,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { faults } from "./faults.ts";
 import { reportOf, textOf } from "./report.ts";
 import { chaos } from "./run.ts";
 import type { Broken } from "./workloads/workload.ts";
 
+const KEYS_SHOWN = 5;
 const HISTORY_LINES = 150;
 
 const { values } = parseArgs({
@@ -35,6 +37,11 @@ const nodes = whole("nodes", values.nodes, 2, 16);
 const servers = whole("servers", values.servers, 1, 3);
 const seed = whole("seed", values.seed, 1, Number.MAX_SAFE_INTEGER);
 if (servers === 2) wrong("--servers is 1 or 3.");
+const only = values.only?.split(",").map((kind) => kind.trim());
+for (const kind of only ?? []) {
+  if (!faults.some((fault) => fault.kind === kind))
+    wrong(`There is no fault "${kind}". There are: ${faults.map((fault) => fault.kind).join(", ")}.`);
+}
 
 const logs = mkdtempSync(join(tmpdir(), "keyturn-chaos-"));
 const from_ms = performance.now();
@@ -55,14 +62,13 @@ try {
     servers: servers === 3 ? 3 : 1,
     dist: fileURLToPath(new URL("../..", import.meta.url)),
     logs,
-    only: values.only?.split(",").map((kind) => kind.trim()),
+    only,
     say,
   });
   const report = reportOf(result, seed);
   held = report.held;
   process.stdout.write(values.json ? `${JSON.stringify(report)}\n` : `\n${textOf(report)}`);
-  const broken = result.checks.flatMap(({ violations }) => violations);
-  for (const [at, one] of broken.entries()) show(at, one);
+  show(result.checks.flatMap(({ violations }) => violations));
 } catch (error) {
   say(`The run failed: ${error instanceof Error ? error.stack : String(error)}`);
 }
@@ -72,12 +78,21 @@ else process.stderr.write(`The logs are in ${logs}\n`);
 process.stderr.write(held ? "Everything held.\n" : `NOT everything held. The schedule: --seed ${seed}\n`);
 process.exit(held ? 0 : 1);
 
-function show(at: number, { message, history }: Broken): void {
-  const file = join(logs, `violation-${at + 1}.log`);
-  writeFileSync(file, `${[message, ...history].join("\n")}\n`);
-  process.stderr.write(`\nVIOLATION ${message}\n`);
-  for (const line of history.slice(-HISTORY_LINES)) process.stderr.write(`  ${line}\n`);
-  process.stderr.write(`  (all ${history.length} lines: ${file})\n`);
+/** For each key what is wrong with it, and what clients saw of it. */
+function show(broken: readonly Broken[]): void {
+  const keys = new Map<string, Broken[]>();
+  for (const one of broken) keys.set(one.key, [...(keys.get(one.key) ?? []), one]);
+  for (const [at, [key, found]] of [...keys].entries()) {
+    const { history } = found[0] as Broken;
+    const file = join(logs, `violation-${at + 1}.log`);
+    writeFileSync(file, `${[...found.map(({ message }) => message), "", ...history].join("\n")}\n`);
+    if (at === KEYS_SHOWN)
+      process.stderr.write(`\n${keys.size - at} more keys are broken; they are in ${logs}.\n`);
+    if (at >= KEYS_SHOWN) continue;
+    process.stderr.write(`\nVIOLATION of "${key}" (${found.length} in all): ${found[0]?.message}\n`);
+    for (const line of history.slice(-HISTORY_LINES)) process.stderr.write(`  ${line}\n`);
+    process.stderr.write(`  (all ${history.length} lines: ${file})\n`);
+  }
 }
 
 function number(name: string, text: string, min: number, max: number): number {

@@ -47,8 +47,6 @@ export class Nemesis {
     this.#options = options;
     const { only } = options;
     this.#faults = only === undefined ? faults : faults.filter(({ kind }) => only.includes(kind));
-    if (this.#faults.length === 0)
-      throw new Error(`There is no such fault. There are: ${faults.map(({ kind }) => kind).join("; ")}.`);
     this.#fresh = new Set(this.#faults.map(({ kind }) => kind));
   }
 

@@ -63,6 +63,7 @@ export function alarms(context: ChaosContext): ChaosWorkload {
           promise: "timers are applied once, and never early",
           scope: `${timers.length} alarms, ${firings.length} rung`,
           violations: violations.map(({ key, message }) => ({
+            key,
             message,
             history: [
               ...timers.filter((timer) => timer.key === key).map((timer) => JSON.stringify(timer)),

@@ -65,7 +65,7 @@ export function bank(context: ChaosContext): ChaosWorkload {
           promise: "messages between actors are applied once: the sum of the accounts holds",
           scope: `${transfers} transfers, ${ACCOUNTS} accounts`,
           violations: checkBank([{ label: "the final read", balances: found }], { total, accounts }).map(
-            ({ message }) => ({ message, history: found.map((entry) => JSON.stringify(entry)) }),
+            ({ key, message }) => ({ key, message, history: found.map((entry) => JSON.stringify(entry)) }),
           ),
         },
       ];

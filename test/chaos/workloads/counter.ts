@@ -130,6 +130,7 @@ export function counters(context: ChaosContext): ChaosWorkload {
           promise: "counters hold what was acknowledged, once, give or take the unknown",
           scope: `${operations.length} operations, ${keys.length} keys, ${unknown} unknown to the end`,
           violations: checkCounter(operations, final).map(({ key, message }) => ({
+            key,
             message,
             history: linesOf(byKey.get(key) ?? []),
           })),

@@ -94,7 +94,7 @@ export function lists(context: ChaosContext): ChaosWorkload {
   };
 
   const broken = (violations: readonly Violation[]): Broken[] =>
-    violations.map(({ key, message }) => ({ message, history: lines.get(key) ?? [] }));
+    violations.map(({ key, message }) => ({ key, message, history: lines.get(key) ?? [] }));
 
   return {
     name: NAME,
@@ -112,6 +112,7 @@ export function lists(context: ChaosContext): ChaosWorkload {
         for (const { sender, sequence } of gone)
           if (final.get(key)?.some((entry) => entry.sender === sender && entry.sequence === sequence))
             once.push({
+              key,
               message: `list ${key}: ${sender}/${sequence} was refused and is there`,
               history: lines.get(key) ?? [],
             });
@@ -147,9 +148,10 @@ function faultsOf(
     ({ sender, sequence }, at) => sender !== whole[at]?.sender || sequence !== whole[at]?.sequence,
   );
   if (strange >= 0)
-    found.push({ message: `list ${key}: a read differs from the list at ${strange}`, history });
+    found.push({ key, message: `list ${key}: a read differs from the list at ${strange}`, history });
   if (entries.length < atLeast)
     found.push({
+      key,
       message: `list ${key}: a read saw ${entries.length} entries, ${atLeast} were acknowledged before`,
       history,
     });

@@ -94,8 +94,7 @@ export function registers(context: ChaosContext): ChaosWorkload {
       for (const [key, partition] of partitionByKey(operations)) {
         const result = checkLinearizability(partition, registerModel(0), { stepsMax: STEPS_MAX });
         if (result.ok === "undecided") undecided++;
-        if (result.ok === false)
-          broken.push({ message: `${key}: ${result.message}`, history: linesOf(partition) });
+        if (result.ok === false) broken.push({ key, message: result.message, history: linesOf(partition) });
       }
       const left = undecided === 0 ? "" : `, ${undecided} too entangled to decide`;
       return [

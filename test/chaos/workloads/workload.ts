@@ -42,6 +42,7 @@ export interface Check {
 }
 
 export interface Broken {
+  readonly key: string;
   readonly message: string;
   /** What clients saw of the key, in order. */
   readonly history: readonly string[];
