@@ -208,6 +208,32 @@ describe("What somebody else put into the bucket", () => {
     );
   });
 
+  it("a message among the dead letters that is none is passed over and told, and hides no letter", async () => {
+    const opened = await store();
+    const troubles: unknown[] = [];
+    opened.onTrouble((_task, error) => troubles.push(error));
+    for (const [n, bytes] of [
+      [1, Uint8Array.of(0xc1)],
+      [2, Uint8Array.of(0x90)],
+      [3, new Uint8Array(0)],
+    ] as const)
+      await raw.request(`${opened.app}.dead.0_${n}_0`, bytes);
+    const position = { journal: 0, seq: 9 };
+    const letter = {
+      position,
+      index: 0,
+      type: "t",
+      key: "k",
+      event: {},
+      time: 1,
+      code: "machine_failed",
+      reason: "",
+    };
+    await opened.deadLetters.put([letter]);
+    expect(await opened.deadLetters.list(10)).toEqual([letter]);
+    expect(troubles).toHaveLength(3);
+  });
+
   it("a deletion by another tool is a deletion, and what is written next expects it", async () => {
     const opened = await store();
     const revision = await writeSure(opened, snapshot("t.k", "x", 0));

@@ -5,7 +5,16 @@
  */
 import type { DeadLetter, DeadLetters } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
-import { directGet, expecting, isConflict, isError, publishTo, refusalOf } from "./api.ts";
+import { KeyturnError } from "../../words/errors.ts";
+import {
+  directGet,
+  expecting,
+  isConflict,
+  isError,
+  publishTo,
+  refusalOf,
+  type StoredMessage,
+} from "./api.ts";
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
 
@@ -40,15 +49,29 @@ export class NatsDeadLetters implements DeadLetters {
     );
   }
 
+  /** One that cannot be read must not hide the others. */
+  #letterOf({ data, seq }: StoredMessage): DeadLetter | undefined {
+    try {
+      const letter = decode(data) as Partial<DeadLetter> | null;
+      if (typeof letter?.position?.seq === "number" && typeof letter.index === "number")
+        return letter as DeadLetter;
+    } catch {
+      // Told below.
+    }
+    const text = `Message ${seq} of ${this.#names.dead} is no dead letter of this runtime.`;
+    this.#connection.onTrouble("dead letters", new KeyturnError("corrupt_record", text));
+    return undefined;
+  }
+
   /** Letters come into the stream nearly, not quite, in the order of their positions; so all are looked through. */
   async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
     let kept: DeadLetter[] = [];
     for (let seq = 1; ; ) {
       const query = { seq, next_by_subj: `${this.#names.app}.dead.*`, ...PAGE };
       const { messages, pending } = await directGet(this.#connection, this.#names.dead, query);
-      for (const { data } of messages) {
-        const letter = decode(data) as DeadLetter;
-        if (after === undefined || compare(letter, after) > 0) kept.push(letter);
+      for (const message of messages) {
+        const letter = this.#letterOf(message);
+        if (letter !== undefined && (after === undefined || compare(letter, after) > 0)) kept.push(letter);
       }
       if (kept.length > limit) kept = kept.sort(compare).slice(0, limit);
       const last = messages.at(-1);

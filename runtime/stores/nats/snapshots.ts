@@ -36,15 +36,13 @@ import type { Names } from "./names.ts";
 /** The server takes at most 1,000 messages in a batch; bytes are held down for the connections between servers. */
 const BATCH_MESSAGES = 800;
 const BATCH_BYTES = 4 * 1024 * 1024;
-/** Messages that one write may take: the entry, its hint, and the hint that this one replaces. */
-const WRITE_MESSAGES = 3;
 /** Ids asked for in one request; the server answers at most 1,024 subjects. */
 const READ_IDS = 512;
 const CONFLICT_ROUNDS = 8;
 const CONFLICT_MS = 2;
 const TASK = "write snapshots";
-/** Entries with timers of which it is remembered when they are due. */
-const DUES_MAX = 65_536;
+/** Entries with timers of which it is remembered when they are due; as many again from before. */
+const DUES_MAX = 32_768;
 
 const Marker = 0;
 const Plain = 1;
@@ -62,6 +60,11 @@ interface Entry {
   readonly revision: number;
 }
 
+interface DueAt {
+  readonly revision: number;
+  readonly due: number;
+}
+
 export class NatsSnapshots implements Snapshots {
   readonly #connection: Connection;
   readonly #stream: string;
@@ -70,7 +73,8 @@ export class NatsSnapshots implements Snapshots {
   readonly #reader: FreshReader;
   readonly #index: DueIndex;
   /** When entries are due at a revision of theirs. */
-  readonly #dues = new Map<string, { readonly revision: number; readonly due: number }>();
+  #dues = new Map<string, DueAt>();
+  #duesBefore = new Map<string, DueAt>();
   #batches = 0;
   readonly #batchName = Math.random().toString(36).slice(2, 10);
 
@@ -121,7 +125,7 @@ export class NatsSnapshots implements Snapshots {
           now.push(index);
         }
       }
-      for (const batch of batchesOf(writes, now)) await this.#writeBatch(writes, batch, revisions);
+      for (const batch of this.#batchesOf(writes, now)) await this.#writeBatch(writes, batch, revisions);
       waiting = later;
     }
     return revisions;
@@ -154,13 +158,41 @@ export class NatsSnapshots implements Snapshots {
   }
 
   #remember(id: string, revision: number, due: number | undefined): void {
-    this.#dues.delete(id);
-    if (due === undefined) return;
-    if (this.#dues.size >= DUES_MAX) {
-      const [oldest] = this.#dues.keys();
-      this.#dues.delete(oldest as string);
+    this.#duesBefore.delete(id);
+    if (due === undefined) this.#dues.delete(id);
+    else this.#dues.set(id, { revision, due });
+    if (this.#dues.size < DUES_MAX) return;
+    // In two generations: to look for the oldest of one would take long.
+    this.#duesBefore = this.#dues;
+    this.#dues = new Map();
+  }
+
+  /** The hint that a write makes a lie, if this process remembers it. */
+  #oldHint({ id, shard, expected }: SnapshotWrite): string | undefined {
+    const before = this.#dues.get(id) ?? this.#duesBefore.get(id);
+    return before?.revision === expected ? dueKey(shard, before.due, id) : undefined;
+  }
+
+  /** Cuts writes into batches that the server takes. */
+  *#batchesOf(writes: readonly SnapshotWrite[], indexes: readonly number[]): Generator<number[]> {
+    let batch: number[] = [];
+    let messages = 0;
+    let bytes = 0;
+    for (const index of indexes) {
+      const write = writes[index] as SnapshotWrite;
+      const count = 1 + (write.due === undefined ? 0 : 1) + (this.#oldHint(write) === undefined ? 0 : 1);
+      const size = (write.value?.length ?? 0) + 256 * count;
+      if (batch.length > 0 && (messages + count > BATCH_MESSAGES || bytes + size > BATCH_BYTES)) {
+        yield batch;
+        batch = [];
+        messages = 0;
+        bytes = 0;
+      }
+      batch.push(index);
+      messages += count;
+      bytes += size;
     }
-    this.#dues.set(id, { revision, due });
+    if (batch.length > 0) yield batch;
   }
 
   /** Writes different entries at once; fills in the revisions of those that succeed. */
@@ -220,7 +252,8 @@ export class NatsSnapshots implements Snapshots {
   ): Promise<{ ack: Ack | ApiError; count: number; places: number[] }> {
     const messages: Outgoing[] = [];
     const places: number[] = [];
-    for (const { id, shard, value, expected, due } of writes) {
+    for (const write of writes) {
+      const { id, shard, value, expected, due } = write;
       places.push(messages.length);
       const ttl = value === undefined ? MARKER_TTL : undefined;
       messages.push({ key: id, payload: payloadOf(value, due), expected, ttl });
@@ -228,10 +261,9 @@ export class NatsSnapshots implements Snapshots {
       if (hint !== undefined)
         messages.push({ key: hint, payload: EMPTY, expected: undefined, ttl: undefined });
       // If the entry is not at this revision any more, none of this is stored.
-      const before = this.#dues.get(id);
-      if (before === undefined || before.revision !== expected) continue;
-      const old = dueKey(shard, before.due, id);
-      if (old !== hint) messages.push({ key: old, payload: CLEARED, expected: undefined, ttl: CLEARED_TTL });
+      const old = this.#oldHint(write);
+      if (old !== undefined && old !== hint)
+        messages.push({ key: old, payload: CLEARED, expected: undefined, ttl: CLEARED_TTL });
     }
     const batch = messages.length === 1 ? undefined : `${this.#batchName}${(++this.#batches).toString(36)}`;
     const last = messages.length - 1;
@@ -275,27 +307,6 @@ function setBatch(set: MsgHdrs, batch: string, sequence: number, last: boolean):
   set.set("Nats-Batch-Id", batch);
   set.set("Nats-Batch-Sequence", String(sequence));
   if (last) set.set("Nats-Batch-Commit", "1");
-}
-
-/** Cuts writes into batches that the server takes. */
-function* batchesOf(writes: readonly SnapshotWrite[], indexes: readonly number[]): Generator<number[]> {
-  let batch: number[] = [];
-  let messages = 0;
-  let bytes = 0;
-  for (const index of indexes) {
-    const { value } = writes[index] as SnapshotWrite;
-    const size = (value?.length ?? 0) + 256;
-    if (batch.length > 0 && (messages + WRITE_MESSAGES > BATCH_MESSAGES || bytes + size > BATCH_BYTES)) {
-      yield batch;
-      batch = [];
-      messages = 0;
-      bytes = 0;
-    }
-    batch.push(index);
-    messages += WRITE_MESSAGES;
-    bytes += size;
-  }
-  if (batch.length > 0) yield batch;
 }
 
 function payloadOf(value: Uint8Array | undefined, due: number | undefined): Uint8Array {
