@@ -188,9 +188,13 @@ describe("The server freezes", () => {
           const error = await failure(ref.ask({ type: "add", by: 1 }, { timeout_ms: 600 }));
           expect(error).toMatchObject({ code: "timeout", outcome: "unknown" });
           const { requestId } = error;
+          expect(node.health().checks.connection.text).toMatch(
+            /keyturn_journal takes nothing in.*disk may be full/,
+          );
           await server.kill("SIGCONT");
           expect(await ref.ask({ type: "add", by: 1 }, { requestId: requestId as string })).toBe(2);
           expect((await ref.get()).context.count).toBe(2);
+          await eventually(() => node.health().ready);
         },
         { timeout_ms: 300 },
       ),

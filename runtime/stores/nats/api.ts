@@ -6,7 +6,7 @@
  * Sources: JetStream's wire API (ADR-1, ADR-8, ADR-31 direct gets, ADR-50 atomic batches) and server/errors.json.
  */
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
-import { KeyturnError, textOf } from "../../words/errors.ts";
+import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import type { Connection } from "./connection.ts";
 
 const utf8 = new TextDecoder();
@@ -128,7 +128,11 @@ export async function publishTo(
 ): Promise<Ack | ApiError> {
   const until_ms = performance.now() + connection.timeout_ms;
   for (let wait_ms = 1; ; wait_ms = Math.min(2 * wait_ms, IN_FLIGHT_MS)) {
-    const message = await connection.request(subject, payload, { headers: set });
+    const asked = connection.request(subject, payload, { headers: set });
+    const message = await asked.catch((error: unknown) => {
+      noteSilence(connection, stream, error);
+      throw error;
+    });
     const answer = ackOf(connection, stream, message, task);
     if (!isError(answer) || !isInFlight(answer)) return answer;
     if (performance.now() > until_ms) {
@@ -139,6 +143,15 @@ export async function publishTo(
     }
     await new Promise((resolve) => setTimeout(resolve, wait_ms));
   }
+}
+
+/** A stream that answers nothing although the server is reached: noted for whoever asks how the store is. */
+export function noteSilence(connection: Connection, stream: string, error: unknown): void {
+  if (!connection.connected || !isKeyturnError(error, "unreachable")) return;
+  connection.problem(
+    stream,
+    `The stream ${stream} takes nothing in: the server gave no answer in time. Look at its log: the disk may be full, which takes a restart when there is room again, or most servers of the cluster may be away.`,
+  );
 }
 
 export function isError(answer: Ack | ApiError): answer is ApiError {

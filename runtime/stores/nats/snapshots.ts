@@ -24,6 +24,7 @@ import {
   isConflict,
   isError,
   isInFlight,
+  noteSilence,
   publishTo,
   refusalOf,
   type StoredMessage,
@@ -274,7 +275,10 @@ export class NatsSnapshots implements Snapshots {
           resolve(answer);
           return true;
         },
-        reject,
+        (error) => {
+          noteSilence(this.#connection, this.#stream, error);
+          reject(error);
+        },
       );
       if (reply === undefined) return;
       messages.forEach(({ key, payload, expected, ttl }, at) => {
