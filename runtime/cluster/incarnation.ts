@@ -93,11 +93,21 @@ export class Incarnation {
     if (this.#phase === "over") return;
     this.#phase = "leaving";
     await this.#quietly("heartbeat", () => this.#heartbeat(() => this.membership.leave()));
+    // A store that answers nothing must not hold the process: what is not handed over then is taken over.
+    let cancel = (): void => undefined;
+    const late = new Promise<void>((resolve) => {
+      cancel = this.#parts.world.clock.after(LEAVE_MS, resolve);
+    });
+    await Promise.race([this.#handOver(), late]);
+    cancel();
+    this.#end();
+    await this.#quietly("leave", () => this.#unlist());
+  }
+
+  async #handOver(): Promise<void> {
     for (let tries = 0; tries < LEAVE_TRIES && !this.ownership.isEmpty && !this.engine.stopped; tries++) {
       await this.#quietly("release shards", () => this.ownership.reconcile());
     }
-    this.#end();
-    await this.#quietly("leave", () => this.#unlist());
   }
 
   /** Ends at once, as a killed process does: nothing is flushed or released. */
@@ -203,5 +213,6 @@ export class Incarnation {
 }
 
 const LEAVE_TRIES = 5;
+const LEAVE_MS = 60_000;
 /** A heartbeat of another is seen at most this part of its interval late. */
 const LOOKS_PER_BEAT = 3;
