@@ -308,6 +308,25 @@ describe("What is there already", () => {
     });
   });
 
+  it("a client asks another node where one does not answer", async () => {
+    await provisionNats({ servers: one.url, app: "asks" }, { shards: 8, format: 1 });
+    const nc = await connect({ servers: one.url });
+    // One that takes every question and is silent, as a frozen node does, and one that answers.
+    let silent = 0;
+    nc.subscribe("asks.info", { queue: "keyturn", callback: () => void silent++ });
+    nc.subscribe("asks.info", {
+      queue: "keyturn",
+      callback: (_error, message) => void message.respond('{"shards":8,"format":1}'),
+    });
+    await nc.flush();
+    for (let n = 0; n < 10 && silent === 0; n++) {
+      const client = await connectClient({ nats: { servers: one.url, app: "asks", timeout_ms: 600 } });
+      await client.disconnect();
+    }
+    expect(silent).toBeGreaterThan(0);
+    await nc.close();
+  });
+
   it("an operator's limits on bytes are none of our business", async () => {
     const app = "limited";
     await (await nats({ servers: one.url, app })).close();

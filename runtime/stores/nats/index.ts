@@ -4,6 +4,7 @@
  * Owns the connection and puts the parts together: journal, snapshots, directory and dead letters on JetStream, frames
  * on core NATS. See names.ts for what lies where, provision.ts for how it is made.
  */
+import type { Msg } from "@nats-io/transport-node";
 import type { AppSettings, Durability, Store } from "../../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
 import { Connection, type ConnectionState } from "./connection.ts";
@@ -18,6 +19,8 @@ import { type DurabilityFound, findDurability } from "./server.ts";
 import { NatsSnapshots } from "./snapshots.ts";
 import { SpreadSnapshots } from "./spread-snapshots.ts";
 import { NatsTransport } from "./transport.ts";
+
+const ASK_TRIES = 3;
 
 export type { NatsOptions, TlsFiles } from "./options.ts";
 export type { ProvisionReport, StreamReport } from "./provision.ts";
@@ -145,8 +148,8 @@ export class NatsStore implements Store {
    * @throws KeyturnError `unreachable` if no node answers and this user may not read it from the server
    */
   async settings(): Promise<AppSettings | undefined> {
-    const answer = await this.#connection.request(this.#names.info).catch(() => undefined);
-    if (answer === undefined || answer.data.length === 0) {
+    const answer = await this.#askNodes();
+    if (answer === undefined) {
       try {
         return await this.directory.settings();
       } catch (cause) {
@@ -162,6 +165,19 @@ export class NatsStore implements Store {
     this.directory.layout = layoutIn(answer.json());
     this.transport.shards = settings.shards;
     return settings;
+  }
+
+  /** Whichever node it is that gets the question may just be frozen; the next try gets another one. */
+  async #askNodes(): Promise<Msg | undefined> {
+    const timeout_ms = this.#connection.timeout_ms / ASK_TRIES;
+    for (let tries = 0; tries < ASK_TRIES; tries++) {
+      const answer = await this.#connection
+        .request(this.#names.info, undefined, { timeout_ms })
+        .catch(() => undefined);
+      if (answer !== undefined) return answer.data.length === 0 ? undefined : answer;
+      if (!this.#connection.connected) return undefined;
+    }
+    return undefined;
   }
 
   async close(): Promise<void> {
