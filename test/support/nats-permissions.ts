@@ -70,10 +70,12 @@ const ofNodes = [
   "$JS.API.STREAM.MSG.GET.keyturn_journal",
   "$JS.API.DIRECT.GET.keyturn_journal",
   "$JS.API.DIRECT.GET.KV_keyturn_snapshots.$KV.keyturn_snapshots.counter.home",
-  "$JS.API.CONSUMER.CREATE.KV_keyturn_shards.a",
-  "$JS.ACK.keyturn_journal.a.1.1.1.1.1",
 ];
 const ofNobody = [
+  "$JS.API.CONSUMER.CREATE.KV_keyturn_shards.a",
+  "$JS.API.CONSUMER.CREATE.KV_keyturn_nodes.a",
+  "$JS.API.CONSUMER.DELETE.KV_keyturn_nodes.a",
+  "$JS.ACK.keyturn_journal.a.1.1.1.1.1",
   "$JS.API.STREAM.LIST",
   "$JS.API.STREAM.NAMES",
   "$JS.API.STREAM.CREATE.other",
