@@ -142,7 +142,14 @@ describe("a cluster", () => {
     const manager = await jetstreamManager(nc);
     const info = await manager.streams.add({ name: "s", subjects: ["s"], num_replicas: 3 });
     expect(info.cluster?.replicas).toHaveLength(2);
-    await jetstream(nc).publish("s", "one");
+    // Which subjects a new stream takes in is told from server to server: this one may not have heard of it yet.
+    await vi.waitUntil(
+      () =>
+        jetstream(nc)
+          .publish("s", "one")
+          .catch(() => undefined),
+      { timeout: 20_000, interval: 50 },
+    );
 
     const leader = await cluster.leader();
     expect(cluster.servers).toContain(leader);
