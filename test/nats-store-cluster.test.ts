@@ -8,6 +8,8 @@ import { directoryClauses } from "./conformance/directory.ts";
 import { durabilityClauses } from "./conformance/durability.ts";
 import { bytesOf, eventually, snapshot } from "./conformance/helpers.ts";
 import { journalClauses } from "./conformance/journal.ts";
+import { journalProperties } from "./conformance/journal-properties.ts";
+import { snapshotProperties } from "./conformance/snapshots-properties.ts";
 import { snapshotClauses } from "./conformance/snapshots.ts";
 import type { Crash, KnownAppend, KnownSnapshot, StoreUnderTest, Suite } from "./conformance/suite.ts";
 import { type NatsCluster, type NatsServer, startCluster } from "./support/nats-server.ts";
@@ -122,9 +124,11 @@ describe("three servers, three replicas", () => {
       await subject.dispose();
     }
   };
-  const suite: Suite = { use, runs: 1, local: false, outlives: true, markers: true };
+  const suite: Suite = { use, runs: 3, local: false, outlives: true, markers: true };
   journalClauses(suite);
+  journalProperties(suite);
   snapshotClauses(suite);
+  snapshotProperties(suite);
   directoryClauses(suite);
   deadLetterClauses(suite);
   durabilityClauses(suite);

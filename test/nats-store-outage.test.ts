@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { describe, expect, it } from "vitest";
 import {
   connect,
+  isKeyturnError,
   type KeyturnNode,
   nats,
   type NatsOptions,
@@ -30,6 +31,19 @@ async function bounce(server: NatsServer, seen: () => boolean): Promise<void> {
   await server.kill("SIGKILL");
   await eventually(seen);
   await server.restart();
+}
+
+/** Freezes a server: a signal takes its time, and until then it goes on answering. */
+async function freeze(server: NatsServer): Promise<void> {
+  const asking = await natsClient({ servers: server.url, timeout_ms: 200 });
+  await server.kill("SIGSTOP");
+  for (let frozen = false; !frozen; ) {
+    frozen = await asking.directory.readShard(1).then(
+      () => false,
+      (error: unknown) => isKeyturnError(error, "unreachable"),
+    );
+  }
+  await asking.close();
 }
 
 /** A node on a server of its own; both end with the body. */
@@ -130,7 +144,7 @@ describe("The server dies and comes back", () => {
     () =>
       withNode(
         async ({ server, store }) => {
-          await server.kill("SIGSTOP");
+          await freeze(server);
           const pending = [
             store.journal.append("x", 0, bytesOf("x")),
             failure(store.directory.readShard(1)),
@@ -183,7 +197,7 @@ describe("The server freezes", () => {
         async ({ server, node, store, probe }) => {
           const ref = node.client.actor(probe, "k");
           await ref.ask({ type: "add", by: 1 });
-          await server.kill("SIGSTOP");
+          await freeze(server);
           expect(await failure(store.directory.readShard(1))).toMatchObject({ code: "unreachable" });
           const error = await failure(ref.ask({ type: "add", by: 1 }, { timeout_ms: 600 }));
           expect(error).toMatchObject({ code: "timeout", outcome: "unknown" });
@@ -206,7 +220,7 @@ describe("The server freezes", () => {
     () =>
       withNode(async ({ server }) => {
         const store = await natsClient({ servers: server.url });
-        await server.kill("SIGSTOP");
+        await freeze(server);
         const frame: Frame = { kind: "watch", watch: "w", state: "x".repeat(200_000) };
         let taken = 0;
         for (let n = 0; n < 500; n++) {
@@ -229,7 +243,7 @@ describe("The server freezes", () => {
       withNode(
         async ({ server }) => {
           const store = await nats({ servers: server.url, timeout_ms: 500 });
-          await server.kill("SIGSTOP");
+          await freeze(server);
           const pending = failure(store.directory.readShard(1));
           const began = performance.now();
           await Promise.all([store.close(), store.close()]);

@@ -191,11 +191,12 @@ export class Connection {
     listen();
     return {
       stop: () => end()?.unsubscribe(),
-      // Without a connection nothing comes any more.
-      drain: async () =>
-        end()
-          ?.drain()
-          .catch(() => undefined),
+      // Without a connection nothing comes any more, and a frozen server must not hold whoever ends.
+      drain: async () => {
+        const drained = end()?.drain();
+        if (drained !== undefined)
+          await Promise.race([drained.catch(() => undefined), pause(this.timeout_ms)]);
+      },
     };
   }
 
