@@ -8,7 +8,7 @@ import type { Frame } from "../words/frames.ts";
 
 /** Where a batch lies. A store may spread its journal over several streams: see words/position.ts for what `seq` is then. */
 export interface Position {
-  /** Which journal stream; 0 unless an app is spread over several. */
+  /** 0: which stream of several it is stands in `seq` itself. Kept because stored formats have it. */
   readonly journal: number;
   /** Sequence within that stream, from 1. */
   readonly seq: number;
@@ -39,7 +39,7 @@ export interface JournalEntry {
  * 4. After an append of anybody has been answered, `last` and `read` of anybody see it.
  */
 export interface Journal {
-  /** Which journal stream new lanes are written to. */
+  /** 0, for `Position.journal` and `Segment.journal`. */
   readonly number: number;
   /** Sequence of the lane's last entry, 0 if it has none. Never stale. */
   last(lane: string): Promise<number>;
