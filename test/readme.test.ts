@@ -1,5 +1,5 @@
 /** What the README says about the project is so: the tests it names exist, and its first program is the example. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 
 const root = new URL("../", import.meta.url);
@@ -47,8 +47,10 @@ describe("the README", () => {
       const path = typeof target === "string" ? target : (target["keyturn-source"] as string);
       expect(read(path), path).not.toBe("");
     }
-    for (const path of files.filter((name) => !name.startsWith("dist/")))
-      expect(read(path), path).not.toBe("");
+    for (const path of files.filter((name) => !name.startsWith("dist/"))) {
+      const isFolder = statSync(new URL(path, root)).isDirectory();
+      expect(isFolder ? readdirSync(new URL(path, root)).join() : read(path), path).not.toBe("");
+    }
   });
 
   it("links to files that exist", () => {
