@@ -9,7 +9,6 @@ import {
   raise,
   sendParent,
   sendTo,
-  spawnChild,
 } from "xstate";
 import { describe, expect, it } from "vitest";
 import { defineActor, KeyturnError, reply, tell } from "../runtime/index.ts";
@@ -190,31 +189,6 @@ describe("machine 2: a step that fails", () => {
 
 describe("what is not supported", () => {
   const child = fromPromise(async () => 1);
-  it.each([
-    [
-      "invoke",
-      createMachine({
-        initial: "a",
-        states: { a: { initial: "b", states: { b: { invoke: { src: child } } } } },
-      }),
-    ],
-    ["invoke at the root", createMachine({ invoke: { src: child } })],
-    ["spawnChild on entry", createMachine({ entry: spawnChild(child) })],
-    [
-      "spawnChild in a transition",
-      createMachine({ initial: "a", states: { a: { on: { go: { actions: spawnChild(child) } } } } }),
-    ],
-    [
-      "spawnChild in an eventless transition",
-      createMachine({
-        initial: "a",
-        states: { a: { always: { guard: () => false, actions: spawnChild(child) } } },
-      }),
-    ],
-  ] as [string, AnyStateMachine][])("%s is refused where the actor is defined", (_what, machine) => {
-    expect(refusal(() => defineActor({ type: "x", machine })).code).toBe("unsupported_machine");
-  });
-
   it.each([
     [
       "spawn in assign",

@@ -249,7 +249,7 @@ describe("timers of a step", () => {
     expect(timers(machine, "go", "go").map(({ id }) => id)).toEqual(ids);
   });
 
-  it("sendTo self without a delay is an event of its own, due at once; raise without one is part of the step", () => {
+  it("sendTo self without a delay is the next event of the same turn; raise without one is part of the step", () => {
     const machine = createMachine({
       context: { n: 0 },
       on: {
@@ -259,8 +259,8 @@ describe("timers of a step", () => {
       },
     });
     const { snapshot, effects } = stepped(machine, { type: "go" });
-    expect(snapshot.context).toEqual({ n: 1 });
-    expect(effects.timers).toEqual([expect.objectContaining({ due: NOW, event: { type: "next" } })]);
+    expect(snapshot.context).toEqual({ n: 2 });
+    expect(effects.timers).toEqual([]);
   });
 
   it("cancel takes one away, leaving the state's after, and the same id again replaces it", () => {

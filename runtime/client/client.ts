@@ -13,7 +13,7 @@ import type {
 } from "../engine/definition.ts";
 import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
 import type { EventOf, Machine } from "../engine/machine.ts";
-import { checkEvent, tooLarge } from "../engine/step.ts";
+import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
 import type { Clock, Store, World } from "../ports/index.ts";
 import { parseAddress, placeOf } from "../words/address.ts";

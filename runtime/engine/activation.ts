@@ -11,6 +11,7 @@
  */
 import type { HostedType } from "./definition.ts";
 import type { KeyturnError } from "../words/errors.ts";
+import type { AskLink } from "../words/frames.ts";
 import type { MachineSnapshot, Timer } from "./machine.ts";
 import { persist } from "./machine.ts";
 import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
@@ -128,6 +129,10 @@ export interface Message {
   readonly event: unknown;
   readonly requestId?: string | undefined;
   readonly trace: string | undefined;
+  /** For a told message: which question it is, or answers. */
+  readonly link?: AskLink;
+  /** For what a child's work gave, and for an event that user code sent outside of a turn: the child that it is for. */
+  readonly session?: string | undefined;
 }
 
 /** See above. */

@@ -17,6 +17,7 @@ import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import type { ActorState } from "./definition.ts";
 import { checkQuery, type HistoryReader } from "./history.ts";
 import type { MachineSnapshot } from "./machine.ts";
+import { shownState } from "./outgoing.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { ShardState } from "./shard.ts";
 
@@ -196,12 +197,5 @@ export function stateBytes(turn: Turn): number | undefined {
 /** An actor's state as clients see it. An actor that no message has reached shows its machine's initial state. */
 export function stateOf(a: Activation, turn: Turn, now: number): ActorState {
   const snapshot = turn.snapshot ?? initialOf(a, now);
-  return Object.freeze({
-    value: snapshot.value,
-    context: snapshot.context,
-    status: snapshot.status,
-    output: snapshot.output,
-    turn: turn.turn,
-    position: turn.batch.seq,
-  });
+  return shownState(snapshot, turn.turn, turn.batch.seq);
 }

@@ -5,6 +5,7 @@
  */
 import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
+import type { StateValue } from "./machine/internals.ts";
 import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
@@ -31,6 +32,26 @@ export interface SchemaIssue {
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
+/** How often an invoked promise is tried again when it rejects, before its machine gets the error. */
+export interface RetryPolicy {
+  /** Attempts in all; 1 means that none is tried again. */
+  readonly attempts: number;
+  /** Pause before the second attempt, milliseconds; 1,000 by default. */
+  readonly first_ms?: number;
+  /** Each further pause is so many times longer; 2 by default. */
+  readonly factor?: number;
+  /** The longest pause; 60,000 by default. */
+  readonly last_ms?: number;
+}
+
+/** How the promises that a type invokes are run. */
+export interface InvokePolicy {
+  /** For all promises, or by the name of their logic (`src`). Without one a rejection is the answer. */
+  readonly retry?: RetryPolicy | Readonly<Record<string, RetryPolicy>>;
+  /** Promises of this type that run at once on one node; the others wait. As many as the node takes by default. */
+  readonly atOnce?: number;
+}
+
 /** An actor type. */
 export interface ActorDefinition<
   T extends string = string,
@@ -43,6 +64,9 @@ export interface ActorDefinition<
   readonly version: number;
   /** What every event is checked with before the machine sees it. */
   readonly events: EventSchema | undefined;
+  /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
+  readonly children: ReadonlyMap<string, unknown>;
+  readonly invoke: InvokePolicy;
   /** Carries the reply types only; never there at run time. */
   readonly replies?: R;
 }
@@ -57,12 +81,30 @@ export type AnswerTo<M extends Machine, R extends object, E> = E extends { type:
     : ActorState<M>
   : ActorState<M>;
 
+/** What clients see of an actor that a machine has invoked or spawned. */
+export interface ChildState {
+  /** The name of its logic. */
+  readonly src: string;
+  readonly status: ActorState["status"];
+  /** For a machine: its state. */
+  readonly value?: StateValue;
+  readonly context?: unknown;
+  readonly output?: unknown;
+  readonly error?: unknown;
+}
+
 /** An actor's state as clients see it. Frozen. */
 export interface ActorState<M extends Machine = Machine> {
   readonly value: ValueOf<M>;
   readonly context: Readonly<ContextOf<M>>;
   readonly status: "active" | "done" | "error" | "stopped";
   readonly output: unknown;
+  /** Tags of its states; left out if there are none. */
+  readonly tags?: readonly string[];
+  /** For the status "error": the error of an invoked or spawned actor that the machine did not handle. */
+  readonly error?: unknown;
+  /** The actors that its machine has invoked and spawned, by id; those of children by path, `child/grandchild`. */
+  readonly children?: Readonly<Record<string, ChildState>>;
   /** Turns this actor has taken since it began; 0 for one that no message has reached. */
   readonly turn: number;
   /** Journal sequence of the last turn or deletion; 0 without one. */
@@ -76,6 +118,9 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
  * @param options.version of the machine, a whole number from 1
  * @param options.events a Standard Schema that every event must fit; without one only the event's type is checked
+ * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
+ *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
+ * @param options.invoke how invoked promises are run: retries, how many at once
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -88,6 +133,8 @@ export function defineActor<
   machine: M;
   version?: number;
   events?: EventSchema;
+  children?: Readonly<Record<string, object>>;
+  invoke?: InvokePolicy;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -110,9 +157,41 @@ export function defineActor<
       `The events of "${type}" are checked by a Standard Schema, or not at all.`,
     );
   }
+  const children = new Map(Object.entries(options.children ?? {}));
+  const { invoke = {} } = options;
+  checkInvoke(type, invoke);
   // Hosting it once here makes an unsupported machine fail where it is declared.
-  new MachineHost(type, machine);
-  return Object.freeze({ type, machine, version, events });
+  new MachineHost(type, machine, children);
+  return Object.freeze({ type, machine, version, events, children, invoke });
+}
+
+function checkInvoke(type: string, { retry, atOnce }: InvokePolicy): void {
+  if (atOnce !== undefined && !(Number.isSafeInteger(atOnce) && atOnce > 0))
+    throw new KeyturnError(
+      "invalid_options",
+      `invoke.atOnce of "${type}" is ${atOnce}; it is a whole number from 1.`,
+    );
+  for (const policy of retry === undefined ? [] : isPolicy(retry) ? [retry] : Object.values(retry)) {
+    const { attempts, first_ms = 1_000, factor = 2, last_ms = 60_000 } = policy;
+    if (!(Number.isSafeInteger(attempts) && attempts > 0 && first_ms >= 0 && factor >= 1 && last_ms >= 0)) {
+      throw new KeyturnError(
+        "invalid_options",
+        `A retry policy of "${type}" is { attempts, first_ms, factor, last_ms }: attempts from 1, pauses from 0 ms, a factor from 1.`,
+      );
+    }
+  }
+}
+
+function isPolicy(retry: NonNullable<InvokePolicy["retry"]>): retry is RetryPolicy {
+  return typeof retry.attempts === "number";
+}
+
+/** The pause before a further attempt; undefined if there is none. `attempt` is the one that failed, from 1. */
+export function retryAfter({ retry }: InvokePolicy, src: string, attempt: number): number | undefined {
+  const policy = retry === undefined || isPolicy(retry) ? retry : retry[src];
+  if (policy === undefined || attempt >= policy.attempts) return undefined;
+  const { first_ms = 1_000, factor = 2, last_ms = 60_000 } = policy;
+  return Math.min(first_ms * factor ** (attempt - 1), last_ms);
 }
 
 /** A type as a node hosts it. */
@@ -123,6 +202,10 @@ export interface HostedType {
 
 /** The types of one node, by name. */
 export type Registry = ReadonlyMap<string, HostedType>;
+
+function hostOf({ type, machine, children }: AnyActorDefinition): MachineHost {
+  return new MachineHost(type, machine, children);
+}
 
 export function registryOf(definitions: readonly AnyActorDefinition[]): Registry {
   const registry = new Map<string, HostedType>();
@@ -136,7 +219,7 @@ export function registryOf(definitions: readonly AnyActorDefinition[]): Registry
     if (registry.has(definition.type)) {
       throw new KeyturnError("invalid_options", `Two actors are defined with the type "${definition.type}".`);
     }
-    registry.set(definition.type, { definition, host: new MachineHost(definition.type, definition.machine) });
+    registry.set(definition.type, { definition, host: hostOf(definition) });
   }
   return registry;
 }

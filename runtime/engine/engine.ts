@@ -17,7 +17,7 @@
  * 4. After `stop` nothing is stepped, appended or sent.
  */
 import type { Store, World } from "../ports/index.ts";
-import { decodeKey } from "../words/address.ts";
+import { decodeKey, placeOf } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
@@ -31,28 +31,47 @@ import {
   Watch,
 } from "../words/frames.ts";
 import type { NodeSettings } from "../words/limits.ts";
+import { seal } from "../words/values.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
-import type { ActorState, HostedType, Registry } from "./definition.ts";
+import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
-import type { ActionEffect, Timer } from "./machine.ts";
+import { type ActionEffect, isWorkTimer, plainError, type Timer, WORK, type WorkEvent } from "./machine.ts";
+import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
-import { earliestDue } from "./state.ts";
-import { asError, type Taken, takeDelete, takeRefusal, takeTimer, takeTurn } from "./step.ts";
+import { checkEvent } from "./outgoing.ts";
+import { nextDue } from "./state.ts";
+import {
+  asError,
+  memberOf,
+  type Slot,
+  type Taken,
+  takeChildEvent,
+  takeDelete,
+  takeFailedWork,
+  takeLateAnswer,
+  takeRefusal,
+  takeRetry,
+  takeTimer,
+  takeTurn,
+} from "./step.ts";
 import { Watches } from "./watches.ts";
+import { Works } from "./works.ts";
 
 /** A job that only says: something of this actor is due. */
 export const TimerJob = 100;
+/** A job that brings what came of a child's work, or what user code sent outside of a turn. */
+export const ChildJob = 101;
 
 /**
  * Messages stepped before other work gets its chance. Few enough that the first of a burst are on their way to disk
@@ -94,6 +113,7 @@ export class Engine {
   readonly history: HistoryReader;
   readonly watches: Watches;
   readonly outbox: Outbox;
+  readonly works: Works;
   /** Sequence of the last batch whose gate was opened, or of the lane's end when it was empty. */
   committedSeq = 0;
   /** Records and bytes appended since the last checkpoint. */
@@ -120,6 +140,16 @@ export class Engine {
     this.history = new HistoryReader(store.journal);
     this.watches = new Watches(store.transport, world.clock);
     this.outbox = new Outbox(store.transport, world.clock);
+    this.works = new Works(
+      world.clock,
+      parts.settings.promisesAtOnce,
+      (shard, id, key, session, event) => this.#deliver(shard, id, key, session, event),
+      (id, what, error) => parts.observer.actionFailed(id, what, error),
+    );
+    for (const { host } of parts.registry.values()) {
+      host.outlet = (owner, session, event) => this.#sentOutside(owner, session, event);
+      host.logger = (id, label, value) => parts.observer.logged(id, label, value);
+    }
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#answers = new Answers(incarnation, store.transport, this.history);
@@ -170,6 +200,7 @@ export class Engine {
     shard.phase = "gone";
     this.shards.delete(number);
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
+    this.works.stopShard(shard);
     this.watches.move(shard);
   }
 
@@ -201,6 +232,7 @@ export class Engine {
     }
     this.shards.clear();
     this.actors.clear();
+    this.works.stop();
     this.#queue.clear();
     this.outbox.stop();
   }
@@ -214,6 +246,7 @@ export class Engine {
     if (this.#stopped || shard.phase === "gone" || shard.failed !== undefined) return;
     shard.failed = error;
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
+    this.works.stopShard(shard);
     this.parts.observer.shardFailed(shard.shard, error);
   }
 
@@ -304,6 +337,7 @@ export class Engine {
       this.actors.delete(a.id);
       if (job.fromShard >= 0) this.#park(job);
       else if (job.kind === TimerJob) this.#ringLater(a);
+      else if (job.kind === ChildJob) this.#bringLater(job);
       else this.#answers.reject(job, a.failed);
       return true;
     }
@@ -315,6 +349,8 @@ export class Engine {
       else a.mailbox.push(job);
       return true;
     }
+    if (job.message.link !== undefined && job.message.link.from === undefined)
+      return this.#child(a, job, job.message.link.session, now);
     if (isTurn(job.kind)) return this.#turn(a, job, now);
     return this.#other(a, job, now);
   }
@@ -339,6 +375,8 @@ export class Engine {
     switch (job.kind) {
       case TimerJob:
         return this.#fire(a, job, now);
+      case ChildJob:
+        return this.#child(a, job, job.message.session, now);
       case Delete:
         if (a.latest.turn === 0) {
           this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, undefined));
@@ -388,6 +426,120 @@ export class Engine {
     this.schedule();
   }
 
+  /** Something for a child of an actor, or for its machine from one. */
+  #deliver(
+    shard: ShardState,
+    id: string,
+    key: string,
+    session: string | undefined,
+    event: EventObject,
+  ): void {
+    if (this.#stopped || shard.phase === "gone") return;
+    const message = { id, key, event, trace: undefined, session };
+    shard.busy++;
+    this.#queue.push({ kind: ChildJob, shard, message, session: undefined, fromShard: -1, number: 0 });
+    this.schedule();
+  }
+
+  /** User code sent an actor something, in a custom action. At most once, as the action. */
+  #sentOutside(owner: string, session: string | undefined, event: EventObject): void {
+    const dot = owner.indexOf(".");
+    const {
+      type,
+      key,
+      id,
+      shard: number,
+    } = placeOf(owner.slice(0, dot), decodeKey(owner.slice(dot + 1)), this.parts.shards);
+    const shard = this.shards.get(number);
+    if (shard === undefined || !this.parts.registry.has(type)) return;
+    checkEvent(event);
+    seal(event, "the event");
+    this.#deliver(shard, id, key, session, event);
+  }
+
+  /** What came of a child. */
+  #child(a: Activation, job: Job, session: string | undefined, now: number): boolean {
+    const event = job.message.event as EventObject;
+    const slot = this.#open.slot(now);
+    const told = job.fromShard >= 0;
+    try {
+      const retried = session === undefined ? undefined : this.#retry(a, job, session, event, slot, now);
+      const taken = retried ?? takeChildEvent(a, job, session, event, slot, now, this.parts.shards);
+      if (taken !== undefined) return this.#take(a, job, taken);
+    } catch (error) {
+      return this.#failChild(a, job, session, event, asError(error), slot, now);
+    }
+    // The child has ended meanwhile. Of an answer the number is taken all the same.
+    if (told) return this.#take(a, job, takeLateAnswer(a, job, slot));
+    job.shard.busy--;
+    return true;
+  }
+
+  /** A promise that rejected and may be tried again. */
+  #retry(
+    a: Activation,
+    job: Job,
+    session: string,
+    event: EventObject,
+    slot: Slot,
+    now: number,
+  ): Taken | undefined {
+    if (event.type !== PROMISE_REJECT) return undefined;
+    const { timers } = a.latest;
+    const work = timers.find((timer) => timer.source === session && isWorkTimer(timer));
+    const member = memberOf(a, session);
+    if (work === undefined || member === undefined) return undefined;
+    const { begun, attempt } = work.event as WorkEvent;
+    const pause = retryAfter(a.hosted.definition.invoke, member.src, attempt);
+    if (pause === undefined) return undefined;
+    const next: WorkEvent = { type: WORK, begun, attempt: attempt + 1 };
+    const again = { ...work, due: now + Math.max(1, pause), event: next };
+    return takeRetry(
+      a,
+      job,
+      timers.map((timer) => (timer === work ? again : timer)),
+      event,
+      slot,
+    );
+  }
+
+  /** The machine threw on what came of a child: the child failed with that or, if it throws again, is a dead letter. */
+  #failChild(
+    a: Activation,
+    job: Job,
+    session: string | undefined,
+    event: EventObject,
+    error: KeyturnError,
+    slot: Slot,
+    now: number,
+  ): boolean {
+    if (error.code === "outbox_full") {
+      if (job.fromShard >= 0) this.#park(job);
+      else this.#bringLater(job);
+      return true;
+    }
+    if (session !== undefined && event.type === PROMISE_RESOLVE) {
+      const failed = { type: PROMISE_REJECT, data: plainError(error) } as EventObject;
+      try {
+        const taken = takeChildEvent(a, job, session, failed, slot, now, this.parts.shards);
+        if (taken !== undefined) return this.#take(a, job, taken);
+      } catch {
+        // Told below, with what came first.
+      }
+    }
+    if (job.fromShard >= 0) return this.#take(a, job, takeRefusal(a, job, slot, error, this.parts.shards));
+    return this.#take(a, job, takeFailedWork(a, job, session, event, slot, error));
+  }
+
+  /** What came of a child waits: its actor cannot be read, or what it tells does not fit into the outbox. */
+  #bringLater(job: Job): void {
+    this.parts.world.clock.after(PARK_MS, () => {
+      if (this.#stopped || job.shard.phase === "gone") return;
+      this.#queue.push(job);
+      this.schedule();
+    });
+  }
+
   /** Fires the timers that the actor has now and that are due, one turn each, earliest first. */
   #fire(a: Activation, job: Job, now: number): boolean {
     for (const timer of this.dueTimers(a, now)) {
@@ -398,7 +550,8 @@ export class Engine {
       job.shard.busy++;
     }
     job.shard.busy--;
-    job.shard.due.set(a.id, earliestDue(a.latest.timers));
+    job.shard.due.set(a.id, nextDue(a.latest.timers, now));
+    if (!a.inFlight) this.works.sync(a, false);
     job.shard.settleDue(a);
     this.#alarm.lookAt(job.shard.due.next());
     return true;
@@ -406,7 +559,9 @@ export class Engine {
 
   /** The actor's timers that are due, earliest first. */
   dueTimers(a: Activation, now: number): Timer[] {
-    return a.latest.timers.filter((timer) => timer.due <= now).sort((x, y) => x.due - y.due);
+    return a.latest.timers
+      .filter((timer) => timer.due <= now && !isWorkTimer(timer))
+      .sort((x, y) => x.due - y.due);
   }
 
   /** Takes a computed turn into the open batch. */
@@ -432,7 +587,7 @@ export class Engine {
     }
     if (job.fromShard >= 0) {
       if (error.code !== "outbox_full")
-        return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error));
+        return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
       this.#park(job);
       return true;
     }
@@ -481,6 +636,7 @@ export class Engine {
   ready(a: Activation): void {
     const waiting = a.mailbox ?? [];
     a.mailbox = undefined;
+    if (a.failed === undefined && this.actors.get(a.id) === a) this.works.sync(a, true);
     for (const channel of a.shard.ins.values()) this.#unpark(channel);
     if (waiting.length > 0) this.#queue.unshift(waiting);
     this.schedule();
@@ -554,8 +710,9 @@ export class Engine {
     for (const read of batch.reads) read(undefined);
     this.#answers.flush();
     this.outbox.flush();
-    for (const { a, actions } of batch.entries) {
+    for (const { a, actions, receives } of batch.entries) {
       for (const action of actions) this.#run(a, action);
+      for (const { session, event } of receives) this.works.receive(a.id, session, event);
     }
     this.saver.passivate();
   }
@@ -564,7 +721,7 @@ export class Engine {
   #run(a: Activation, action: ActionEffect): void {
     const failed = (error: unknown): void => this.parts.observer.actionFailed(a.id, action.name, error);
     try {
-      const result = action.run();
+      const result = a.hosted.host.runFor(a.id, action);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);
@@ -582,8 +739,10 @@ export class Engine {
         a.life++;
         a.saved = a.revision === 0 && !a.written ? 0 : -1;
       }
-      if (turn.timers !== a.committed.timers) shard.due.set(a.id, earliestDue(turn.timers));
+      const timersChanged = turn.timers !== a.committed.timers;
+      if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));
       a.committed = turn;
+      if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer))) this.works.sync(a, false);
       shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
     }
@@ -626,7 +785,7 @@ export class Engine {
       for (const { a, job } of entries) {
         a.latest = a.committed;
         // Also for a message: a timer that it cancelled may have been rung meanwhile, and found cancelled.
-        job.shard.due.set(a.id, earliestDue(a.committed.timers));
+        job.shard.due.set(a.id, nextDue(a.committed.timers, this.parts.world.clock.now()));
       }
     }
     // Nothing uncommitted is left anywhere: every channel goes back to what is, and told messages come again.
@@ -640,7 +799,8 @@ export class Engine {
     });
     for (const { entries, reads } of given) {
       for (const { job } of entries) {
-        if (job.session === undefined) job.shard.busy--;
+        if (job.kind === ChildJob) this.#bringLater(job);
+        else if (job.session === undefined) job.shard.busy--;
         else this.#answers.reject(job, error);
       }
       for (const read of reads) read(error);

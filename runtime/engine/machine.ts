@@ -1,37 +1,47 @@
 /**
- * The machine: one pure step of an XState machine, and the only file of the runtime that imports XState.
+ * The machine: one pure step of an XState machine with all its children.
  *
  * Owns the reused inert scope in which steps are evaluated, the collection of what a step wants done (`Effects`), and
- * the translation of snapshots into plain data and back. Talks to XState and to the value checks.
+ * the translation of snapshots into plain data and back. Talks to the tree (machine/tree.ts), which runs XState's actors
+ * within a step, and to the value checks. XState is imported here and in the folder machine/, nowhere else in the engine.
  *
  * Invariants:
- * 1. A step runs no effect: custom actions, tells, replies and timers are collected and left to the caller.
+ * 1. A step runs no effect: custom actions, tells, replies, timers and work are collected and left to the caller.
  * 2. A step that throws leaves nothing behind; the snapshot that went in is still valid.
- * 3. The context of every snapshot that comes out is deeply frozen plain data.
+ * 3. The context of every snapshot that comes out is deeply frozen plain data, but for references to its own children.
  * 4. `restore(persist(snapshot))` behaves like `snapshot`.
  *
  * `machine.transition` with a scope of our own is not a documented interface (the documented `transition` builds a
  * throw-away actor per call and is seven times slower); test/machine.test.ts pins what is relied on.
  */
-import {
-  type ActionArgs,
-  type AnyMachineSnapshot,
-  type AnyStateMachine,
-  type ContextFrom,
-  createActor,
-  type EventFromLogic,
-  type EventObject,
-  type MachineContext,
-  type ParameterizedObject,
-  type SnapshotFrom,
-  type StateValue,
-} from "xstate";
+import type { ContextFrom, EventFromLogic, EventObject, SnapshotFrom, StateValue } from "xstate";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { seal, ValueFault } from "../words/values.ts";
+import { effectOf, type EffectSpec } from "./machine/actions.ts";
+import {
+  familyOf,
+  historyOf,
+  type PackedChild,
+  type PackedMachine,
+  packMachine,
+  withoutRefs,
+} from "./machine/family.ts";
+import type {
+  ActorLogic,
+  ChildSnapshot,
+  ExecutableAction,
+  Machine,
+  MachineSnapshot,
+  XActor,
+} from "./machine/internals.ts";
+import { bounded } from "./machine/logic.ts";
+import { settleNodes, Tree } from "./machine/tree.ts";
 
-export type Machine = AnyStateMachine;
-export type MachineSnapshot = AnyMachineSnapshot;
+export { ask, type AskInput, type DurableAction, reply, tell } from "./machine/actions.ts";
+export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
+export type { Machine, MachineSnapshot } from "./machine/internals.ts";
+
 /** The events that a machine accepts. */
 export type EventOf<M extends Machine> = EventFromLogic<M>;
 export type ContextOf<M extends Machine> = ContextFrom<M>;
@@ -45,12 +55,34 @@ export interface Timer {
   /** Turn that set it: a firing meant for an older setting of the same id is told apart by it. */
   readonly generation: number;
   readonly event: EventObject;
+  /** Sessions of the child that set it and of the child that it is for; undefined for the actor's own machine. */
+  readonly source?: string | undefined;
+  readonly target?: string | undefined;
+}
+
+/** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
+export const WORK = "xstate.keyturn.work";
+
+/** The event of a timer that stands for work. */
+export interface WorkEvent extends EventObject {
+  readonly type: typeof WORK;
+  /** When it began first, milliseconds since the epoch. */
+  readonly begun: number;
+  /** Counts from 1; grows with each failed attempt that is tried again. */
+  readonly attempt: number;
+}
+
+/** Whether a timer stands for work. */
+export function isWorkTimer(timer: Timer): boolean {
+  return timer.event.type === WORK;
 }
 
 /** A message that a step told another actor, not yet checked. */
 export interface TellEffect {
   readonly to: unknown;
   readonly event: unknown;
+  /** Set if an answer is waited for: the session of the child that asks. */
+  readonly asker: string | undefined;
 }
 
 /** A custom action, to be run after the commit, at most once. */
@@ -60,10 +92,17 @@ export interface ActionEffect {
   run(): unknown;
 }
 
+/** An event that a callback was sent, to be given to it after the commit. */
+export interface ReceiveEffect {
+  readonly session: string;
+  readonly event: EventObject;
+}
+
 /** What one step wants done, in the order in which the machine asked for it. Reused: read it before the next step. */
 export class Effects {
   tells: TellEffect[] = [];
   actions: ActionEffect[] = [];
+  receives: ReceiveEffect[] = [];
   emitted: unknown[] = [];
   /** The actor's timers after the step; the same array as before if untouched. */
   timers: readonly Timer[] = [];
@@ -78,82 +117,27 @@ export interface MachineState {
   readonly status: MachineSnapshot["status"];
   readonly output: unknown;
   readonly history: Readonly<Record<string, readonly string[]>> | undefined;
+  /** Why it failed, for the status "error": an error of a child that the machine did not handle. */
+  readonly error?: unknown;
+  /** The actors that it has invoked and spawned, parents first. */
+  readonly children?: readonly PackedChild[] | undefined;
 }
 
-const EFFECT = Symbol("keyturn.effect");
+/** Takes what user code sends an actor outside of a step. */
+export type Outlet = (owner: string, session: string | undefined, event: EventObject) => void;
 
-type TellSpec = { kind: "tell"; to: unknown; event: unknown };
-type ReplySpec = { kind: "reply"; value: unknown };
-type MarkedAction = ((...args: never[]) => void) & { [EFFECT]?: TellSpec | ReplySpec };
+/** Takes what XState's `log` action says, after the commit. */
+export type Logger = (owner: string, label: string | undefined, value: unknown) => void;
 
-type Expression<C extends MachineContext, E extends EventObject, P, A extends EventObject, R> = (
-  args: ActionArgs<C, E, A>,
-  params: P,
-) => R;
-
-/** A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments.) */
-type Plain = string | number | boolean | bigint | null | undefined | (object & { readonly call?: never });
-
-/** An action in a machine, as XState types them. */
-export type DurableAction<
-  C extends MachineContext,
-  E extends EventObject,
-  P extends ParameterizedObject["params"] | undefined,
-  A extends EventObject,
-> = (args: ActionArgs<C, E, A>, params: P) => void;
-
-function mark<A extends (...args: never[]) => void>(spec: TellSpec | ReplySpec, name: string): A {
-  // Outside the runtime, in a plain XState actor, the action does nothing.
-  const action: MarkedAction = () => undefined;
-  Object.defineProperty(action, "name", { value: name });
-  action[EFFECT] = spec;
-  return action as A;
-}
-
-/**
- * Tells another actor, from inside a machine: the message is part of this turn's record, leaves after the commit,
- * and is applied exactly once.
- * @param to an address, `type/key`
- */
-export function tell<
-  C extends MachineContext,
-  E extends EventObject,
-  P extends ParameterizedObject["params"] | undefined,
-  A extends EventObject,
->(
-  to: string | Expression<C, E, P, A, string>,
-  event: (EventObject & { readonly [name: string]: unknown }) | Expression<C, E, P, A, EventObject>,
-): DurableAction<C, E, P, A> {
-  return mark({ kind: "tell", to, event }, "tell");
-}
-
-/**
- * Answers whoever asked, from inside a machine. The last reply of a turn counts; without one the asker gets the new
- * state. Ignored when nobody asked.
- */
-export function reply<
-  C extends MachineContext,
-  E extends EventObject,
-  P extends ParameterizedObject["params"] | undefined,
-  A extends EventObject,
->(value: Plain | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
-  return mark({ kind: "reply", value }, "reply");
-}
-
-interface ExecutableAction {
-  type: string;
-  info: { context: unknown; event: unknown };
-  params: unknown;
-  exec: (MarkedAction & ((info: unknown, params: unknown) => void)) | undefined;
-}
-
-const noop = (): void => undefined;
+const noChildren: ReadonlyMap<string, ActorLogic> = new Map();
 
 /** Runs steps of one machine. One per actor type and node. */
 export class MachineHost {
   readonly machine: Machine;
-  readonly #scope: Record<string, unknown>;
-  readonly #self: unknown;
+  /** Where events go that custom actions send. Set by the engine. */
+  outlet: Outlet | undefined;
+  logger: Logger | undefined;
+  readonly #tree: Tree;
   readonly #type: string;
   readonly #effects = new Effects();
   /** Event types that some transition names; undefined if a wildcard takes any. */
@@ -163,31 +147,29 @@ export class MachineHost {
   #now = 0;
   #turn = 0;
   #unnamed = 0;
+  #owner = "";
 
-  constructor(type: string, machine: Machine) {
+  /** @param children logics that machines spawn without naming them, by the name that is stored for them */
+  constructor(type: string, machine: Machine, children: ReadonlyMap<string, unknown> = noChildren) {
     this.#type = type;
-    refuseChildren(type, machine);
     // A copy, so that the bound on eventless loops is ours and the user's own machine is left alone.
-    this.machine = machine.provide({});
-    const options = this.machine.options as { maxIterations: number };
-    options.maxIterations = Math.min(options.maxIterations, limits.microsteps);
+    this.machine = bounded(machine);
     // Not `machine.events`: that leaves out transitions which do nothing.
     const names = [...walkNodes(this.machine.root)].flatMap((node) => [...node.transitions.keys()]);
     this.#types = names.includes("*") ? undefined : new Set(names);
     this.#families = names.filter((name) => name.endsWith(".*")).map((name) => name.slice(0, -2));
-    const self = createActor(this.machine);
-    this.#self = self;
-    this.#scope = {
-      self,
-      system: self.system,
-      id: type,
-      sessionId: type,
-      defer: noop,
-      logger: noop,
-      stopChild: noop,
-      emit: noop,
-      actionExecutor: (action: ExecutableAction) => this.#collect(action),
-    };
+    this.#tree = new Tree(type, this.machine, children as ReadonlyMap<string, ActorLogic>, {
+      collect: (action, actor) => this.#collect(action, actor),
+      setTimer: (source, target, event, delay, id) =>
+        this.#setTimer(id, delay, event, this.#sessionOf(source), this.#sessionOf(target)),
+      cancelTimer: (source, id) => this.#cancel((t) => t.source === this.#sessionOf(source) && t.id === id),
+      cancelTimers: (source) => this.#cancel((t) => t.source === this.#sessionOf(source)),
+      begin: (actor) => this.#beginWork(actor),
+      question: (actor) => this.#question(actor),
+      receive: (actor, event) => this.#effects.receives.push({ session: actor.sessionId, event }),
+      checkChild: (next, before, id) => this.#checkChild(next, before, id),
+      sentOutside: (target, event) => this.outlet?.(this.#owner, this.#sessionOf(target), event),
+    });
     if (typeof machine.config.context === "object")
       this.#sealed(machine.config.context, "context", undefined);
   }
@@ -204,20 +186,28 @@ export class MachineHost {
   }
 
   /** The snapshot of an actor that no message has reached yet, with what its entry wants done. */
-  start(key: string, turn: number, now: number): { snapshot: MachineSnapshot; effects: Effects } {
+  start(
+    key: string,
+    turn: number,
+    now: number,
+    input: unknown = { type: this.#type, key },
+  ): { snapshot: MachineSnapshot; effects: Effects } {
     this.#begin([], turn, now);
     let snapshot: MachineSnapshot;
     try {
-      snapshot = this.machine.getInitialSnapshot(this.#scope as never, { type: this.#type, key } as never);
+      snapshot = this.#tree.start(input);
     } catch (error) {
       throw this.#failure(error);
     }
-    this.#check(snapshot, undefined);
+    this.#check(snapshot, undefined, undefined);
     share(snapshot, undefined);
     return { snapshot, effects: this.#effects };
   }
 
-  /** The snapshot after one event. `timers` are the actor's; `continuing` keeps the effects of `start`. */
+  /**
+   * The snapshot after one event. `timers` are the actor's; `continuing` keeps the effects of `start`.
+   * @param session of the child that the event is for; undefined for the machine itself
+   */
   step(
     snapshot: MachineSnapshot,
     event: EventObject,
@@ -225,17 +215,18 @@ export class MachineHost {
     turn: number,
     now: number,
     continuing = false,
+    session?: string,
   ): { snapshot: MachineSnapshot; effects: Effects } {
     if (!continuing) this.#begin(timers, turn, now);
     // An XState actor that is done takes no event; `transition` by itself would.
     if (snapshot.status !== "active") return { snapshot, effects: this.#effects };
     let next: MachineSnapshot;
     try {
-      next = this.machine.transition(snapshot, event as never, this.#scope as never) as MachineSnapshot;
+      next = this.#tree.step(snapshot, event, session);
     } catch (error) {
       throw this.#failure(error);
     }
-    this.#check(next, snapshot);
+    this.#check(next, snapshot, event);
     share(next, snapshot);
     return { snapshot: next, effects: this.#effects };
   }
@@ -244,40 +235,71 @@ export class MachineHost {
   restore(state: MachineState): MachineSnapshot {
     try {
       seal(state.context, "context");
-      const historyValue: Record<string, unknown> = {};
-      for (const [node, ids] of Object.entries(state.history ?? {})) {
-        historyValue[node] = ids.map((id) => this.machine.getStateNodeById(id));
-      }
-      const snapshot = this.machine.resolveState({
-        value: state.value,
-        context: state.context,
-        status: state.status,
-        output: state.output,
-        historyValue,
-      } as never) as MachineSnapshot;
-      // XState fills in initial states where the machine has become deeper; nobody has entered those.
-      if (!sameValue(snapshot.value, state.value)) throw this.#incompatible(state, undefined);
-      sortNodes(snapshot);
-      share(snapshot, undefined);
+      const snapshot = this.#resolve(this.machine, [
+        state.value,
+        state.context,
+        state.status,
+        state.output,
+        state.history ?? null,
+        state.error,
+      ]);
+      if (state.children !== undefined && state.children.length > 0)
+        this.#tree.rebuild(snapshot, state.children, (machine, packed) => this.#resolve(machine, packed));
       return snapshot;
     } catch (cause) {
       throw cause instanceof KeyturnError ? cause : this.#incompatible(state, cause);
     }
   }
 
-  #incompatible(state: MachineState, cause: unknown): KeyturnError {
+  /** A snapshot without children. Throws if the machine has no such state. */
+  #resolve(machine: Machine, packed: PackedMachine): MachineSnapshot {
+    const [value, context, status, output, history, error] = packed;
+    seal(context, "context");
+    const historyValue: Record<string, unknown> = {};
+    for (const [node, ids] of Object.entries(history ?? {}))
+      historyValue[node] = ids.map((id) => machine.getStateNodeById(id));
+    const config = { value, context, status, output, error, historyValue };
+    const snapshot = machine.resolveState(config as never) as MachineSnapshot;
+    // XState fills in initial states where the machine has become deeper; nobody has entered those.
+    if (!sameValue(snapshot.value, value)) throw this.#incompatible({ value }, undefined);
+    // XState takes it for done where its nodes are final; it may have failed before.
+    (snapshot as { status: string }).status = status;
+    settleNodes(snapshot);
+    share(snapshot, undefined);
+    return snapshot;
+  }
+
+  #incompatible(state: { readonly value: StateValue }, cause: unknown): KeyturnError {
+    const why = cause === undefined ? "" : ` (${textOf(cause)})`;
     return new KeyturnError(
       "incompatible_snapshot",
-      `The stored state ${JSON.stringify(state.value)} of a "${this.#type}" is not a state of its machine. ` +
+      `The stored state ${JSON.stringify(state.value)} of a "${this.#type}" is not a state of its machine${why}. ` +
         "Deploy a machine that has it, or a migration.",
       { cause },
     );
+  }
+
+  #log(params: unknown): void {
+    const { label, value } = params as { label?: string; value: unknown };
+    this.logger?.(this.#owner, label, value);
+  }
+
+  /** The logic of a child as its machine names it. */
+  logicOf(actor: XActor): ActorLogic {
+    return this.#tree.logicOf(actor);
+  }
+
+  /** Whose custom actions run now: what they send at once is sent in its name. */
+  runFor(owner: string, action: ActionEffect): unknown {
+    this.#owner = owner;
+    return action.run();
   }
 
   #begin(timers: readonly Timer[], turn: number, now: number): void {
     const effects = this.#effects;
     if (effects.tells.length > 0) effects.tells = [];
     if (effects.actions.length > 0) effects.actions = [];
+    if (effects.receives.length > 0) effects.receives = [];
     if (effects.emitted.length > 0) effects.emitted = [];
     effects.timers = timers;
     effects.replied = false;
@@ -285,96 +307,139 @@ export class MachineHost {
     this.#turn = turn;
     this.#now = now;
     this.#unnamed = 0;
+    this.#tree.begin(turn);
   }
 
-  #collect(action: ExecutableAction): void {
+  /** The session of a child, undefined for the machine itself. */
+  #sessionOf(actor: XActor): string | undefined {
+    return actor === this.#tree.root ? undefined : actor.sessionId;
+  }
+
+  #collect(action: ExecutableAction, actor: XActor): void {
     const { exec } = action;
-    const spec = exec?.[EFFECT];
+    const spec = effectOf(exec);
     if (spec !== undefined) this.#collectOwn(spec, action);
     else if (exec === undefined) {
       throw new KeyturnError(
         "machine_failed",
         `The action "${action.type}" of "${this.#type}" has no implementation. Give it one in setup({ actions }).`,
       );
-    } else if (action.type.startsWith("xstate.")) this.#collectBuiltIn(action);
+    } else if (action.type.startsWith("xstate.")) this.#collectBuiltIn(action, actor);
     else this.#effects.actions.push({ name: action.type, run: () => exec(action.info, action.params) });
   }
 
-  #collectOwn(spec: TellSpec | ReplySpec, action: ExecutableAction): void {
+  #collectOwn(spec: EffectSpec, action: ExecutableAction): void {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
-    if (spec.kind === "tell") {
-      if (this.#effects.tells.length >= limits.tellsPerTurn) {
-        throw new KeyturnError("tell_invalid", `One turn may tell at most ${limits.tellsPerTurn} messages.`);
-      }
-      this.#effects.tells.push({ to: value(spec.to), event: value(spec.event) });
-    } else {
+    if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
+    else {
       this.#effects.replied = true;
-      this.#effects.reply = value(spec.value);
+      this.#effects.reply = withoutRefs(value(spec.value));
     }
   }
 
-  #collectBuiltIn(action: ExecutableAction): void {
-    const params = action.params as {
-      event: EventObject;
-      id?: string;
-      delay?: number;
-      to?: unknown;
-      sendId?: string;
-    };
+  #tell(to: unknown, event: unknown, asker: string | undefined): void {
+    if (this.#effects.tells.length >= limits.tellsPerTurn) {
+      throw new KeyturnError("tell_invalid", `One turn may tell at most ${limits.tellsPerTurn} messages.`);
+    }
+    this.#effects.tells.push({ to, event: withoutRefs(event), asker });
+  }
+
+  #collectBuiltIn(action: ExecutableAction, actor: XActor): void {
+    const params = action.params as { event: EventObject; id?: string; delay?: number; sendId?: string };
+    const own = actor === this.#tree.root;
     switch (action.type) {
       case "xstate.raise":
-        if (typeof params.delay === "number") this.#setTimer(params.id, params.delay, params.event);
-        return;
-      case "xstate.sendTo":
-        if (params.to !== this.#self)
-          throw this.#unsupported("sendTo to another XState actor (use tell instead)");
-        // To itself without a delay is still an event of its own, after this one: a timer that is due at once.
-        this.#setTimer(params.id, params.delay ?? 0, params.event);
+        // A child's is set when XState gets to it, so that it is gone if the child ends meanwhile.
+        if (typeof params.delay !== "number") return;
+        if (own) this.#setTimer(params.id, params.delay, params.event, undefined, undefined);
+        else action.exec?.(action.info, action.params);
         return;
       case "xstate.cancel":
-        this.#effects.timers = this.#effects.timers.filter((timer) => timer.id !== params.sendId);
+        if (own) this.#cancel((timer) => timer.source === undefined && timer.id === params.sendId);
+        else action.exec?.(action.info, action.params);
         return;
       case "xstate.emit":
         seal(params.event, "the emitted event");
-        this.#effects.emitted.push(params.event);
+        if (own) this.#effects.emitted.push(withoutRefs(params.event));
         return;
       case "xstate.log":
-        this.#effects.actions.push({ name: "log", run: () => action.exec?.(action.info, action.params) });
+        this.#effects.actions.push({ name: "log", run: () => this.#log(action.params) });
         return;
       default:
-        throw this.#unsupported(action.type);
+        action.exec?.(action.info, action.params);
     }
   }
 
-  #setTimer(id: string | undefined, delay: number, event: EventObject): void {
+  #setTimer(
+    id: string | undefined,
+    delay: number,
+    event: EventObject,
+    source: string | undefined,
+    target: string | undefined,
+  ): void {
     if (!(delay >= 0)) throw new KeyturnError("machine_failed", `A delay of ${delay} ms is not a time.`);
-    sealNamed(event, "timers_full", "the delayed event");
+    const plain = withoutRefs(event);
+    sealNamed(plain, "timers_full", "the delayed event");
     // XState would draw a random id; one derived from its place is the same on every replay.
     const name = id ?? `~${this.#turn}.${this.#unnamed++}`;
-    const timers = this.#effects.timers.filter((timer) => timer.id !== name);
+    const timers = this.#effects.timers.filter((timer) => timer.id !== name || timer.source !== source);
     if (timers.length >= limits.timersPerActor) {
       throw new KeyturnError(
         "timers_full",
-        `An actor may have at most ${limits.timersPerActor} timers at a time.`,
+        `An actor may have at most ${limits.timersPerActor} timers, and actors that work outside, at a time.`,
       );
     }
-    timers.push({ id: name, due: this.#now + delay, generation: this.#turn, event });
+    const timer = { id: name, due: this.#now + delay, generation: this.#turn, event: plain };
+    timers.push(source === undefined && target === undefined ? timer : { ...timer, source, target });
     this.#effects.timers = timers;
   }
 
+  #cancel(which: (timer: Timer) => boolean): void {
+    const { timers } = this.#effects;
+    if (timers.some(which)) this.#effects.timers = timers.filter((timer) => !which(timer));
+  }
+
+  /** What an actor does outside is kept as a timer of its own: due at once, there until the actor ends. */
+  #beginWork(actor: XActor): void {
+    const event: WorkEvent = { type: WORK, begun: this.#now, attempt: 1 };
+    this.#setTimer(WORK, 0, event, actor.sessionId, actor.sessionId);
+  }
+
+  #question(actor: XActor): void {
+    const { to, event, timeout_ms } = (actor._snapshot.input ?? {}) as Record<string, unknown>;
+    this.#tell(to, event, actor.sessionId);
+    if (timeout_ms === undefined) return;
+    const text = `${String(to)} did not answer within ${String(timeout_ms)} ms. What it was asked may be done, now or later.`;
+    const error = new KeyturnError("timeout", text);
+    const late = { type: "xstate.promise.reject", data: plainError(error) };
+    this.#setTimer("timeout", Number(timeout_ms), late, actor.sessionId, actor.sessionId);
+  }
+
   /** Whether what a step made can be kept. */
-  #check(next: MachineSnapshot, before: MachineSnapshot | undefined): void {
-    if (next.status === "error") throw this.#failure(next.error);
-    if (next._nodes !== before?._nodes) sortNodes(next);
-    if (next.children !== before?.children && Object.keys(next.children).length > 0) {
-      throw this.#unsupported("spawned actors");
+  #check(next: MachineSnapshot, before: MachineSnapshot | undefined, event: EventObject | undefined): void {
+    // A child's error that the machine does not handle ends it, if it came from outside. One that was thrown in this
+    // very turn is the turn's failure.
+    if (next.status === "error") {
+      const given = (event as { data?: unknown } | undefined)?.data;
+      if (given === undefined || next.error !== given) throw this.#failure(next.error);
+      this.#sealed(next.error, "error", undefined);
     }
+    if (next._nodes !== before?._nodes) settleNodes(next);
     if (next.context !== before?.context) this.#checkContext(next.context, before?.context);
     if (next.status === "active") return;
     if (next.output !== undefined) this.#sealed(next.output, "output", before?.output);
     // Nothing can happen to an actor that is done.
     if (this.#effects.timers.length > 0) this.#effects.timers = [];
+  }
+
+  #checkChild(next: ChildSnapshot, before: ChildSnapshot | undefined, id: string): void {
+    const names = ["context", "output", "input", "error"] as const;
+    for (const name of names) {
+      const value = next[name];
+      if (value !== undefined && value !== before?.[name])
+        this.#sealed(value, `${name} of "${id}"`, before?.[name]);
+    }
   }
 
   #checkContext(context: Record<string, unknown>, before: Record<string, unknown> | undefined): void {
@@ -426,13 +491,6 @@ export class MachineHost {
     }
     return new KeyturnError("machine_failed", `"${this.#type}" threw: ${text}`, { cause: error });
   }
-
-  #unsupported(what: string): KeyturnError {
-    return new KeyturnError(
-      "unsupported_machine",
-      `"${this.#type}" uses ${what}, which is not supported yet.`,
-    );
-  }
 }
 
 function sealNamed(value: unknown, code: "timers_full", name: string): void {
@@ -454,31 +512,26 @@ function share(next: MachineSnapshot, before: MachineSnapshot | undefined): void
   next.value = before.value;
 }
 
-/** A snapshot's history as node ids. */
-export function historyOf(snapshot: MachineSnapshot): MachineState["history"] {
-  const stored = snapshot.historyValue as unknown as Record<string, { id: string }[]>;
-  const nodes = Object.keys(stored);
-  if (nodes.length === 0) return undefined;
-  return Object.fromEntries(nodes.map((node) => [node, (stored[node] ?? []).map((item) => item.id)]));
-}
-
 /** A snapshot as plain data. */
 export function persist(snapshot: MachineSnapshot): MachineState {
-  return {
-    value: snapshot.value,
-    context: snapshot.context,
-    status: snapshot.status,
-    output: snapshot.output,
-    history: historyOf(snapshot),
-  };
+  const family = familyOf(snapshot);
+  if (family === undefined && snapshot.error === undefined) {
+    return {
+      value: snapshot.value,
+      context: snapshot.context,
+      status: snapshot.status,
+      output: snapshot.output,
+      history: historyOf(snapshot),
+    };
+  }
+  const [value, context, status, output, history, error] = packMachine(snapshot);
+  return { value, context, status, output, history: history ?? undefined, error, children: family?.pack() };
 }
 
-/**
- * Puts a snapshot's states into document order. XState keeps them in the order in which they were entered, and takes
- * eventless transitions of several regions in that order: a restored actor would take them otherwise.
- */
-function sortNodes(snapshot: MachineSnapshot): void {
-  snapshot._nodes.sort((a, b) => a.order - b.order);
+/** An error as plain data: what is kept of one that comes from outside of a machine. */
+export function plainError(error: unknown): unknown {
+  if (error instanceof KeyturnError) return { name: error.name, ...error.toJSON() };
+  return error;
 }
 
 function sameValue(a: StateValue, b: StateValue): boolean {
@@ -496,27 +549,6 @@ function sameValue(a: StateValue, b: StateValue): boolean {
 /** Whether two snapshots are in the same states; XState keeps the node list when they are. */
 export function sameStates(a: MachineSnapshot, b: MachineSnapshot): boolean {
   return a._nodes === b._nodes;
-}
-
-function refuseChildren(type: string, machine: Machine): void {
-  for (const node of walkNodes(machine.root)) {
-    if (node.invoke.length > 0 || actionsOf(node).some(spawns)) {
-      throw new KeyturnError(
-        "unsupported_machine",
-        `"${type}" invokes or spawns an actor in ${node.path.join(".") || "its root"}; invoked and spawned actors are not supported yet.`,
-      );
-    }
-  }
-}
-
-function actionsOf(node: Machine["root"]): unknown[] {
-  const transitions = [...node.transitions.values()].flat();
-  return [...node.entry, ...node.exit, ...[...transitions, ...(node.always ?? [])].flatMap((t) => t.actions)];
-}
-
-/** Spawning from inside `assign` or `enqueueActions` cannot be seen before it happens. */
-function spawns(action: unknown): boolean {
-  return typeof action === "function" && (action as { type?: unknown }).type === "xstate.spawnChild";
 }
 
 function* walkNodes(node: Machine["root"]): Generator<Machine["root"]> {

@@ -10,6 +10,8 @@ export interface Observer {
   committed(records: number, bytes: number): void;
   /** A custom action threw after its turn was committed. The turn stands. */
   actionFailed(id: string, action: string, error: unknown): void;
+  /** A machine said something with XState's `log`, in a turn that is committed. */
+  logged(id: string, label: string | undefined, value: unknown): void;
   /** A shard was stopped because storage does not hold together. */
   shardFailed(shard: number, error: KeyturnError): void;
   /** This incarnation is a member, and serves the shards that were free. */
@@ -29,6 +31,7 @@ const nothing = (): void => undefined;
 export const silent: Observer = {
   committed: nothing,
   actionFailed: nothing,
+  logged: nothing,
   shardFailed: nothing,
   joined: nothing,
   fenced: nothing,

@@ -16,8 +16,9 @@
 import type { AppendResult, Position, Segment } from "../ports/index.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
-import type { Told } from "../words/frames.ts";
+import { type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
 import type { Timer } from "./machine.ts";
+import type { FamilyChange } from "./machine/family.ts";
 
 export type { AppendResult, Position, Segment };
 
@@ -37,7 +38,9 @@ export const FromNowhere = 0;
 export const FromSession = 1;
 export const FromShard = 2;
 export const FromTimer = 3;
-export type SourceKind = 0 | 1 | 2 | 3;
+/** What a child's work outside gave; the name is its session. */
+export const FromWork = 4;
+export type SourceKind = 0 | 1 | 2 | 3 | 4;
 
 /** A link to an earlier record. Of a record not yet in the journal only its place relative to this one is known. */
 export type Link = readonly [seq: number, index: number];
@@ -53,9 +56,11 @@ export interface Change {
   readonly context: Readonly<Record<string, unknown>> | null;
   readonly removed: readonly string[] | null;
   readonly value: unknown;
-  /** Status, output and history, which change rarely. */
-  readonly rest: readonly [status: string, output: unknown, history: unknown] | null;
+  /** Status, output, history and, if there is one, the error, which change rarely. */
+  readonly rest: readonly [status: string, output: unknown, history: unknown, error?: unknown] | null;
   readonly timers: readonly Timer[] | null;
+  /** What became of the invoked and spawned actors; all of them in a keyframe. */
+  readonly children?: FamilyChange | null;
 }
 
 /** A message in a record's outbox: which channel, which number there, and the message. */
@@ -123,13 +128,14 @@ export function encodeRecord(r: TurnRecord): Uint8Array {
 
 function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
   const timers = c === null ? null : c.timers;
-  const changes = c !== null && (c.removed !== null || c.rest !== null);
+  const children = c?.children ?? null;
+  const changes = c !== null && (c.removed !== null || c.rest !== null || children !== null);
   const sent = r.out.length > 0 || r.emitted.length > 0;
   const named = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined;
   if (timers === null && !changes && !sent && !named) return null;
-  return [
+  const parts: unknown[] = [
     timers === null ? null : packTimers(timers),
-    r.out.map((m) => [m.toShard, m.number, m.id, m.key, m.event, m.trace ?? null]),
+    r.out.map(packOut),
     r.emitted,
     r.requestId ?? null,
     r.trace ?? null,
@@ -137,6 +143,8 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
     c?.removed ?? null,
     c?.rest ?? null,
   ];
+  if (children !== null) parts.push(children);
+  return parts;
 }
 
 type RareParts = readonly [
@@ -148,6 +156,7 @@ type RareParts = readonly [
   refusal: NonNullable<TurnRecord["refusal"]> | null,
   removed: string[] | null,
   rest: Change["rest"],
+  children?: FamilyChange,
 ];
 
 export function decodeRecord(bytes: Uint8Array): TurnRecord {
@@ -176,6 +185,7 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
             value: b[14],
             rest: rare === null ? null : rare[7],
             timers: timers === null ? null : timers.map(unpackTimer),
+            ...(rare?.[8] ? { children: rare[8] } : {}),
           },
     out: rare === null ? none : rare[1].map(unpackOut),
     emitted: rare === null ? none : rare[2],
@@ -187,20 +197,39 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
   };
 }
 
-export type PackedTimer = readonly [id: string, due: number, generation: number, event: unknown];
-type PackedOut = readonly [number, number, string, string, unknown, string | null];
+export type PackedTimer = readonly [
+  id: string,
+  due: number,
+  generation: number,
+  event: unknown,
+  source?: string | null,
+  target?: string | null,
+];
+type PackedOut = readonly [number, number, string, string, unknown, string | null, PackedLink?];
 
 export function packTimers(timers: readonly Timer[]): PackedTimer[] {
-  return timers.map((t) => [t.id, t.due, t.generation, t.event]);
+  return timers.map((t) =>
+    t.source === undefined && t.target === undefined
+      ? [t.id, t.due, t.generation, t.event]
+      : [t.id, t.due, t.generation, t.event, t.source ?? null, t.target ?? null],
+  );
 }
 
 export function unpackTimer(packed: PackedTimer): Timer {
-  const [id, due, generation, event] = packed;
-  return { id, due, generation, event: event as Timer["event"] };
+  const [id, due, generation, event, source, target] = packed;
+  const timer = { id, due, generation, event: event as Timer["event"] };
+  if (source === undefined) return timer;
+  return { ...timer, source: source ?? undefined, target: target ?? undefined };
 }
 
-function unpackOut([toShard, number, id, key, event, trace]: PackedOut): OutMessage {
-  return { toShard, number, id, type: typeOfId(id), key, event, trace: trace ?? undefined };
+function packOut({ toShard, number, id, key, event, trace, link }: OutMessage): PackedOut {
+  if (link === undefined) return [toShard, number, id, key, event, trace ?? null];
+  return [toShard, number, id, key, event, trace ?? null, packLink(link)];
+}
+
+function unpackOut([toShard, number, id, key, event, trace, link]: PackedOut): OutMessage {
+  const message = { toShard, number, id, type: typeOfId(id), key, event, trace: trace ?? undefined };
+  return link === undefined ? message : { ...message, link: unpackLink(link) };
 }
 
 export function typeOfId(id: string): string {

@@ -13,7 +13,7 @@
  */
 import { checksumOf, decode, encode, envelope, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { messageBytes } from "../words/frames.ts";
+import { messageBytes, type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import type { Link } from "./record.ts";
@@ -134,7 +134,8 @@ export function joinPieces(
 }
 
 type StoredSession = [name: string, last: number, base: number, places: [number, string, Link][]];
-type StoredOut = [shard: number, committed: number, waiting: [string, string, unknown, string | null][]];
+type StoredOut = [shard: number, committed: number, waiting: StoredTold[]];
+type StoredTold = [id: string, key: string, event: unknown, trace: string | null, link?: PackedLink];
 
 /** The committed state of a shard's channels. */
 export function bodyOf(shard: ShardState): Uint8Array {
@@ -147,10 +148,16 @@ export function bodyOf(shard: ShardState): Uint8Array {
   const ins = [...shard.ins].map(([from, channel]) => [from, channel.committed]);
   const outs: StoredOut[] = [];
   for (const [to, channel] of shard.outs) {
-    const waiting = channel.waiting.map((m): StoredOut[2][number] => [m.id, m.key, m.event, m.trace ?? null]);
+    const waiting = channel.waiting.map(storedTold);
     outs.push([to, channel.committed, waiting]);
   }
   return encode([sessions, ins, outs]);
+}
+
+function storedTold({ id, key, event, trace, link }: Told): StoredTold {
+  return link === undefined
+    ? [id, key, event, trace ?? null]
+    : [id, key, event, trace ?? null, packLink(link)];
 }
 
 /** The body of a shard that nothing has reached. */
@@ -175,8 +182,9 @@ export function fillFrom(shard: ShardState, body: Uint8Array, now_ms: number): v
     channel.committed = channel.acknowledged;
     channel.numbered = committed;
     channel.sent = channel.acknowledged;
-    for (const [id, key, event, trace] of waiting) {
+    for (const [id, key, event, trace, link] of waiting) {
       const message = { id, key, type: id.slice(0, id.indexOf(".")), event, trace: trace ?? undefined };
+      if (link !== undefined) Object.assign(message, { link: unpackLink(link) });
       channel.push(message, messageBytes(message, sizeOf(event)));
     }
   }

@@ -206,8 +206,9 @@ export class OutChannel {
     this.#size = size;
   }
 
-  push({ id, key, type, event, trace }: Told, bytes: number): void {
-    this.waiting.push({ id, key, type, event, trace, bytes });
+  push({ id, key, type, event, trace, link }: Told, bytes: number): void {
+    const waiting = { id, key, type, event, trace, bytes };
+    this.waiting.push(link === undefined ? waiting : { ...waiting, link });
     this.#size.bytes += bytes;
     this.committed++;
   }

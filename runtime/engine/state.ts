@@ -11,7 +11,8 @@
  */
 import { envelope, openEnvelope, decode, encode } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
-import type { MachineState, Timer } from "./machine.ts";
+import { isWorkTimer, type MachineState, type Timer } from "./machine.ts";
+import { addChange, type FamilyChange, type PackedChild } from "./machine/family.ts";
 import {
   type Batch,
   type Change,
@@ -56,13 +57,21 @@ export function encodeSnapshot(id: string, data: ActorData): Uint8Array {
       data.turn,
       data.last,
       data.keyframe,
-      [m.value, m.context, m.status, m.output, m.history ?? null],
+      packedMachine(m),
       data.timers.length === 0 ? null : packTimers(data.timers),
       data.requests.length === 0 ? null : data.requests.map((r) => [r.requestId, r.at]),
     ]),
     SNAPSHOT_MAGIC,
     SNAPSHOT_VERSION,
   );
+}
+
+/** Children and an error are rare; without them the format is as it was before there were any. */
+function packedMachine(m: MachineState): unknown[] {
+  const packed: unknown[] = [m.value, m.context, m.status, m.output, m.history ?? null];
+  const children = m.children ?? [];
+  if (children.length > 0 || m.error !== undefined) packed.push(children, m.error);
+  return packed;
 }
 
 /** Throws `corrupt_snapshot` or `newer_format`, naming the actor. */
@@ -81,12 +90,20 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
     number,
     Link,
     Link,
-    [unknown, Record<string, unknown>, MachineState["status"], unknown, MachineState["history"] | null],
+    [
+      unknown,
+      Record<string, unknown>,
+      MachineState["status"],
+      unknown,
+      MachineState["history"] | null,
+      (readonly PackedChild[])?,
+      unknown?,
+    ],
     PackedTimer[] | null,
     [string, Link][] | null,
   ];
   if (storedId !== id) throw damaged(id);
-  const [value, context, status, output, history] = machine;
+  const [value, context, status, output, history, children, error] = machine;
   return {
     machine: {
       value: value as MachineState["value"],
@@ -94,6 +111,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
       status,
       output,
       history: history ?? undefined,
+      ...rare(children, error),
     },
     timers: timers === null ? [] : timers.map(unpackTimer),
     requests: requests === null ? [] : requests.map(([requestId, at]) => ({ requestId, at })),
@@ -102,6 +120,12 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
     last,
     keyframe,
   };
+}
+
+/** What few actors have. */
+function rare(children: readonly PackedChild[] | undefined, error: unknown): Partial<MachineState> {
+  if ((children?.length ?? 0) === 0 && error === undefined) return {};
+  return { children, error };
 }
 
 function damaged(id: string): KeyturnError {
@@ -125,6 +149,16 @@ export function earliestDue(timers: readonly Timer[]): number | undefined {
   return due;
 }
 
+/** The same without work that runs already: what a node that has the actor still has to wake up for. */
+export function nextDue(timers: readonly Timer[], now: number): number | undefined {
+  let due: number | undefined;
+  for (const timer of timers) {
+    if (isWorkTimer(timer) && timer.due <= now) continue;
+    if (due === undefined || timer.due < due) due = timer.due;
+  }
+  return due;
+}
+
 /** Several consecutive records of one actor, added up. */
 export class Patch {
   /** Turn before the first record. */
@@ -138,7 +172,8 @@ export class Patch {
   #context: Record<string, unknown> = {};
   #removed: Set<string> | undefined;
   #value: unknown = null;
-  #rest: readonly [status: string, output: unknown, history: unknown] | null = null;
+  #rest: Change["rest"] = null;
+  #children: FamilyChange[] = [];
   #timers: readonly Timer[] | null = null;
   #requests: RequestMark[] = [];
   #version = 1;
@@ -228,6 +263,7 @@ export class Patch {
     if (change.value !== null) this.#value = change.value;
     if (change.rest !== null) this.#rest = change.rest;
     if (change.timers !== null) this.#timers = change.timers;
+    if (change.children) this.#children.push(change.children);
   }
 
   /** The state after the patch; undefined if the actor was deleted and nothing came after. */
@@ -249,10 +285,11 @@ export class Patch {
       ? []
       : (base?.requests ?? []).filter((r) => !this.#requests.some((q) => q.requestId === r.requestId));
     const requests = [...known, ...this.#requests];
-    const [status, output, history] = this.#rest ?? [
+    const [status, output, history, error] = this.#rest ?? [
       from?.machine.status ?? "active",
       from?.machine.output,
       from?.machine.history ?? null,
+      from?.machine.error,
     ];
     return {
       machine: {
@@ -261,6 +298,7 @@ export class Patch {
         status: status as MachineState["status"],
         output,
         history: (history as MachineState["history"] | null) ?? undefined,
+        ...rare(this.#family(from), error),
       },
       timers: this.#timers ?? from?.timers ?? [],
       requests: requests.length > requestsMax ? requests.slice(requests.length - requestsMax) : requests,
@@ -271,6 +309,14 @@ export class Patch {
     };
   }
 
+  #family(from: ActorData | undefined): readonly PackedChild[] | undefined {
+    const before = from?.machine.children;
+    if (this.#children.length === 0) return before;
+    const children = new Map((before ?? []).map((child) => [child[0], child] as const));
+    for (const change of this.#children) addChange(children, change);
+    return [...children.values()];
+  }
+
   #reset(deleted: boolean): void {
     this.#whole = true;
     this.#deleted = deleted;
@@ -279,6 +325,7 @@ export class Patch {
     this.#value = null;
     this.#rest = null;
     this.#timers = null;
+    this.#children = [];
     this.#requests = [];
   }
 }

@@ -8,7 +8,6 @@
  * 1. A turn that cannot be recorded (too large, not plain data) fails here, before anybody sees it.
  * 2. Every `limits.keyframeTurns` turns the record holds the whole state.
  */
-import { parseAddress, placeOf } from "../words/address.ts";
 import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
@@ -22,16 +21,21 @@ import {
   type RequestPlace,
   Turn,
 } from "./activation.ts";
+import type { EventObject } from "./machine/internals.ts";
 import { checkFits } from "./definition.ts";
 import {
   type ActionEffect,
-  type Effects,
+  familyOf,
   historyOf,
   type MachineSnapshot,
   persist,
+  type ReceiveEffect,
   sameStates,
   type Timer,
+  withoutRefs,
 } from "./machine.ts";
+import { familyChange, type Member } from "./machine/family.ts";
+import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
 import {
   type Change,
   DeleteTurn,
@@ -41,6 +45,7 @@ import {
   FromSession,
   FromShard,
   FromTimer,
+  FromWork,
   KeyframeTurn,
   NoLink,
   type OutMessage,
@@ -61,6 +66,8 @@ export interface Taken {
   readonly out: readonly OutMessage[];
   readonly emitted: readonly unknown[];
   readonly actions: readonly ActionEffect[];
+  /** Events for its callbacks. */
+  readonly receives: readonly ReceiveEffect[];
   readonly replied: boolean;
   readonly reply: unknown;
   /** Why the message was refused, if it was: the turn then changes nothing, or only takes a timer away. */
@@ -78,32 +85,64 @@ export interface Slot {
 const nothing: readonly never[] = [];
 const noTimers: readonly Timer[] = [];
 
-/** Checks an event that came from outside. */
-export function checkEvent(event: unknown): asserts event is { type: string } {
-  const type: unknown =
-    typeof event === "object" && event !== null && !Array.isArray(event)
-      ? (event as { type?: unknown }).type
-      : undefined;
-  if (typeof type !== "string" || type === "") {
-    throw new KeyturnError(
-      "invalid_event",
-      `An event is an object with a non-empty string "type", for example { type: "add" }.`,
-    );
-  }
-  if (type.startsWith("xstate.") || type === "*") {
-    throw new KeyturnError(
-      "reserved_event",
-      `Events of type "${type.slice(0, 80)}" come from the runtime only. Use another name.`,
-    );
-  }
-}
-
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
   const { event } = job.message;
   checkEvent(event);
   checkFits(a.hosted, event);
-  return transit(a, job, event, a.latest.timers, slot, now, shards, sourceOf(job));
+  return transit(a, job, event, a.latest.timers, slot, now, shards, sourceOf(job), undefined);
+}
+
+/**
+ * What came of a child: the result of its work, the answer to its question, or an event that user code sent it outside
+ * of a turn. Undefined if the child is gone.
+ */
+export function takeChildEvent(
+  a: Activation,
+  job: Job,
+  session: string | undefined,
+  event: EventObject,
+  slot: Slot,
+  now: number,
+  shards: number,
+): Taken | undefined {
+  if (session !== undefined && memberOf(a, session) === undefined) return undefined;
+  const source: Source = job.fromShard >= 0 ? sourceOf(job) : [FromWork, session ?? "", 0];
+  return transit(a, job, event, a.latest.timers, slot, now, shards, source, session);
+}
+
+/** A failed attempt of a child's work, which is to be tried again: only its timer changes. */
+export function takeRetry(
+  a: Activation,
+  job: Job,
+  timers: readonly Timer[],
+  event: EventObject,
+  slot: Slot,
+): Taken {
+  return takeTimers(a, job, timers, event, slot, [FromWork, job.message.session ?? "", 0], undefined);
+}
+
+/**
+ * What came of a child's work and cannot be taken: the work is over, nobody will bring it again. A dead letter says so.
+ */
+export function takeFailedWork(
+  a: Activation,
+  job: Job,
+  session: string | undefined,
+  event: EventObject,
+  slot: Slot,
+  error: KeyturnError,
+): Taken {
+  const { timers, snapshot } = a.latest;
+  if (snapshot === undefined || session === undefined) return refused(a, job, slot, nothing, error);
+  const rest = timers.filter((timer) => timer.source !== session);
+  return takeTimers(a, job, rest, event, slot, [FromWork, session, 0], error);
+}
+
+/** A child that is active; undefined if there is none of that session. */
+export function memberOf(a: Activation, session: string): Member | undefined {
+  const member = familyOf(a.latest.snapshot)?.bySession(session);
+  return member?.snapshot.status === "active" ? member : undefined;
 }
 
 /** One due timer through the machine. */
@@ -118,10 +157,14 @@ export function takeTimer(
   const rest = a.latest.timers.filter((other) => other !== timer);
   const source: Source = [FromTimer, timer.id, timer.generation];
   try {
-    return transit(a, job, timer.event, rest, slot, now, shards, source);
+    const { target } = timer;
+    // Whom it was for may be gone; its own turn then only takes it away.
+    if (target !== undefined && memberOf(a, target) === undefined)
+      return takeTimers(a, job, rest, timer.event, slot, source, undefined);
+    return transit(a, job, timer.event, rest, slot, now, shards, source, target);
   } catch (error) {
     // The timer is taken away all the same: it would fail again for ever.
-    return refuseTimer(a, job, timer, rest, slot, source, asError(error));
+    return takeTimers(a, job, rest, timer.event, slot, source, asError(error));
   }
 }
 
@@ -142,19 +185,28 @@ function transit(
   now: number,
   shards: number,
   source: Source,
+  session: string | undefined,
 ): Taken {
   const before = a.latest;
   const number = before.turn + 1;
   const { host } = a.hosted;
   const fresh = before.snapshot === undefined;
   const start = before.snapshot ?? host.start(a.key, number, now).snapshot;
-  const { snapshot, effects } = host.step(start, event, timers, number, now, fresh);
+  const { snapshot, effects } = host.step(start, event, timers, number, now, fresh, session);
   const { replied, reply } = effects;
   // The effects' own empty arrays are filled by later steps.
   const actions = effects.actions.length === 0 ? nothing : effects.actions;
+  const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const out = effects.tells.length === 0 ? nothing : addressed(effects, a, job.message.trace, shards);
+  const asked = job.message.link?.from;
+  let out: readonly OutMessage[] = nothing;
+  if (effects.tells.length > 0 || asked !== undefined) {
+    const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+    for (const effect of effects.tells) outgoing.tell(effect, a.id);
+    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    out = outgoing.messages;
+  }
   const whole = (number - 1) % limits.keyframeTurns === 0;
   const version = a.hosted.definition.version;
   const requests =
@@ -210,6 +262,7 @@ function transit(
     out,
     emitted,
     actions,
+    receives,
     replied,
     reply,
     refusal: undefined,
@@ -229,27 +282,50 @@ export function takeDelete(a: Activation, job: Job, slot: Slot): Taken {
   return { ...effectless, a, job, turn, index: slot.index, record, refusal: undefined };
 }
 
-/** The record of a told message that was refused: it has nobody who waits for the error, and must not come again. */
-export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnError): Taken {
-  const refusal: [string, string] = [error.code, error.message];
+/**
+ * The record of a told message that was refused: it must not come again. Who asked gets the error as the answer; else
+ * nobody waits for it, and it becomes a dead letter.
+ */
+export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnError, shards: number): Taken {
+  if (job.message.link?.from === undefined) return refused(a, job, slot, nothing, error);
+  const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+  outgoing.refuse(job.message, error);
+  return refused(a, job, slot, outgoing.messages, undefined);
+}
+
+/** The record of an answer whose question is not open any more. */
+export function takeLateAnswer(a: Activation, job: Job, slot: Slot): Taken {
+  return refused(a, job, slot, nothing, undefined);
+}
+
+function refused(
+  a: Activation,
+  job: Job,
+  slot: Slot,
+  out: readonly OutMessage[],
+  error: KeyturnError | undefined,
+): Taken {
+  const refusal: [string, string] | undefined = error && [error.code, error.message];
   const record = encoded({
     ...blank(a.id, slot, sourceOf(job)),
     kind: Refusal,
     turn: a.latest.turn,
     event: job.message.event,
+    out,
     refusal,
   });
-  return { ...effectless, a, job, turn: a.latest, index: slot.index, record, refusal: error };
+  return { ...effectless, a, job, turn: a.latest, index: slot.index, record, out, refusal: error };
 }
 
-function refuseTimer(
+/** A turn that changes nothing but the timers. */
+function takeTimers(
   a: Activation,
   job: Job,
-  timer: Timer,
   rest: readonly Timer[],
+  event: EventObject,
   slot: Slot,
   source: Source,
-  error: KeyturnError,
+  error: KeyturnError | undefined,
 ): Taken {
   const { snapshot, requests, version, keyframe, turn: last, bytes } = a.latest;
   const number = last + 1;
@@ -269,7 +345,7 @@ function refuseTimer(
   const change = whole
     ? wholeOf(snapshot as MachineSnapshot, rest)
     : { context: null, removed: null, value: null, rest: null, timers: rest };
-  const refusal: [string, string] = [error.code, error.message];
+  const refusal: [string, string] | undefined = error && [error.code, error.message];
   const record = encoded({
     ...blank(a.id, slot, source),
     kind: whole ? KeyframeTurn : DeltaTurn,
@@ -277,14 +353,21 @@ function refuseTimer(
     previous: linkTo(a.latest, slot.batch),
     keyframe: whole ? linkTo(keyframe, slot.batch) : NoLink,
     version,
-    event: timer.event,
+    event,
     change,
     refusal,
   });
   return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
 }
 
-const effectless = { out: nothing, emitted: nothing, actions: nothing, replied: false, reply: undefined };
+const effectless = {
+  out: nothing,
+  emitted: nothing,
+  actions: nothing,
+  receives: nothing,
+  replied: false,
+  reply: undefined,
+};
 
 function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
   return {
@@ -312,6 +395,8 @@ function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Sourc
 
 function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[]): Change | null {
   const last = before.snapshot as MachineSnapshot;
+  const family = familyOf(next);
+  const children = familyChange(familyOf(last), family);
   let context: Record<string, unknown> | null = null;
   let removed: string[] | null = null;
   if (next.context !== last.context) {
@@ -319,7 +404,7 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
       const value: unknown = next.context[name];
       if (value !== last.context[name] || !(name in last.context)) {
         context ??= {};
-        context[name] = value;
+        context[name] = family === undefined ? value : withoutRefs(value);
       }
     }
     for (const name in last.context) {
@@ -331,7 +416,7 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
   }
   const rest: Change["rest"] =
     next.status !== last.status || next.output !== last.output || next.historyValue !== last.historyValue
-      ? [next.status, next.output, historyOf(next) ?? null]
+      ? restOf(next)
       : null;
   return {
     context,
@@ -339,19 +424,26 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
     value: sameStates(next, last) ? null : next.value,
     rest,
     timers: timers === before.timers ? null : timers,
+    children,
   };
 }
 
+function restOf(next: MachineSnapshot): Change["rest"] {
+  const history = historyOf(next) ?? null;
+  return next.error === undefined
+    ? [next.status, next.output, history]
+    : [next.status, withoutRefs(next.output), history, next.error];
+}
+
 function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
+  const family = familyOf(next);
   return {
-    context: next.context,
+    context: family === undefined ? next.context : withoutRefs(next.context),
     removed: null,
     value: next.value,
-    rest:
-      next.status === "active" && Object.keys(next.historyValue).length === 0
-        ? null
-        : [next.status, next.output, historyOf(next) ?? null],
+    rest: next.status === "active" && Object.keys(next.historyValue).length === 0 ? null : restOf(next),
     timers: timers.length === 0 ? null : timers,
+    children: family === undefined ? null : family.pack(),
   };
 }
 
@@ -359,55 +451,6 @@ function remember(before: Turn, requestId: string, slot: Slot): readonly Request
   const requests = [...before.requests, { requestId, place: { batch: slot.batch, index: slot.index } }];
   if (requests.length > limits.requestsPerActor) requests.shift();
   return requests;
-}
-
-/** Gives tells their channels and numbers. The numbers are taken only when the turn is. */
-function addressed(effects: Effects, a: Activation, trace: string | undefined, shards: number): OutMessage[] {
-  const numbers = new Map<number, number>();
-  let told = a.shard.outbox.bytes;
-  return effects.tells.map(({ to, event }) => {
-    try {
-      if (typeof to !== "string")
-        throw new KeyturnError("invalid_address", "An address is a text, type/key.");
-      const address = parseAddress(to);
-      const { type, key, id, shard: toShard } = placeOf(address.type, address.key, shards);
-      checkEvent(event);
-      const bytes = seal(event, "the told event");
-      if (bytes > limits.eventBytes) throw tooLarge(bytes);
-      const channel = a.shard.out(toShard);
-      const number = (numbers.get(toShard) ?? channel.numbered) + 1;
-      if (number - channel.acknowledged > limits.outboxPerChannel) {
-        throw new KeyturnError(
-          "outbox_full",
-          `${limits.outboxPerChannel} messages wait for shard ${toShard}, which does not take them. Try again later.`,
-        );
-      }
-      told += bytes;
-      if (told > limits.outboxBytes) {
-        throw new KeyturnError(
-          "outbox_full",
-          `Messages of ${limits.outboxBytes} bytes wait for shards that do not take them. Try again later.`,
-        );
-      }
-      numbers.set(toShard, number);
-      return { type, key, id, toShard, number, event, trace, bytes };
-    } catch (cause) {
-      if (cause instanceof KeyturnError && cause.code === "outbox_full") throw cause;
-      throw new KeyturnError(
-        "tell_invalid",
-        `A message to ${JSON.stringify(to)} cannot be sent: ${textOf(cause)}`,
-        { cause },
-      );
-    }
-  });
-}
-
-/** The refusal of an event over the limit. */
-export function tooLarge(bytes: number): KeyturnError {
-  return new KeyturnError(
-    "event_too_large",
-    `The event takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
-  );
 }
 
 function sealReply(value: unknown): void {

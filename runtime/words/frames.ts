@@ -99,6 +99,26 @@ export interface Told {
   readonly id: string;
   readonly event: unknown;
   readonly trace: string | undefined;
+  /** Set if it is a question that an actor's machine asks, or the answer to one. */
+  readonly link?: AskLink;
+}
+
+/** Connects a question with its answer: the session of the child that asks and, in the question, whose child it is. */
+export interface AskLink {
+  readonly session: string;
+  /** Id of the actor that asks; undefined in an answer. */
+  readonly from: string | undefined;
+}
+
+/** `[session, id of who asked]` for a question, `[session]` for its answer. */
+export type PackedLink = readonly [session: string, from?: string];
+
+export function packLink({ session, from }: AskLink): PackedLink {
+  return from === undefined ? [session] : [session, from];
+}
+
+export function unpackLink([session, from]: PackedLink): AskLink {
+  return { session, from };
 }
 
 /** Messages from one shard to another, over the channel between them. */
@@ -135,6 +155,8 @@ const REFUSAL = 2;
 const TOLD = 3;
 const ACK = 4;
 const WATCH = 5;
+/** Like TOLD, where some of the messages are questions or answers. */
+const LINKED = 6;
 
 /** Items of a frame's array: those before the list that it carries, and those of each element. */
 const REQUEST_HEAD = 6;
@@ -143,6 +165,7 @@ const REPLY_HEAD = 2;
 const REPLY_ITEMS = 4;
 const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
+const LINKED_ITEMS = 4;
 
 const LAST_KIND: RequestKind = AskBoth;
 
@@ -186,8 +209,12 @@ export function encodeFrame(frame: Frame): Uint8Array {
       return encode([REFUSAL, frame.shard, frame.from, moved, frame.expected, frame.epoch]);
     }
     case "told": {
-      const body: unknown[] = [TOLD, frame.shard, frame.fromShard, frame.first];
-      for (const m of frame.messages) body.push(m.id, m.event, m.trace ?? null);
+      const linked = frame.messages.some((m) => m.link !== undefined);
+      const body: unknown[] = [linked ? LINKED : TOLD, frame.shard, frame.fromShard, frame.first];
+      for (const m of frame.messages) {
+        body.push(m.id, m.event, m.trace ?? null);
+        if (linked) body.push(m.link === undefined ? null : packLink(m.link));
+      }
       return encode(body);
     }
     case "ack":
@@ -295,7 +322,9 @@ function readFrame(reader: ForeignReader, shards: number | undefined): Frame {
       };
     }
     case TOLD:
-      return readTold(reader, countOf(items, TOLD_HEAD, TOLD_ITEMS, limits.frameRequests), shards);
+      return readTold(reader, countOf(items, TOLD_HEAD, TOLD_ITEMS, limits.frameRequests), shards, false);
+    case LINKED:
+      return readTold(reader, countOf(items, TOLD_HEAD, LINKED_ITEMS, limits.frameRequests), shards, true);
     case ACK: {
       countOf(items, 4, 0, 0);
       const shard = readShard(reader, shards);
@@ -347,7 +376,12 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
   return { kind: "request", shard, session, base, first, epoch, requests };
 }
 
-function readTold(reader: ForeignReader, count: number, shards: number | undefined): ToldFrame {
+function readTold(
+  reader: ForeignReader,
+  count: number,
+  shards: number | undefined,
+  linked: boolean,
+): ToldFrame {
   const shard = readShard(reader, shards);
   const fromShard = readShard(reader, shards);
   const first = readNumber(reader);
@@ -356,9 +390,19 @@ function readTold(reader: ForeignReader, count: number, shards: number | undefin
     const id = readId(reader, shard, shards);
     const { type, key } = reader;
     const event = reader.value(limits.valueDepth, limits.valueNodes);
-    messages.push({ type, key, id, event, trace: reader.optionalText(limits.traceBytes) });
+    const message = { type, key, id, event, trace: reader.optionalText(limits.traceBytes) };
+    const link = linked ? readLink(reader) : undefined;
+    messages.push(link === undefined ? message : { ...message, link });
   }
   return { kind: "told", shard, fromShard, first, messages };
+}
+
+function readLink(reader: ForeignReader): AskLink | undefined {
+  if (reader.isNull()) return undefined;
+  const items = reader.list();
+  if (items !== 1 && items !== 2) throw foreign("a question is linked to nobody");
+  const session = reader.text(limits.nameBytes);
+  return { session, from: items === 2 ? reader.text(limits.idBytes) : undefined };
 }
 
 function readReplies(reader: ForeignReader, count: number, shards: number | undefined): ReplyFrame {

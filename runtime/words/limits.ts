@@ -13,6 +13,8 @@ const MiB = 1024 * KiB;
 export const limits = {
   /** Encoded key; with the type and the shard's subject prefix it stays under NATS's 256-byte advice. */
   keyBytes: 160,
+  /** Type, dot and encoded key. */
+  idBytes: 64 + 1 + 160,
   eventBytes: 256 * KiB,
   /** A whole actor: context, state, timers, remembered requests. One KV entry on NATS. */
   stateBytes: 768 * KiB,
@@ -45,6 +47,8 @@ export const limits = {
   /** Messages that one turn may tell. */
   tellsPerTurn: 1_024,
   timersPerActor: 256,
+  /** Invoked and spawned actors of one actor, of all levels. */
+  childrenPerActor: 1_024,
   /** Request ids given by callers that one actor remembers, newest kept. */
   requestsPerActor: 256,
   requestIdBytes: 128,
@@ -94,6 +98,8 @@ export const nodeDefaults = {
   checkpointBytes: 128 * MiB,
   /** … or its oldest record is so old. */
   checkpoint_ms: 30_000,
+  /** Invoked promises that run at once; the others wait their turn. Callbacks and observables are not counted. */
+  promisesAtOnce: 1_024,
   /** Snapshots written in one store call. */
   snapshotBatch: 512,
 } as const;

@@ -32,6 +32,7 @@ const HEAD_BYTES = 5;
 const NUMBER_BYTES = 9;
 const DATE_BYTES = 15;
 const CONSTANT_BYTES = 3;
+const OPAQUE_BYTES = 64;
 const HALF_SURROGATE = "holds half a surrogate pair, which no encoding can carry. Use well-formed Unicode.";
 
 /** In Node since 20; not yet in the library that the sources are compiled against. */
@@ -113,6 +114,7 @@ function walkObject(value: object, known: unknown, path: Path, depth: number): n
   } else {
     const prototype = Object.getPrototypeOf(value);
     if (prototype !== Object.prototype && prototype !== null) {
+      if (OPAQUE in value) return OPAQUE_BYTES;
       throw new ValueFault(
         path ?? "",
         `is an instance of ${nameOf(value)}. Keep plain objects, arrays and Dates.`,
@@ -153,6 +155,9 @@ function sizeOfObject(value: object): number {
   else for (const name in value) bytes += sizeOf(name) + sizeOf((value as Record<string, unknown>)[name]);
   return bytes;
 }
+
+/** An object with this property is not data: it is kept by reference, neither walked nor frozen. */
+export const OPAQUE = Symbol.for("keyturn.opaque");
 
 const nothing: Readonly<Record<string, unknown>> = Object.freeze(Object.create(null));
 

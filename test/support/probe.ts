@@ -125,7 +125,7 @@ export function probeOf(hook: (what: string) => unknown = () => undefined) {
         again: {
           actions: [
             assign({ ticks: ({ context }) => context.ticks + 1 }),
-            sendTo(({ self }) => self, { type: "again" }),
+            sendTo(({ self }) => self, { type: "again" }, { delay: 0 }),
           ],
         },
         forget: { actions: cancel(({ event }) => event.id) },

@@ -1,0 +1,107 @@
+/**
+ * What a machine may do beyond XState: tell another actor, answer who asked, and ask another actor.
+ *
+ * Owns the actions `tell` and `reply` and the actor logic `ask`. They only say what is wanted; a step collects it.
+ * Outside the runtime, in a plain XState actor, the actions do nothing and `ask` fails.
+ */
+import {
+  type ActionArgs,
+  type EventObject,
+  fromPromise,
+  type MachineContext,
+  type ParameterizedObject,
+  type PromiseActorLogic,
+} from "xstate";
+
+const EFFECT = Symbol("keyturn.effect");
+
+interface TellSpec {
+  readonly kind: "tell";
+  readonly to: unknown;
+  readonly event: unknown;
+}
+
+interface ReplySpec {
+  readonly kind: "reply";
+  readonly value: unknown;
+}
+
+export type EffectSpec = TellSpec | ReplySpec;
+
+/** What an action of ours wants; undefined for any other. */
+export function effectOf(action: unknown): EffectSpec | undefined {
+  return (action as { [EFFECT]?: EffectSpec } | undefined)?.[EFFECT];
+}
+
+type Expression<C extends MachineContext, E extends EventObject, P, A extends EventObject, R> = (
+  args: ActionArgs<C, E, A>,
+  params: P,
+) => R;
+
+/** A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments.) */
+type Plain = string | number | boolean | bigint | null | undefined | (object & { readonly call?: never });
+
+/** An action in a machine, as XState types them. */
+export type DurableAction<
+  C extends MachineContext,
+  E extends EventObject,
+  P extends ParameterizedObject["params"] | undefined,
+  A extends EventObject,
+> = (args: ActionArgs<C, E, A>, params: P) => void;
+
+function mark<A extends (...args: never[]) => void>(spec: EffectSpec, name: string): A {
+  const action = (() => undefined) as (() => void) & { [EFFECT]?: EffectSpec };
+  Object.defineProperty(action, "name", { value: name });
+  action[EFFECT] = spec;
+  return action as unknown as A;
+}
+
+/**
+ * Tells another actor, from inside a machine: the message is part of this turn's record, leaves after the commit,
+ * and is applied exactly once.
+ * @param to an address, `type/key`
+ */
+export function tell<
+  C extends MachineContext,
+  E extends EventObject,
+  P extends ParameterizedObject["params"] | undefined,
+  A extends EventObject,
+>(
+  to: string | Expression<C, E, P, A, string>,
+  event: (EventObject & { readonly [name: string]: unknown }) | Expression<C, E, P, A, EventObject>,
+): DurableAction<C, E, P, A> {
+  return mark({ kind: "tell", to, event }, "tell");
+}
+
+/**
+ * Answers whoever asked, from inside a machine. The last reply of a turn counts; without one the asker gets the new
+ * state. Ignored when nobody asked.
+ */
+export function reply<
+  C extends MachineContext,
+  E extends EventObject,
+  P extends ParameterizedObject["params"] | undefined,
+  A extends EventObject,
+>(value: Plain | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
+  return mark({ kind: "reply", value }, "reply");
+}
+
+/** What `ask` takes as its input. */
+export interface AskInput {
+  /** An address, `type/key`. */
+  readonly to: string;
+  readonly event: EventObject & { readonly [name: string]: unknown };
+  /** After so many milliseconds the question fails with the code `timeout`; without it, it waits for ever. */
+  readonly timeout_ms?: number;
+}
+
+/**
+ * Asks another actor, from inside a machine: `invoke: { src: ask, input: { to: "account/bob", event } }`. Durable: the
+ * question leaves with the turn's record, the answer comes back as `done` (the machine's reply, or else the new state)
+ * or as `error` (`{ name, code, message, outcome, retryable }`) exactly once, also when either side moves. Leaving the
+ * state does not take the question back; its answer is ignored then.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: an answer is what the asked actor gives
+export const ask: PromiseActorLogic<any, AskInput> = fromPromise<any, AskInput>(() =>
+  Promise.reject(new Error("ask is answered by Keyturn; a plain XState actor cannot ask.")),
+);

@@ -1,0 +1,530 @@
+/**
+ * The tree: XState's actors of one durable actor, while a turn is taken.
+ *
+ * One tree a host serves all actors of a type: before a step it is given the root's snapshot and with it the family;
+ * after the step the family is read off again. The root is a stand-in that is shared by all; children are XState's own
+ * actors, which process their events by XState's own code, in its own order. What differs is handed in: their system is
+ * this one, their custom actions are collected, and logics that are not pure only say that they began (logic.ts).
+ *
+ * Owns the stand-in, the system, the root's mailbox and the reading and rebuilding of families. Talks to XState; the
+ * host (`TreeHost`) collects what is to be done.
+ *
+ * Invariants:
+ * 1. A step runs to rest: every event that actors of the tree send each other without delay is processed in it.
+ * 2. A family that is stepped on is as it was when it was read off, whatever became of steps in between.
+ */
+import { createActor, type EventObject } from "xstate";
+import { KeyturnError } from "../../words/errors.ts";
+import { limits } from "../../words/limits.ts";
+import { OPAQUE } from "../../words/values.ts";
+import {
+  Family,
+  familyOf,
+  type Lineage,
+  Member,
+  type PackedChild,
+  type PackedMachine,
+  pathOf,
+  setFamily,
+  splitPath,
+  withRefs,
+} from "./family.ts";
+import {
+  type ActorLogic,
+  type ChildSnapshot,
+  type ExecutableAction,
+  isMachineSnapshot,
+  type Machine,
+  type MachineSnapshot,
+  Running,
+  type Scope,
+  Stopped,
+  type XActor,
+  type XSystem,
+} from "./internals.ts";
+import { type LogicHost, Logics } from "./logic.ts";
+
+export interface TreeHost extends LogicHost {
+  /** An action that an actor of the tree wants executed. */
+  collect(action: ExecutableAction, actor: XActor): void;
+  setTimer(source: XActor, target: XActor, event: EventObject, delay: number, id: string | undefined): void;
+  cancelTimer(source: XActor, id: string): void;
+  cancelTimers(source: XActor): void;
+  /** What a child has become in this step, to be checked and frozen. */
+  checkChild(next: ChildSnapshot, before: ChildSnapshot | undefined, id: string): void;
+  /** An event that user code sent outside of a step, from a custom action. */
+  sentOutside(target: XActor, event: EventObject): void;
+}
+
+const noKeys: ReadonlyMap<string, XActor> = new Map();
+const noop = (): void => undefined;
+
+export class Tree {
+  readonly root: XActor;
+  /** A KeyturnError within a step of a child must not become that child's own error. */
+  broken: unknown;
+  readonly #host: TreeHost;
+  readonly #type: string;
+  readonly #machine: Machine;
+  /** Logics that machines spawn without a name there. */
+  readonly #named: ReadonlyMap<string, ActorLogic>;
+  readonly #scope: Scope;
+  readonly #logics: Logics;
+  readonly #system: XSystem;
+  #keyed: Map<string, XActor> | ReadonlyMap<string, XActor> = noKeys;
+  #snapshot: MachineSnapshot | undefined;
+  readonly #mailbox: EventObject[] = [];
+  #deferred: (() => void)[] = [];
+  #processing = false;
+  #stepping = false;
+  #relayed = 0;
+  #turn = 0;
+  #booked = 0;
+  /** Set while a family is rebuilt: the session of the actor that is being made. */
+  #session: string | undefined;
+
+  constructor(type: string, machine: Machine, named: ReadonlyMap<string, ActorLogic>, host: TreeHost) {
+    this.#type = type;
+    this.#machine = machine;
+    this.#named = named;
+    this.#host = host;
+    this.#logics = new Logics(host);
+    this.#system = this.#makeSystem();
+    this.root = this.#makeRoot();
+    this.#scope = {
+      self: this.root,
+      system: this.#system,
+      id: type,
+      sessionId: type,
+      logger: noop,
+      defer: (task) => {
+        this.#deferred.push(task);
+      },
+      stopChild: (child) => stopActor(child),
+      emit: noop,
+      actionExecutor: (action) => host.collect(action, this.root),
+    };
+  }
+
+  /** An actor's logic as the machine names it. */
+  logicOf(actor: XActor): ActorLogic {
+    return this.#logics.originalOf(actor.logic);
+  }
+
+  /** Begins a turn. */
+  begin(turn: number): void {
+    this.#turn = turn;
+    this.#booked = 0;
+    this.#relayed = 0;
+    this.broken = undefined;
+  }
+
+  /** The snapshot of a new root. */
+  start(input: unknown): MachineSnapshot {
+    this.#keyed = noKeys;
+    return this.#run(undefined, () => {
+      const snapshot = this.#machine.getInitialSnapshot(
+        this.#scope as never,
+        input as never,
+      ) as MachineSnapshot;
+      if (snapshot.status === "error") throw snapshot.error;
+      this.#snapshot = snapshot;
+      this.#flush();
+    });
+  }
+
+  /** The snapshot after an event of the root's or, with its session, of a child's. */
+  step(snapshot: MachineSnapshot, event: EventObject, session: string | undefined): MachineSnapshot {
+    const family = familyOf(snapshot);
+    if (family !== undefined) this.#putBack(family);
+    else this.#keyed = noKeys;
+    return this.#run(snapshot, () => {
+      const target = session === undefined ? this.root : family?.bySession(session)?.actor;
+      if (target !== undefined) this.#relay(target, event);
+    });
+  }
+
+  #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
+    const family = familyOf(before);
+    this.#snapshot = before;
+    this.#stepping = true;
+    let done = false;
+    try {
+      work();
+      this.#drain();
+      if (this.broken !== undefined) throw this.broken;
+      const next = this.#snapshot as unknown as MachineSnapshot;
+      const read = this.#readOff(next, before, family);
+      done = true;
+      return read;
+    } finally {
+      this.#stepping = false;
+      if (!done) {
+        if (family !== undefined) family.lineage.current = undefined;
+        this.#mailbox.length = 0;
+        this.#deferred = [];
+        this.#processing = false;
+      }
+    }
+  }
+
+  // ---- The root's mailbox, as XState's own ------------------------------------------------------------------------
+
+  #relay(target: XActor, event: EventObject): void {
+    if (target === this.root) {
+      this.#mailbox.push(event);
+      if (!this.#processing && this.#snapshot !== undefined) this.#drain();
+    } else target._send(event);
+  }
+
+  #drain(): void {
+    while (this.#mailbox.length > 0) {
+      const event = this.#mailbox.shift() as EventObject;
+      const before = this.#snapshot as MachineSnapshot;
+      // An XState actor that is done takes no event; `transition` by itself would.
+      if (before.status !== "active") continue;
+      this.#processing = true;
+      this.#snapshot = this.#machine.transition(
+        before,
+        event as never,
+        this.#scope as never,
+      ) as MachineSnapshot;
+      this.#flush();
+      this.#processing = false;
+    }
+  }
+
+  #flush(): void {
+    this.#processing = true;
+    for (let at = 0; at < this.#deferred.length; at++) (this.#deferred[at] as () => void)();
+    if (this.#deferred.length > 0) this.#deferred = [];
+    this.#processing = false;
+  }
+
+  // ---- The system that its actors see -----------------------------------------------------------------------------
+
+  #makeSystem(): XSystem {
+    const keys = (): Map<string, XActor> => {
+      // Families are immutable: who changes the keys changes a copy.
+      if (!(this.#keyed instanceof OwnKeys)) this.#keyed = new OwnKeys(this.#keyed);
+      return this.#keyed as Map<string, XActor>;
+    };
+    return {
+      _bookId: () => this.#session ?? `x${this.#turn}.${this.#booked++}`,
+      _register: (session) => session,
+      _unregister: (actor) => {
+        if (actor.systemId !== undefined && this.#keyed.get(actor.systemId) === actor)
+          keys().delete(actor.systemId);
+      },
+      _set: (systemId, actor) => {
+        const known = this.#keyed.get(systemId);
+        if (known === actor) return;
+        if (known !== undefined) throw new Error(`Actor with system ID '${systemId}' already exists.`);
+        keys().set(systemId, actor);
+      },
+      get: (systemId) => this.#keyed.get(systemId),
+      getAll: () => Object.fromEntries(this.#keyed),
+      inspect: () => ({ unsubscribe: noop }),
+      _sendInspectionEvent: ({ type, actorRef }) => {
+        if (type === "@xstate.actor" && actorRef !== undefined) this.#adopt(actorRef);
+      },
+      _relay: (_source, target, event) => {
+        if (!this.#stepping) {
+          this.#host.sentOutside(target, event);
+          return;
+        }
+        if (this.broken !== undefined) return;
+        if (!(OPAQUE in target)) {
+          this.broken = new KeyturnError(
+            "unsupported_machine",
+            `"${this.#type}" sends an event to an XState actor that is not its own. Spawn it, or tell a durable actor.`,
+          );
+          return;
+        }
+        if (++this.#relayed > limits.microsteps) {
+          this.broken = new KeyturnError(
+            "machine_looped",
+            `The actors of "${this.#type}" sent each other more than ${limits.microsteps} events in one turn. Look for events in a circle.`,
+          );
+          return;
+        }
+        this.#relay(target, event);
+      },
+      scheduler: {
+        schedule: (source, target, event, delay, id) => this.#host.setTimer(source, target, event, delay, id),
+        cancel: (source, id) => this.#host.cancelTimer(source, id),
+        cancelAll: (source) => this.#host.cancelTimers(source),
+      },
+      getSnapshot: () => ({ _scheduledEvents: {} }),
+      start: noop,
+      _clock: undefined,
+      _logger: noop,
+    };
+  }
+
+  #makeRoot(): XActor {
+    const snapshot = { status: "active" };
+    const logic = { transition: () => snapshot, getInitialSnapshot: () => snapshot };
+    const root = createActor(logic as never, { id: this.#type } as never) as unknown as XActor;
+    root.system = this.#system;
+    root.getSnapshot = () => this.#snapshot as ChildSnapshot;
+    root._send = (event) => this.#relay(root, event);
+    opaque(root);
+    return root;
+  }
+
+  /** XState has just made an actor, and given it no state yet. */
+  #adopt(actor: XActor): void {
+    opaque(actor);
+    actor.logic = this.#logics.wrap(actor.logic);
+    const scope = actor._actorScope;
+    const run = (action: ExecutableAction): void => {
+      try {
+        this.#host.collect(action, actor);
+      } catch (error) {
+        if (error instanceof KeyturnError) this.broken ??= error;
+        throw error;
+      }
+    };
+    scope.emit = noop;
+    scope.actionExecutor = (action) => {
+      // What it does at its beginning is only done once it is started: it may be stopped before.
+      if (actor._processingStatus === Running) run(action);
+      else actor._deferred.push(() => run(action));
+    };
+  }
+
+  // ---- Families ---------------------------------------------------------------------------------------------------
+
+  /** The root's snapshot with the family that it has now. */
+  #readOff(
+    next: MachineSnapshot,
+    before: MachineSnapshot | undefined,
+    family: Family | undefined,
+  ): MachineSnapshot {
+    if (family === undefined && isEmpty(next.children)) return next;
+    const members = new Map<string, Member>();
+    let changed = false;
+    const walk = (children: Readonly<Record<string, unknown>>, parent: string, machine: Machine): void => {
+      for (const [id, child] of Object.entries(children)) {
+        if (child === undefined) continue;
+        const actor = child as XActor;
+        const path = pathOf(parent, id);
+        const known = family?.members.get(path);
+        const snapshot = actor._snapshot;
+        if (known !== undefined && known.actor === actor && known.snapshot === snapshot)
+          members.set(path, known);
+        else {
+          const sibling = known?.actor === actor ? known.snapshot : undefined;
+          if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
+          this.#host.checkChild(snapshot, sibling, id);
+          const src = known?.actor === actor ? known.src : this.#nameOf(actor, machine);
+          members.set(path, new Member(path, src, this.#logics.kindOf(actor.logic), actor, snapshot));
+          changed = true;
+        }
+        if (members.size > limits.childrenPerActor) throw this.#tooMany();
+        if (isMachineSnapshot(snapshot)) walk(snapshot.children, path, snapshot.machine);
+      }
+    };
+    walk(next.children, "", this.#machine);
+    if (!changed && members.size === (family?.members.size ?? 0) && family !== undefined) {
+      family.lineage.current = family;
+      if (next !== before) setFamily(next, family);
+      return next;
+    }
+    const lineage: Lineage = family?.lineage ?? { current: undefined };
+    const keyed = this.#keyed.size === 0 ? noKeys : new Map(this.#keyed);
+    const read = new Family(members, keyed, lineage);
+    lineage.current = read;
+    // A snapshot belongs to one turn: where only children changed, the turn needs one of its own.
+    const own = next === before ? ({ ...next } as MachineSnapshot) : next;
+    setFamily(own, read);
+    return own;
+  }
+
+  #tooMany(): KeyturnError {
+    return new KeyturnError(
+      "machine_failed",
+      `"${this.#type}" has more than ${limits.childrenPerActor} invoked and spawned actors. Stop some with stopChild, or give each a key of its own and tell it.`,
+    );
+  }
+
+  /** What finds the logic of an actor again. */
+  #nameOf(actor: XActor, parent: Machine): string {
+    if (typeof actor.src === "string") return actor.src;
+    const logics = parent.implementations.actors as Record<string, unknown>;
+    for (const [name, logic] of Object.entries(logics)) if (logic === actor.src) return name;
+    for (const [name, logic] of this.#named) if (logic === actor.src) return name;
+    for (const [name, logic] of inlineSpawns(parent)) if (logic === actor.src) return name;
+    throw new KeyturnError(
+      "unsupported_machine",
+      `"${this.#type}" spawns "${actor.id}" from a logic without a name, which could not be found again after a restart. Name it in setup({ actors }), or in defineActor({ children }).`,
+    );
+  }
+
+  #logicOf(src: string, parent: Machine): ActorLogic | undefined {
+    const inline = /^xstate\.invoke\.(\d+)\.(.*)/.exec(src);
+    if (inline !== null) {
+      const invoke = (parent as unknown as Indexed).idMap.get(inline[2] as string)?.config.invoke as
+        | { src: unknown }
+        | { src: unknown }[]
+        | undefined;
+      const found = Array.isArray(invoke) ? invoke[Number(inline[1])] : invoke;
+      return found?.src as ActorLogic | undefined;
+    }
+    return (
+      (parent.implementations.actors as unknown as Record<string, ActorLogic>)[src] ??
+      this.#named.get(src) ??
+      inlineSpawns(parent).get(src)
+    );
+  }
+
+  /** Puts the actors back to where a family has them. */
+  #putBack(family: Family): void {
+    this.#keyed = family.keyed;
+    if (family.lineage.current === family) return;
+    for (const member of family.members.values()) this.#stand(member.actor, member.snapshot);
+    family.lineage.current = family;
+  }
+
+  #stand(actor: XActor, snapshot: ChildSnapshot): void {
+    actor._snapshot = snapshot;
+    actor._processingStatus = snapshot.status === "active" ? Running : Stopped;
+    actor._deferred.length = 0;
+    const { mailbox } = actor;
+    mailbox._active = true;
+    mailbox._current = null;
+    mailbox._last = null;
+    if (actor._syncSnapshot !== true || snapshot.status !== "active" || actor.observers.size > 0) return;
+    // As XState's `start` does; which would also tell the parent once more.
+    actor.observers.add({
+      next: (next: ChildSnapshot) => {
+        if (next.status !== "active") return;
+        const event = { type: `xstate.snapshot.${actor.id}`, snapshot: next };
+        this.#system._relay(actor, actor._parent as XActor, event as EventObject);
+      },
+      error: noop,
+    });
+  }
+
+  /**
+   * Rebuilds a family, as children of a root's snapshot that has none yet.
+   * @param resolve makes a machine's snapshot of what is stored, without children
+   * @throws Error if a logic is not there any more
+   */
+  rebuild(
+    snapshot: MachineSnapshot,
+    packed: readonly PackedChild[],
+    resolve: (machine: Machine, state: PackedMachine) => MachineSnapshot,
+  ): void {
+    const actors = new Map<string, XActor>([["", this.root]]);
+    const members = new Map<string, Member>();
+    const keyed = new Map<string, XActor>();
+    this.#keyed = keyed;
+    try {
+      for (const [path, session, src, systemId, sync, state] of packed) {
+        const { parent: parentPath, id } = splitPath(path);
+        const parent = actors.get(parentPath);
+        const parentState = parentPath === "" ? snapshot : (parent?._snapshot as MachineSnapshot | undefined);
+        if (parent === undefined || parentState === undefined)
+          throw new Error(`There is no parent of "${path}".`);
+        const logic = this.#logicOf(src, parentState.machine);
+        if (logic === undefined) throw new Error(`There is no actor logic "${src}", which "${path}" runs.`);
+        const wrapped = this.#logics.wrap(logic);
+        const kind = this.#logics.kindOf(wrapped);
+        const own =
+          kind === "machine" ? resolve(wrapped as unknown as Machine, state as PackedMachine) : state;
+        this.#session = session;
+        const actor = createActor(
+          wrapped as never,
+          {
+            // `spawnChild` without an id files the actor under the name "undefined"; its own id is its session.
+            ...(id === "undefined" ? {} : { id }),
+            src,
+            parent: parent as never,
+            ...(sync === 1 ? { syncSnapshot: true } : {}),
+            ...(systemId === null ? {} : { systemId }),
+            snapshot: own as never,
+          } as never,
+        ) as unknown as XActor;
+        const child = actor._snapshot;
+        this.#stand(actor, child);
+        actors.set(path, actor);
+        actors.set(pathOf(parentPath, actor.id), actor);
+        (parentState.children as Record<string, unknown>)[id] = actor;
+        members.set(path, new Member(path, src, kind, actor, child));
+      }
+    } finally {
+      this.#session = undefined;
+    }
+    for (const member of members.values()) {
+      const { actor } = member;
+      const child = actor._snapshot as { context?: unknown };
+      if (child.context !== undefined) child.context = withRefs(child.context, actors);
+      this.#host.checkChild(actor._snapshot, undefined, actor.id);
+    }
+    (snapshot as { context: unknown }).context = withRefs(snapshot.context, actors);
+    const lineage: Lineage = { current: undefined };
+    const family = new Family(members, keyed.size === 0 ? noKeys : new Map(keyed), lineage);
+    lineage.current = family;
+    setFamily(snapshot, family);
+  }
+}
+
+const inlineNames = new WeakMap<object, ReadonlyMap<string, ActorLogic>>();
+
+/** Logics that stand in a machine's own `spawnChild` actions, by their place: state, what it does it at, which action. */
+function inlineSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
+  let names = inlineNames.get(machine);
+  if (names === undefined) inlineNames.set(machine, (names = findSpawns(machine)));
+  return names;
+}
+
+function findSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
+  const names = new Map<string, ActorLogic>();
+  const add = (place: string, actions: readonly unknown[]): void =>
+    actions.forEach((action, index) => {
+      const { type, src } = action as { type?: unknown; src?: unknown };
+      if (typeof action === "function" && type === "xstate.spawnChild" && typeof src === "object")
+        names.set(`spawn.${place}.${index}`, src as ActorLogic);
+    });
+  const walk = (node: Machine["root"]): void => {
+    add(`${node.id}.entry`, node.entry);
+    add(`${node.id}.exit`, node.exit);
+    for (const [event, transitions] of node.transitions)
+      for (const [at, { actions }] of transitions.entries()) add(`${node.id}.on.${event}.${at}`, actions);
+    for (const [at, { actions }] of (node.always ?? []).entries()) add(`${node.id}.always.${at}`, actions);
+    for (const child of Object.values(node.states)) walk(child as Machine["root"]);
+  };
+  walk(machine.root);
+  return names;
+}
+
+/** A machine's state nodes by id. */
+interface Indexed {
+  readonly idMap: ReadonlyMap<string, { readonly config: { readonly invoke?: unknown } }>;
+}
+
+/** Keys that the running step may change. */
+class OwnKeys extends Map<string, XActor> {}
+
+function opaque(actor: XActor): void {
+  Object.defineProperty(actor, OPAQUE, { value: true });
+}
+
+function stopActor(child: XActor): void {
+  (child as unknown as { _stop(): void })._stop();
+}
+
+function isEmpty(children: object): boolean {
+  for (const _ in children) return false;
+  return true;
+}
+
+/**
+ * Puts a snapshot's states into document order. XState keeps them in the order in which they were entered, and takes
+ * eventless transitions of several regions in that order: a restored actor would take them otherwise.
+ */
+export function settleNodes(snapshot: MachineSnapshot): void {
+  snapshot._nodes.sort((a, b) => a.order - b.order);
+}

@@ -1,0 +1,211 @@
+/**
+ * The work that this node runs for its actors: invoked promises, callbacks and observables.
+ *
+ * What is to run stands in the actors' states, as timers (machine.ts, `WORK`): so who takes a shard over finds it in the
+ * due index and runs it again. This file owns what is running here and what waits for its turn; it does not keep actors
+ * in memory. Results go back to the engine as messages. Talks to machine/work.ts, which runs the user's code.
+ *
+ * Invariants:
+ * 1. Only what is committed is run, and what ended in a committed turn is stopped.
+ * 2. Per node, an actor's session runs once at a time.
+ * 3. At most `promisesAtOnce` promises run, and of a type at most its `invoke.atOnce`; the others wait in order.
+ */
+import type { Clock } from "../ports/index.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import { seal, ValueFault } from "../words/values.ts";
+import type { Activation } from "./activation.ts";
+import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
+import type { Member } from "./machine/family.ts";
+import { type EventObject, FAILED, PROMISE_REJECT, type XActor } from "./machine/internals.ts";
+import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
+import type { ShardState } from "./shard.ts";
+
+/** Takes what work sends: to the child that it is of or, without a session, to the machine itself. */
+export type Deliver = (
+  shard: ShardState,
+  id: string,
+  key: string,
+  session: string | undefined,
+  event: EventObject,
+) => void;
+
+interface Piece {
+  readonly shard: ShardState;
+  readonly type: string;
+  readonly id: string;
+  readonly order: WorkOrder;
+  readonly promise: boolean;
+  /** Of its type, how many promises run at once. */
+  readonly atOnce: number;
+  /** Undefined while it waits for its turn. */
+  running: RunningWork | undefined;
+  readonly start: () => RunningWork;
+}
+
+export class Works {
+  readonly #clock: Clock;
+  readonly #deliver: Deliver;
+  readonly #failed: (id: string, what: string, error: unknown) => void;
+  readonly #atOnce: number;
+  /** By actor and session. */
+  readonly #pieces = new Map<string, Map<string, Piece>>();
+  readonly #waiting = new Set<Piece>();
+  readonly #running = new Map<string, number>();
+  #promises = 0;
+
+  constructor(
+    clock: Clock,
+    atOnce: number,
+    deliver: Deliver,
+    failed: (id: string, what: string, error: unknown) => void,
+  ) {
+    this.#clock = clock;
+    this.#atOnce = atOnce;
+    this.#deliver = deliver;
+    this.#failed = failed;
+  }
+
+  /** Whether something runs or waits here for an actor. */
+  has(id: string): boolean {
+    return this.#pieces.has(id);
+  }
+
+  /**
+   * Runs what an actor's committed state says should run and does not, and stops the rest.
+   * @param again whether it may have run before: the actor has just been loaded
+   */
+  sync(a: Activation, again: boolean): void {
+    const works = a.committed.timers.filter(isWorkTimer);
+    for (const [session, piece] of this.#pieces.get(a.id) ?? [])
+      if (!works.some((timer) => timer.source === session && attemptOf(timer) <= piece.order.attempt))
+        this.#end(piece);
+    const now = this.#clock.now();
+    for (const timer of works) {
+      const session = timer.source as string;
+      if (timer.due > now) continue;
+      // Until it has ended, whoever takes the shard over has to find it in the due index.
+      const { taken } = a.shard.due;
+      taken.set(a.id, Math.min(timer.due, taken.get(a.id) ?? timer.due));
+      if (this.#pieces.get(a.id)?.has(session) === true) continue;
+      const member = familyOf(a.committed.snapshot)?.bySession(session);
+      if (member !== undefined) this.#begin(a, member, timer, again);
+    }
+  }
+
+  /** An event for a callback. */
+  receive(id: string, session: string, event: EventObject): void {
+    this.#pieces.get(id)?.get(session)?.running?.receive(event);
+  }
+
+  /** The shard leaves this node. */
+  stopShard(shard: ShardState): void {
+    for (const pieces of this.#pieces.values())
+      for (const piece of pieces.values()) if (piece.shard === shard) this.#end(piece);
+  }
+
+  stop(): void {
+    this.#waiting.clear();
+    for (const pieces of this.#pieces.values()) for (const piece of pieces.values()) this.#end(piece);
+  }
+
+  #begin(a: Activation, { actor, session, src, snapshot, kind }: Member, timer: Timer, again: boolean): void {
+    const { begun, attempt } = timer.event as WorkEvent;
+    const { definition, host } = a.hosted;
+    const order: WorkOrder = {
+      id: actor.id,
+      session,
+      src,
+      logic: host.logicOf(actor),
+      snapshot,
+      idempotencyKey: `${a.id}:${session}:${begun}`,
+      attempt: attempt + (again ? 1 : 0),
+    };
+    const parent = parentSession(actor);
+    const { shard, id, key } = a;
+    const piece: Piece = {
+      shard,
+      type: definition.type,
+      id,
+      order,
+      promise: kind === "promise",
+      atOnce: definition.invoke.atOnce ?? this.#atOnce,
+      running: undefined,
+      start: () =>
+        runWork(order, {
+          deliver: (to, event) =>
+            this.#deliver(shard, id, key, to === "self" ? session : parent, storable(event)),
+          failed: (error) => this.#failed(id, src, error),
+        }),
+    };
+    let pieces = this.#pieces.get(id);
+    if (pieces === undefined) this.#pieces.set(id, (pieces = new Map()));
+    pieces.set(session, piece);
+    if (!piece.promise || this.#hasRoom(piece)) this.#run(piece);
+    else this.#waiting.add(piece);
+  }
+
+  #hasRoom({ type, atOnce }: Piece): boolean {
+    return this.#promises < this.#atOnce && (this.#running.get(type) ?? 0) < atOnce;
+  }
+
+  #run(piece: Piece): void {
+    if (piece.promise) {
+      this.#promises++;
+      this.#running.set(piece.type, (this.#running.get(piece.type) ?? 0) + 1);
+    }
+    piece.running = piece.start();
+  }
+
+  #end(piece: Piece): void {
+    const pieces = this.#pieces.get(piece.id);
+    pieces?.delete(piece.order.session);
+    if (pieces?.size === 0) this.#pieces.delete(piece.id);
+    this.#waiting.delete(piece);
+    if (piece.running === undefined) return;
+    piece.running.stop();
+    if (!piece.promise) return;
+    this.#promises--;
+    this.#running.set(piece.type, (this.#running.get(piece.type) as number) - 1);
+    this.#startWaiting();
+  }
+
+  #startWaiting(): void {
+    for (const piece of this.#waiting) {
+      if (this.#promises >= this.#atOnce) return;
+      if (!this.#hasRoom(piece)) continue;
+      this.#waiting.delete(piece);
+      this.#run(piece);
+    }
+  }
+}
+
+function attemptOf(timer: Timer): number {
+  return (timer.event as WorkEvent).attempt;
+}
+
+/** The session of an actor's parent; undefined if that is the durable actor's own machine. */
+function parentSession(actor: XActor): string | undefined {
+  const parent = actor._parent;
+  return parent?._parent === undefined ? undefined : parent.sessionId;
+}
+
+/** An event from outside as it can be kept; what cannot be becomes the work's own failure. */
+function storable(event: EventObject): EventObject {
+  const { data } = event as EventObject & { data?: unknown };
+  const plain = data instanceof KeyturnError ? ({ ...event, data: plainError(data) } as EventObject) : event;
+  try {
+    const bytes = seal(plain, "event");
+    if (bytes <= limits.eventBytes) return plain;
+    return failure(`it takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed.`, event.type);
+  } catch (fault) {
+    if (!(fault instanceof ValueFault)) throw fault;
+    return failure(fault.message, event.type);
+  }
+}
+
+function failure(problem: string, type: string): EventObject {
+  const message = `What came of it cannot be kept: ${problem}`;
+  const data = Object.freeze({ name: "KeyturnError", code: "context_invalid", message });
+  return Object.freeze({ type: type.startsWith("xstate.promise.") ? PROMISE_REJECT : FAILED, data });
+}
