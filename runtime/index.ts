@@ -19,13 +19,18 @@ export {
   type AnyActorDefinition,
   defineActor,
   type EventFor,
+  type ChildState,
   type EventSchema,
+  type InvokePolicy,
   type NoReplies,
+  type RetryPolicy,
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
+  ask,
+  type AskInput,
   type ContextOf,
   type DurableAction,
   type EventOf,
@@ -34,6 +39,7 @@ export {
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
+export type { PromiseArgs } from "./engine/machine/work.ts";
 export type { Observer } from "./engine/observer.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";

@@ -3,6 +3,7 @@ import {
   type AnyStateMachine,
   assign,
   createActor,
+  createMachine,
   enqueueActions,
   type EventObject,
   fromCallback,
@@ -18,6 +19,7 @@ import {
 } from "xstate";
 import { describe, expect, it } from "vitest";
 import { isWorkTimer, MachineHost, persist, type Timer } from "../runtime/engine/machine.ts";
+import { pathOf } from "../runtime/engine/machine/family.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import type { MachineState } from "../runtime/engine/machine.ts";
 import { shownState } from "../runtime/engine/outgoing.ts";
@@ -41,7 +43,7 @@ function durable(machine: AnyStateMachine, events: readonly EventObject[], resto
 
 /** The same on a plain XState actor. */
 function plain(machine: AnyStateMachine, events: readonly EventObject[]): unknown[] {
-  const actor = createActor(machine).start();
+  const actor = createActor(machine, { id: "test" }).start();
   const seen = (): unknown => {
     const { value, context, status, output, children } = actor.getSnapshot();
     // At once: XState's actors change.
@@ -75,17 +77,16 @@ function comparable(states: readonly unknown[]): unknown[] {
   return states.map((state) => {
     const { value, context, status, output, children = {} } = state as Snap;
     const flat: Record<string, unknown> = {};
-    for (const [id, child] of Object.entries(children)) {
-      const snapshot = (
-        "getSnapshot" in (child as object) ? (child as { getSnapshot(): Snap }).getSnapshot() : child
-      ) as Snap;
-      flat[id] = data({
-        value: snapshot.value,
-        context: snapshot.context,
-        status: snapshot.status,
-        output: snapshot.output,
-      });
-    }
+    const add = (path: string, child: unknown): void => {
+      const live = "getSnapshot" in (child as object);
+      const snapshot = (live ? (child as { getSnapshot(): Snap }).getSnapshot() : child) as Snap;
+      const { value, context, status, output } = snapshot;
+      flat[path] = data({ value, context, status, output });
+      // Plain XState nests them; ours come as a flat list already.
+      if (live)
+        for (const [id, inner] of Object.entries(snapshot.children ?? {})) add(pathOf(path, id), inner);
+    };
+    for (const [id, child] of Object.entries(children)) add(id, child);
     return { value, context: data(context), status, output: data(output), children: flat };
   });
 }
@@ -345,7 +346,7 @@ describe("children that are pure", () => {
   });
 
   it("inline logics: invoked and spawned in actions by their place, in assign by the name in children", () => {
-    const machine = setup({}).createMachine({
+    const machine = createMachine({
       entry: spawnChild(adder, { id: "spawned" }),
       invoke: { src: counter, id: "invoked" },
       on: {
@@ -353,7 +354,7 @@ describe("children that are pure", () => {
       },
     });
     expectSame(machine, ["go", "go"]);
-    const hidden = setup({}).createMachine({
+    const hidden = createMachine({
       context: ({ spawn }) => ({ ref: spawn(adder, { id: "x" }) }),
       on: { go: { actions: sendTo(({ context }) => context.ref, { type: "add" }) } },
     });

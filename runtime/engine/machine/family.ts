@@ -150,8 +150,13 @@ export function splitPath(path: string): { parent: string; id: string } {
   };
 }
 
+/** On what stands for an actor that is gone: the path that it had. */
+export const GONE = Symbol("keyturn.gone");
+
 /** The full path of an actor, `""` for the root. */
 export function pathOfActor(actor: XActor): string {
+  const gone = (actor as { [GONE]?: string })[GONE];
+  if (gone !== undefined) return gone;
   return actor._parent === undefined ? "" : pathOf(pathOfActor(actor._parent), actor.id);
 }
 
@@ -175,20 +180,27 @@ export function withoutRefs<T>(value: T): T {
   ) as T;
 }
 
-/** The reverse. Actors that are gone are undefined, as in XState. */
-export function withRefs<T>(value: T, actors: ReadonlyMap<string, XActor>): T {
-  return mapDeep(value, (inner) =>
-    (inner as Partial<PackedRef>).xstate$$type === 1 && typeof (inner as PackedRef).path === "string"
-      ? (actors.get((inner as PackedRef).path) ?? null)
-      : undefined,
-  ) as T;
+/**
+ * The reverse.
+ * @param gone makes what stands for an actor that is gone: it takes no event, as a stopped actor
+ */
+export function withRefs<T>(
+  value: T,
+  actors: ReadonlyMap<string, XActor>,
+  gone: (id: string, path: string) => XActor,
+): T {
+  return mapDeep(value, (inner) => {
+    const { xstate$$type, id, path } = inner as Partial<PackedRef>;
+    if (xstate$$type !== 1 || typeof id !== "string" || typeof path !== "string") return undefined;
+    return actors.get(path) ?? gone(id, path);
+  }) as T;
 }
 
-/** Copies what is above a replaced object. `replace` answers undefined to look inside, null for `undefined`. */
-function mapDeep(value: unknown, replace: (inner: object) => object | null | undefined): unknown {
+/** Copies what is above a replaced object. `replace` answers undefined to look inside. */
+function mapDeep(value: unknown, replace: (inner: object) => object | undefined): unknown {
   if (typeof value !== "object" || value === null) return value;
   const replaced = replace(value);
-  if (replaced !== undefined) return replaced ?? undefined;
+  if (replaced !== undefined) return replaced;
   if (Array.isArray(value)) {
     let copy: unknown[] | undefined;
     for (let at = 0; at < value.length; at++) {

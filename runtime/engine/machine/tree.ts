@@ -20,6 +20,7 @@ import { OPAQUE } from "../../words/values.ts";
 import {
   Family,
   familyOf,
+  GONE,
   type Lineage,
   Member,
   type PackedChild,
@@ -262,6 +263,18 @@ export class Tree {
     };
   }
 
+  /** What a reference to an actor that is gone is restored as. XState would make it undefined, and send to itself. */
+  readonly #gone = (id: string, path: string): XActor => {
+    const snapshot = { status: "stopped" };
+    const logic = { transition: () => snapshot, getInitialSnapshot: () => snapshot };
+    const actor = createActor(logic as never, { id } as never) as unknown as XActor;
+    actor.system = this.#system;
+    actor._processingStatus = Stopped;
+    Object.defineProperty(actor, GONE, { value: path });
+    opaque(actor);
+    return actor;
+  };
+
   #makeRoot(): XActor {
     const snapshot = { status: "active" };
     const logic = { transition: () => snapshot, getInitialSnapshot: () => snapshot };
@@ -419,8 +432,7 @@ export class Tree {
   ): void {
     const actors = new Map<string, XActor>([["", this.root]]);
     const members = new Map<string, Member>();
-    const keyed = new Map<string, XActor>();
-    this.#keyed = keyed;
+    this.#keyed = noKeys;
     try {
       for (const [path, session, src, systemId, sync, state] of packed) {
         const { parent: parentPath, id } = splitPath(path);
@@ -460,12 +472,12 @@ export class Tree {
     for (const member of members.values()) {
       const { actor } = member;
       const child = actor._snapshot as { context?: unknown };
-      if (child.context !== undefined) child.context = withRefs(child.context, actors);
+      if (child.context !== undefined) child.context = withRefs(child.context, actors, this.#gone);
       this.#host.checkChild(actor._snapshot, undefined, actor.id);
     }
-    (snapshot as { context: unknown }).context = withRefs(snapshot.context, actors);
+    (snapshot as { context: unknown }).context = withRefs(snapshot.context, actors, this.#gone);
     const lineage: Lineage = { current: undefined };
-    const family = new Family(members, keyed.size === 0 ? noKeys : new Map(keyed), lineage);
+    const family = new Family(members, this.#keyed, lineage);
     lineage.current = family;
     setFamily(snapshot, family);
   }
