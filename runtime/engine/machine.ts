@@ -246,7 +246,7 @@ export class MachineHost {
       seal(state.context, "context");
       const historyValue: Record<string, unknown> = {};
       for (const [node, ids] of Object.entries(state.history ?? {})) {
-        historyValue[node] = ids.map((id) => this.machine.getStateNodeById(id));
+        historyValue[node] = ids.map((id) => this.#nodeOf(id));
       }
       const snapshot = this.machine.resolveState({
         value: state.value,
@@ -263,6 +263,12 @@ export class MachineHost {
     } catch (cause) {
       throw cause instanceof KeyturnError ? cause : this.#incompatible(state, cause);
     }
+  }
+
+  /** XState's own search takes the dots of an id that was given for a path. */
+  #nodeOf(id: string): Machine["root"] {
+    for (const node of walkNodes(this.machine.root)) if (node.id === id) return node;
+    throw new Error(`There is no state node "${id}".`);
   }
 
   #incompatible(state: MachineState, cause: unknown): KeyturnError {
