@@ -121,11 +121,19 @@ export function stepsOf(script: Script): Step[] {
   ];
 }
 
-/** Drives a subject: it is restarted before every step, and once more within each wait. */
-export async function drive(subject: Subject, steps: readonly Step[]): Promise<Observation[]> {
+/** What was seen of a subject on its way. */
+export interface Course {
+  /** After each step. */
+  readonly seen: readonly Observation[];
+  /** After each restart, before anything else happened: before every step but the first, and once in the end. */
+  readonly restored: readonly Observation[];
+}
+
+/** Drives a subject: it is restarted before every step, once more within each wait, and in the end. */
+export async function drive(subject: Subject, steps: readonly Step[]): Promise<Course> {
   const seen: Observation[] = [];
-  for (const [at, { wait_ms, event }] of steps.entries()) {
-    if (at > 0) await subject.restart();
+  const restored: Observation[] = [];
+  for (const { wait_ms, event } of steps) {
     if (wait_ms > 0) {
       const half = Math.floor(wait_ms / 2);
       await subject.wait(half);
@@ -134,8 +142,10 @@ export async function drive(subject: Subject, steps: readonly Step[]): Promise<O
     }
     if (event !== undefined) await subject.send(event);
     seen.push(await subject.look());
+    await subject.restart();
+    restored.push(await subject.look());
   }
-  return seen;
+  return { seen, restored };
 }
 
 /** The basic states of a value: the leaves. (A region that is a basic state itself has an empty value.) */

@@ -5,7 +5,7 @@
  * block and becomes `error.execution`. Talks to the data model for values and to `enqueueActions` for effects: what
  * becomes of states, queues and timers is left to XState.
  */
-import { enqueueActions } from "xstate";
+import { enqueueActions, sendParent } from "xstate";
 import { type DataModel, locationOf, SCXML_PROCESSOR, type Data, type ScxmlEvent } from "./data-model.ts";
 import {
   attribute,
@@ -19,6 +19,7 @@ import {
   words,
   type XmlElement,
 } from "./document.ts";
+import { machineNameOf } from "./names.ts";
 
 /** The context of a converted machine. */
 export interface ScxmlContext {
@@ -60,13 +61,7 @@ export const BEGIN = "(begin)";
 const STATE_DONE = "xstate.done.state.";
 const ACTOR_DONE = "xstate.done.actor.";
 
-/** An SCXML event descriptor or name as XState has it. */
-export function machineNameOf(name: string): string {
-  return name
-    .replace(/^done(?=$|\.(state|invoke)(\.|$))/, "xstate.done")
-    .replace(/^(xstate\.done\.)invoke/, "$1actor");
-}
-
+/** What the document sees of an event; nothing of the one that starts it. */
 export function scxmlEventOf(event: MachineEvent): ScxmlEvent | undefined {
   const { type, scxml = {} } = event;
   const rest = { sendid: undefined, origin: undefined, origintype: undefined, invokeid: undefined };
@@ -94,6 +89,7 @@ type Guard = (id: string) => unknown;
 
 /** What a block uses of XState's `enqueueActions`. */
 interface Enqueue {
+  (action: unknown): void;
   assign(change: Partial<ScxmlContext>): void;
   raise(event: MachineEvent, options?: { id?: string; delay?: number }): void;
   sendTo(to: unknown, event: MachineEvent, options?: { id?: string; delay?: number }): void;
@@ -283,7 +279,6 @@ function contentOf(model: DataModel, content: XmlElement): unknown {
 }
 
 const itself = ({ self }: { readonly self: unknown }): unknown => self;
-const parent = ({ self }: { readonly self: { readonly _parent?: unknown } }): unknown => self._parent;
 
 function sendOf(run: Run, element: XmlElement): void {
   const { model, enqueue } = run;
@@ -319,7 +314,7 @@ function sendOf(run: Run, element: XmlElement): void {
     if (target === undefined || target === locationOf(model.session)) enqueue.sendTo(itself, event, options);
     else if (target === "#_internal") enqueue.raise(inside);
     else if (target === "#_parent" && invokedAs !== undefined)
-      enqueue.sendTo(parent, { ...event, scxml: { ...event.scxml, invokeid: invokedAs } }, options);
+      enqueue(sendParent({ ...event, scxml: { ...event.scxml, invokeid: invokedAs } }, options));
     else if (target.startsWith("#_") && invokeIds.has(target.slice(2)))
       enqueue.sendTo(target.slice(2), event, options);
     else if (target.startsWith("#_")) raiseError(enqueue, "error.communication", id);

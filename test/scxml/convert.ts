@@ -14,20 +14,18 @@
  * 4. A machine that must run before its first event (a timer is set, say, and the script only waits) is made to wait in
  *    `(before)` for the event `(begin)`: a durable actor lives from its first message on. `gated` asks for that.
  */
-import { and, type AnyStateMachine, createMachine, not, or, stateIn } from "xstate";
+import { type AnyStateMachine, createMachine, stateIn } from "xstate";
 import {
   BEGIN,
   blockOf,
   type Document,
   type MachineEvent,
-  machineNameOf,
   payloadOf,
   type ScxmlContext,
-  scxmlEventOf,
   type Step,
   stepsOf,
-  textValue,
 } from "./content.ts";
+import { dataOf, dataSteps } from "./data.ts";
 import { type Data, DataModel } from "./data-model.ts";
 import {
   attribute,
@@ -36,21 +34,19 @@ import {
   nameOf,
   parseDocument,
   readBeside,
-  textIn,
   words,
   type XmlElement,
 } from "./document.ts";
+import { type Args, guardOf, useData } from "./guard.ts";
+import { covers, descriptorOf, escaped, idOf } from "./names.ts";
 
 type Config = Record<string, unknown>;
-type Args = { readonly context: ScxmlContext; readonly event: MachineEvent };
 
 const STATES = ["state", "parallel", "final", "history"];
 const BEFORE = "(before)";
 const INITIAL = "(initial)";
 /** An eventless circle is an error and not for ever; the durable runtime's bound is the same. */
 const MOST_MICROSTEPS = 1_000;
-/** More `In()` in one condition than this are too many to write out. */
-const MOST_PREDICATES = 4;
 
 /**
  * The machine of an SCXML document.
@@ -87,7 +83,7 @@ class Conversion {
   machine(gated: boolean): AnyStateMachine {
     const { initial, states } = this.#children(this.#root);
     const start = this.#block([
-      ...this.#dataSteps(this.#root),
+      ...dataSteps(this.#document, this.#early ? [...this.#ids.keys()] : [this.#root], this.#allData()),
       ...stepsOf(this.#document, childrenOf(this.#root, "script")),
     ]);
     const config: Config = {
@@ -228,20 +224,12 @@ class Conversion {
     if (data === undefined) return { entry, exit };
     const output = (args: Args): unknown => {
       try {
-        return this.#use(args, (model) => payloadOf(model, data));
+        return useData(this.#document, args, (model) => payloadOf(model, data));
       } catch {
         return undefined;
       }
     };
     return { entry: [...entry, this.#block([({ model }) => void payloadOf(model, data)])], exit, output };
-  }
-
-  #use<T>(
-    { context, event }: Args,
-    work: (model: DataModel) => T,
-    isIn = (_id: string): boolean => false,
-  ): T {
-    return this.#document.model.use(context.data, { event: scxmlEventOf(event), isIn }, work);
   }
 
   #transitions(element: XmlElement): Config {
@@ -275,87 +263,23 @@ class Conversion {
     return {
       ...(target.length > 0 ? { target } : {}),
       ...(actions.length > 0 ? { actions } : {}),
-      ...(condition === undefined ? {} : { guard: this.#guard(condition) }),
+      ...(condition === undefined
+        ? {}
+        : { guard: guardOf(this.#document, condition, (id) => this.#isIn(id)) }),
       ...(target.length > 0
         ? { reenter: !(attribute(transition, "type") === "internal" && compound && inside) }
         : {}),
     };
   }
 
-  /** A condition. XState gives guards no view of the states; so those that `In()` names are asked by guards of its own. */
-  #guard(condition: string): unknown {
-    const ids = [
-      ...new Set(
-        Array.from(condition.matchAll(/\bIn\(\s*(['"])(.*?)\1\s*\)/g), (match) => match[2] as string),
-      ),
-    ];
-    if (ids.length > MOST_PREDICATES) throw new ConversionError("has too many In() in one condition");
-    const leaf =
-      (active: readonly string[]) =>
-      (args: Args): boolean => {
-        try {
-          return this.#use(
-            args,
-            (model) => model.isTrue(condition),
-            (id) => active.includes(id),
-          );
-        } catch {
-          return false;
-        }
-      };
-    if (ids.length === 0) return leaf([]);
-    const combinations = Array.from({ length: 2 ** ids.length }, (_, bits) => {
-      const active = ids.filter((_id, at) => (bits >> at) & 1);
-      const guards = ids.map((id) => (active.includes(id) ? this.#isIn(id) : not(this.#isIn(id) as never)));
-      return and([...guards, leaf(active)] as never);
-    });
-    return or(combinations as never);
-  }
-
-  /** What gives the data of an element their values. Early, the root's are everybody's. */
-  #dataSteps(element: XmlElement): Step[] {
-    const isRoot = element === this.#root;
-    const owners = isRoot && this.#early ? [...this.#ids.keys()] : [element];
-    const data = owners.flatMap((owner) =>
-      childrenOf(owner, "datamodel").flatMap((model) => childrenOf(model, "data")),
-    );
-    const names = isRoot ? this.#allData() : [];
-    return [
-      ({ model }) => {
-        for (const name of names) model.declare(name, undefined);
-      },
-      ...data.map((one) => this.#dataStep(one, isRoot)),
-    ];
-  }
-
   #allData(): string[] {
-    const models = [...this.#ids.keys()].flatMap((owner) => childrenOf(owner, "datamodel"));
-    return models.flatMap((model) => childrenOf(model, "data")).map((one) => attribute(one, "id") ?? "");
-  }
-
-  #dataStep(element: XmlElement, isRoot: boolean): Step {
-    const name = attribute(element, "id") ?? "";
-    const expression = attribute(element, "expr");
-    const source = attribute(element, "src");
-    const text = source === undefined ? textIn(element) : readBeside(this.#document.folder, source);
-    return (run) => {
-      const { model } = run;
-      if (isRoot && Object.hasOwn(run.given, name)) model.declare(name, run.given[name]);
-      else {
-        try {
-          model.declare(name, expression === undefined ? textValue(model, text) : model.evaluate(expression));
-        } catch {
-          // The variable stays without a value, and the others get theirs.
-          run.fail();
-        }
-      }
-    };
+    return dataOf([...this.#ids.keys()]).map((one) => attribute(one, "id") ?? "");
   }
 
   #lateData(element: XmlElement): unknown[] {
     const id = this.#id(element);
-    const steps = this.#dataSteps(element);
-    if (steps.length === 1) return [];
+    const steps = dataSteps(this.#document, [element], undefined);
+    if (steps.length === 0) return [];
     const once: Step = (run) => {
       if (!run.bound.includes(id)) for (const step of steps) step(run);
     };
@@ -394,7 +318,8 @@ class Conversion {
     this.#actors[name] = new Conversion(root, folder, `${model.session}/${id}`, id).machine(false);
     // <content> is the document here, not a value.
     const input = (args: Args): unknown => ({
-      given: this.#use(
+      given: useData(
+        this.#document,
         args,
         (scope) =>
           (content === undefined || source !== undefined
@@ -415,26 +340,6 @@ function paramsOf(model: DataModel, invoke: XmlElement): unknown {
 function scriptText(script: XmlElement, folder: string): string {
   const source = attribute(script, "src");
   return source === undefined ? (script.textContent ?? "") : readBeside(folder, source);
-}
-
-function escaped(id: string): string {
-  return id.replace(/[\\.]/g, "\\$&");
-}
-
-/** How XState refers to a state by id. */
-function idOf(id: string): string {
-  return `#${escaped(id)}`;
-}
-
-/** Without the `.*` or `.` that SCXML allows at the end of a descriptor. */
-function descriptorOf(text: string): string {
-  const trimmed = text.replace(/\.?\*$/, "").replace(/\.$/, "");
-  return trimmed === "" ? "*" : machineNameOf(trimmed);
-}
-
-/** Whether every event that one descriptor matches is matched by another. */
-function covers(wide: string, narrow: string): boolean {
-  return wide === "*" || wide === narrow || narrow.startsWith(`${wide}.`);
 }
 
 /** Whether a state lies inside another. */

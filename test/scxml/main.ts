@@ -24,7 +24,9 @@ function commandLine() {
   const { store } = values;
   if (store !== "memory" && store !== "embedded")
     throw new Error(`--store is memory or embedded, not ${store}.`);
-  return { json: values.json, store, only: new RegExp(values.only) } as const;
+  const cases = loadCases().filter(({ id }) => new RegExp(values.only).test(id));
+  if (cases.length === 0) throw new Error(`No case matches --only ${values.only}.`);
+  return { json: values.json, store, cases } as const;
 }
 
 function write(line: string): void {
@@ -38,8 +40,7 @@ try {
   process.stderr.write(`${(error as Error).message}\n`);
   process.exit(2);
 }
-const { json, store, only } = options;
-const cases = loadCases().filter(({ id }) => only.test(id));
+const { json, store, cases } = options;
 const width = Math.max(4, ...cases.map(({ id }) => id.length));
 
 function lineOf(id: string, plain: string, durable: string, reason: string): string {

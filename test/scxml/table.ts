@@ -6,7 +6,16 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { isKeyturnError } from "../../runtime/index.ts";
-import { type Case, drive, isGated, type Observation, sameStates, type Step, stepsOf } from "./cases.ts";
+import {
+  type Case,
+  type Course,
+  drive,
+  isGated,
+  type Observation,
+  sameStates,
+  type Step,
+  stepsOf,
+} from "./cases.ts";
 import { convert } from "./convert.ts";
 import { ConversionError } from "./document.ts";
 import { type DurableOptions, DurableSubject } from "./durable.ts";
@@ -41,7 +50,7 @@ export async function rowOf(one: Case, options: DurableOptions = {}): Promise<Ro
     return { id, plain: "no script", durable: "not run", reason: "the framework has no .json for it" };
   const machineOf = () => convert(one.text, one.folder, isGated(script));
   const steps = stepsOf(script);
-  let plain: { seen: readonly Observation[]; fault: string | undefined };
+  let plain: { course: Course; fault: string | undefined };
   try {
     plain = await plainRun(machineOf, steps);
   } catch (error) {
@@ -50,8 +59,9 @@ export async function rowOf(one: Case, options: DurableOptions = {}): Promise<Ro
     return { id, plain: "fail", durable: "not run", reason: `XState throws: ${textOf(error)}` };
   }
   const verdict = plain.fault === undefined ? "pass" : "fail";
-  const durable = await durableRun(machineOf, steps, plain.seen, options);
-  const reasons = [plain.fault, durable.fault].filter((fault) => fault !== undefined);
+  const durable = await durableRun(machineOf, steps, plain.course, options);
+  const about = plain.fault === undefined ? undefined : aboutOf(one.text);
+  const reasons = [plain.fault, about, durable.fault].filter((fault) => fault !== undefined);
   return { id, plain: verdict, durable: durable.verdict, reason: reasons.join("; ") };
 }
 
@@ -64,8 +74,8 @@ export function totalsOf(rows: readonly Row[]): Totals {
 async function plainRun(machineOf: () => ReturnType<typeof convert>, steps: readonly Step[]) {
   const subject = new PlainSubject(machineOf());
   try {
-    const seen = await drive(subject, steps);
-    return { seen, fault: faultOf(seen, steps) };
+    const course = await drive(subject, steps);
+    return { course, fault: faultOf(course.seen, steps) };
   } finally {
     subject.stop();
   }
@@ -76,7 +86,7 @@ function faultOf(seen: readonly Observation[], steps: readonly Step[]): string |
   for (const [at, { expected, event }] of steps.entries()) {
     const states = seen[at]?.states ?? [];
     if (expected === undefined || sameStates(expected, states)) continue;
-    const when = at === 0 ? "at first" : event === undefined ? "in the end" : `after ${event.type} (${at})`;
+    const when = at === 0 ? "at first" : event === undefined ? "in the end" : `after "${event.type}" (${at})`;
     return `XState is in ${list(states)} ${when}, expected ${list([...expected].sort())}`;
   }
   return undefined;
@@ -85,7 +95,7 @@ function faultOf(seen: readonly Observation[], steps: readonly Step[]): string |
 async function durableRun(
   machineOf: () => ReturnType<typeof convert>,
   steps: readonly Step[],
-  plain: readonly Observation[],
+  plain: Course,
   options: DurableOptions,
 ): Promise<{ verdict: Row["durable"]; fault: string | undefined }> {
   let subject: DurableSubject | undefined;
@@ -102,19 +112,21 @@ async function durableRun(
 }
 
 /** The first difference between what was seen of two subjects. */
-export function differenceOf(
-  plain: readonly Observation[],
-  durable: readonly Observation[],
-): string | undefined {
-  for (const [at, one] of plain.entries()) {
-    const other = durable[at];
-    if (other === undefined || !sameStates(one.states, other.states))
-      return `step ${at}: durable in ${list(other?.states ?? [])}, plain in ${list(one.states)}`;
-    const [mine, theirs] = [known(one), known(other)];
-    if (!isDeepStrictEqual(mine, theirs))
-      return `step ${at}: durable is ${JSON.stringify(theirs)}, plain is ${JSON.stringify(mine)}`;
+function differenceOf(plain: Course, durable: Course): string | undefined {
+  for (const at of plain.seen.keys()) {
+    const after = differs(plain.seen[at], durable.seen[at]);
+    if (after !== undefined) return `after step ${at} ${after}`;
+    const restored = differs(plain.restored[at], durable.restored[at]);
+    if (restored !== undefined) return `restored after step ${at} ${restored}`;
   }
   return undefined;
+}
+
+function differs(plain: Observation | undefined, durable: Observation | undefined): string | undefined {
+  const [mine, theirs] = [known(plain), known(durable)];
+  return isDeepStrictEqual(mine, theirs)
+    ? undefined
+    : `the durable actor is ${JSON.stringify(theirs)}, plain XState is ${JSON.stringify(mine)}`;
 }
 
 /** Without what has no value: a name without a value and no name are one to every expression but `in`. */
@@ -123,6 +135,15 @@ function known(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
   return Object.fromEntries(entries.map(([name, item]) => [name, known(item)]));
+}
+
+/** What a document says in its head that it is about. */
+function aboutOf(text: string): string | undefined {
+  const head = text.slice(0, text.search(/<scxml[\s>]/));
+  const comment = /<!--([\s\S]*?)-->/.exec(head)?.[1]?.replace(/\s+/g, " ").trim();
+  return comment === undefined || comment.includes("Copyright")
+    ? undefined
+    : `it is to show: ${comment.slice(0, 160)}`;
 }
 
 function list(states: readonly string[]): string {
