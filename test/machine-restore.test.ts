@@ -120,6 +120,25 @@ const collecting = createMachine({
   },
 });
 
+/** Names and ids that look like paths. */
+const dotted = createMachine({
+  id: "dotted.machine",
+  context: { log: [] as string[] },
+  initial: "a.b",
+  states: {
+    "a.b": {
+      initial: "1.0",
+      states: {
+        "1.0": { on: { E1: "1\\.1" } },
+        "1.1": { id: "an.id.of.its.own", on: { E1: "1\\.0" } },
+        "h.h": { type: "history" },
+      },
+      on: { E2: "a" },
+    },
+    a: { entry: note("+a"), on: { E3: "a\\.b.h\\.h" } },
+  },
+});
+
 const wildcard = createMachine({
   id: "wildcard",
   context: { log: [] as string[] },
@@ -135,6 +154,7 @@ const machines: [string, AnyStateMachine][] = [
   ["nested states with shallow and deep history", nested],
   ["parallel states with raised events, guards and eventless transitions", parallel],
   ["parallel final states, shelved and resumed", collecting],
+  ["history of states with dots in their names and ids", dotted],
   ["wildcards and partial wildcards", wildcard],
 ];
 

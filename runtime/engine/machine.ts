@@ -234,7 +234,6 @@ export class MachineHost {
   /** Rebuilds a snapshot. Throws `incompatible_snapshot` if this machine has no such state. */
   restore(state: MachineState): MachineSnapshot {
     try {
-      seal(state.context, "context");
       const snapshot = this.#resolve(this.machine, [
         state.value,
         state.context,
@@ -257,7 +256,7 @@ export class MachineHost {
     seal(context, "context");
     const historyValue: Record<string, unknown> = {};
     for (const [node, ids] of Object.entries(history ?? {}))
-      historyValue[node] = ids.map((id) => machine.getStateNodeById(id));
+      historyValue[node] = ids.map((id) => nodeOf(machine, id));
     const config = { value, context, status, output, error, historyValue };
     const snapshot = machine.resolveState(config as never) as MachineSnapshot;
     // XState fills in initial states where the machine has become deeper; nobody has entered those.
@@ -549,6 +548,12 @@ function sameValue(a: StateValue, b: StateValue): boolean {
 /** Whether two snapshots are in the same states; XState keeps the node list when they are. */
 export function sameStates(a: MachineSnapshot, b: MachineSnapshot): boolean {
   return a._nodes === b._nodes;
+}
+
+/** XState's own search takes the dots of an id that was given for a path. */
+function nodeOf(machine: Machine, id: string): Machine["root"] {
+  for (const node of walkNodes(machine.root)) if (node.id === id) return node;
+  throw new Error(`There is no state node "${id}".`);
 }
 
 function* walkNodes(node: Machine["root"]): Generator<Machine["root"]> {
