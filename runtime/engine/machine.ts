@@ -17,7 +17,7 @@
 import type { ContextFrom, EventFromLogic, EventObject, SnapshotFrom, StateValue } from "xstate";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
-import { seal, ValueFault } from "../words/values.ts";
+import { OPAQUE, seal, ValueFault } from "../words/values.ts";
 import { effectOf, type EffectSpec } from "./machine/actions.ts";
 import {
   familyOf,
@@ -130,6 +130,15 @@ export type Outlet = (owner: string, session: string | undefined, event: EventOb
 export type Logger = (owner: string, label: string | undefined, value: unknown) => void;
 
 const noChildren: ReadonlyMap<string, ActorLogic> = new Map();
+
+/** What XState's own sending actions have resolved. */
+interface SendParams {
+  readonly event: EventObject;
+  readonly id?: string;
+  readonly delay?: number;
+  readonly to?: XActor | string;
+  readonly sendId?: string;
+}
 
 /** Runs steps of one machine. One per actor type and node. */
 export class MachineHost {
@@ -345,13 +354,19 @@ export class MachineHost {
   }
 
   #collectBuiltIn(action: ExecutableAction, actor: XActor): void {
-    const params = action.params as { event: EventObject; id?: string; delay?: number; sendId?: string };
+    const params = action.params as SendParams;
     const own = actor === this.#tree.root;
     switch (action.type) {
       case "xstate.raise":
         // A child's is set when XState gets to it, so that it is gone if the child ends meanwhile.
         if (typeof params.delay !== "number") return;
         if (own) this.#setTimer(params.id, params.delay, params.event, undefined, undefined);
+        else action.exec?.(action.info, action.params);
+        return;
+      case "xstate.sendTo":
+        // In the order of the actions: a cancel that follows is to find it.
+        if (own && typeof params.delay === "number" && typeof params.to === "object" && OPAQUE in params.to)
+          this.#setTimer(params.id, params.delay, params.event, undefined, this.#sessionOf(params.to));
         else action.exec?.(action.info, action.params);
         return;
       case "xstate.cancel":
