@@ -6,6 +6,7 @@ import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
+import { statechart } from "./statechart.ts";
 import {
   type BenchOptions,
   CountingLoad,
@@ -199,4 +200,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   cold,
   recovery,
   memory: memoryPerActor,
+  statechart,
 };
