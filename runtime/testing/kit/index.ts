@@ -1,0 +1,3 @@
+/** The test kit for people who write actors: see each function's own words. */
+export { TestFailure } from "./failure.ts";
+export { type PendingTimer, testRuntime, type TestRuntime, type TestRuntimeOptions } from "./runtime.ts";
