@@ -1,3 +1,13 @@
 /** The test kit for people who write actors: see each function's own words. */
 export { TestFailure } from "./failure.ts";
 export { type PendingTimer, testRuntime, type TestRuntime, type TestRuntimeOptions } from "./runtime.ts";
+export {
+  type Expectation,
+  type ExpectedTimer,
+  type Spec,
+  spec,
+  type SpecOptions,
+  type SpecOutcome,
+  type SpecStep,
+  type SpecWhen,
+} from "./spec.ts";
