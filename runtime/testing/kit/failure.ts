@@ -19,18 +19,18 @@ export class TestFailure extends Error {
 
 const SHOWN_MAX = 1_000;
 const LINES_MAX = 40;
+const oneLine = { depth: 12, breakLength: Number.POSITIVE_INFINITY, compact: true, sorted: true } as const;
 
-/** A value on one line, with sorted names. */
+/** A value on one line, with sorted names, cut where nobody would read on. */
 export function show(value: unknown): string {
-  const text = inspect(value, {
-    depth: 12,
-    breakLength: Number.POSITIVE_INFINITY,
-    compact: true,
-    sorted: true,
-    maxArrayLength: 50,
-    maxStringLength: 500,
-  });
+  const text = inspect(value, { ...oneLine, maxArrayLength: 50, maxStringLength: 500 });
   return text.length > SHOWN_MAX ? `${text.slice(0, SHOWN_MAX)}…` : text;
+}
+
+/** A value as a text that no other value has. */
+export function textOfValue(value: unknown): string {
+  const most = Number.POSITIVE_INFINITY;
+  return inspect(value, { ...oneLine, depth: most, maxArrayLength: most, maxStringLength: most });
 }
 
 /** An event on one line. */

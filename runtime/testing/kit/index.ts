@@ -11,3 +11,4 @@ export {
   type SpecStep,
   type SpecWhen,
 } from "./spec.ts";
+export { checkModel, type Fault, type ModelOptions, type ModelReport } from "./model.ts";
