@@ -274,7 +274,10 @@ class Game {
     for (let tries = 1; ; tries++) {
       const result = await resultOf(ref.ask(event as never, options));
       if (result.outcome === "ok" || !result.error.retryable || tries >= TRIES) return result;
-      if (result.outcome === "unknown") options = { requestId: result.error.requestId };
+      // Without an id it would be another request.
+      const id = options.requestId ?? result.error.requestId;
+      if (result.outcome === "unknown" && id === undefined) return result;
+      if (result.outcome === "unknown") options = { requestId: id };
     }
   }
 
