@@ -259,6 +259,28 @@ describe("what does not hold", () => {
   });
 });
 
+describe("types", () => {
+  it("flow from the definition", () => {
+    const when = spec(order).given(placed).when(paid);
+    // @ts-expect-error no such event
+    spec(order).when({ type: "plase", cents: 5 });
+    // @ts-expect-error an event without what belongs to it
+    spec(order).given({ type: "place" });
+    // None of these is run.
+    const wrong = [
+      // @ts-expect-error no such state
+      () => when.then({ value: "payed" }),
+      // @ts-expect-error no such property
+      () => when.then({ context: { euros: 5 } }),
+      // @ts-expect-error no such code
+      () => when.thenRejected("invalid_evnt"),
+      // @ts-expect-error nothing is expected
+      async () => await when,
+    ];
+    expect(wrong).toHaveLength(4);
+  });
+});
+
 describe("bad input", () => {
   it.each<[string, () => Promise<unknown>]>([
     ["an expectation of nothing", () => spec(order).when(placed).then({})],

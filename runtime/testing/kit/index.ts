@@ -11,6 +11,6 @@ export {
   type SpecStep,
   type SpecWhen,
 } from "./spec.ts";
-export { checkModel, type Fault, type ModelOptions, type ModelReport } from "./model.ts";
+export { checkModel, type ModelFault, type ModelOptions, type ModelReport } from "./model.ts";
 export { simulateActor, type SimulateOptions, type SimulateReport } from "./simulate.ts";
 export { type WorkloadOptions, workloadOf } from "./workload.ts";

@@ -42,17 +42,17 @@ export interface ModelReport {
   /** Waits for a timer that the actor did not have at that moment, because another one came before it. */
   readonly skipped: number;
   /** How often each thing went wrong. */
-  readonly faults: Readonly<Record<Fault, number>>;
+  readonly faults: Readonly<Record<ModelFault, number>>;
 }
 
-export const faultsOfModel = [
+export const modelFaults = [
   "crash on the way",
   "crash",
   "failover",
   "restart",
   "delivered several times",
 ] as const;
-export type Fault = (typeof faultsOfModel)[number];
+export type ModelFault = (typeof modelFaults)[number];
 
 const LIMIT_MAX = 10_000;
 /** Events of the virtual world after which a crash on the way strikes: from nothing sent to all answered. */
@@ -146,7 +146,7 @@ class Game {
   readonly #random: Prng;
   readonly #crashes: number;
   readonly #seed: number;
-  readonly #faults = new Map<Fault, number>(faultsOfModel.map((fault) => [fault, 0]));
+  readonly #faults = new Map<ModelFault, number>(modelFaults.map((fault) => [fault, 0]));
   #steps = 0;
   #skipped = 0;
 
@@ -159,7 +159,7 @@ class Game {
   }
 
   report(paths: number): ModelReport {
-    const faults = Object.fromEntries(this.#faults) as Record<Fault, number>;
+    const faults = Object.fromEntries(this.#faults) as Record<ModelFault, number>;
     return { paths, steps: this.#steps, skipped: this.#skipped, faults };
   }
 
@@ -175,7 +175,7 @@ class Game {
     };
     try {
       for (const [at, event] of path.entries()) {
-        const fault = this.#random.chance(this.#crashes) ? this.#random.pick(faultsOfModel) : undefined;
+        const fault = this.#random.chance(this.#crashes) ? this.#random.pick(modelFaults) : undefined;
         if (fault !== undefined) this.#faults.set(fault, (this.#faults.get(fault) ?? 0) + 1);
         done.push(
           `${isTime(event) ? `(time: ${event.type})` : showEvent(event)}${fault === undefined ? "" : `   [${fault}]`}`,
@@ -201,7 +201,7 @@ class Game {
     ref: ActorRef,
     event: AnyEvent,
     requestId: string,
-    fault: Fault | undefined,
+    fault: ModelFault | undefined,
     begun: () => PlainActor,
     fail: (lines: readonly string[], cause?: unknown) => never,
   ): Promise<"taken" | "skipped" | "over"> {
@@ -250,7 +250,7 @@ class Game {
   }
 
   /** Does something while something else goes wrong. */
-  async #with<T>(fault: Fault | undefined, ref: ActorRef, run: () => Promise<T>): Promise<T> {
+  async #with<T>(fault: ModelFault | undefined, ref: ActorRef, run: () => Promise<T>): Promise<T> {
     const t = this.#t;
     if (fault === "delivered several times") t.deliveredTwice();
     if (fault !== "crash on the way") {
