@@ -3,8 +3,10 @@ import { defineActor, isKeyturnError, reply } from "keyturn";
 import { TestFailure, testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/testing";
 import { assign, raise, setup } from "xstate";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { bugs, Patcher } from "./sim/bugs.ts";
 import { ledger, order } from "./support/shop.ts";
 
+const patcher = new Patcher();
 const DAY = 86_400_000;
 const running: TestRuntime[] = [];
 
@@ -22,6 +24,7 @@ async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
 
 afterEach(async () => {
   vi.useRealTimers();
+  patcher.undo();
   for (const t of running.splice(0)) {
     expect(t.reports).toEqual([]);
     await t.stop();
@@ -264,6 +267,41 @@ describe("crash, failover, restart", () => {
     await t.settle();
     expect((await t.client.actor(ledger, "shop").get()).context).toEqual({ cents: 20, entries: 10 });
     for (const ref of refs) expect(await collected(ref.history())).toHaveLength(2);
+  });
+});
+
+describe("it bites", () => {
+  it.each(["no-request-dedupe", "no-told-dedupe"])("deliveredTwice shows %s", async (name) => {
+    const t = await start({ shards: 2 });
+    bugs.find((bug) => bug.name === name)?.install(undefined as never, patcher);
+    t.deliveredTwice();
+    const refs = Array.from({ length: 8 }, (_, at) => t.client.actor(order, `o${at}`));
+    for (const ref of refs) {
+      await ref.send({ type: "place", cents: 2 });
+      await ref.send({ type: "pay", cents: 2 });
+    }
+    t.deliveredTwice(false);
+    await t.settle();
+    let taken = 0;
+    for (const ref of refs) taken += (await collected(ref.history())).length;
+    const { entries } = (await t.client.actor(ledger, "shop").get()).context;
+    expect(taken > 2 * refs.length || entries > refs.length, `${taken} turns, ${entries} entries`).toBe(true);
+  });
+
+  it("crash shows requests-forgotten", async () => {
+    bugs.find(({ name }) => name === "requests-forgotten")?.install(undefined as never, patcher);
+    let most = 0;
+    // The crash must come between the commit and the answer.
+    for (let events = 1; events < 40; events++) {
+      const t = await start();
+      const ref = t.client.actor(ledger, "shop");
+      const asked = ref.ask({ type: "add", cents: 1 });
+      await t.pass(events);
+      await t.crash();
+      await asked;
+      most = Math.max(most, (await ref.get()).context.entries);
+    }
+    expect(most).toBe(2);
   });
 });
 

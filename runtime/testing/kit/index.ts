@@ -14,3 +14,4 @@ export {
 export { checkModel, type ModelFault, type ModelOptions, type ModelReport } from "./model.ts";
 export { simulateActor, type SimulateOptions, type SimulateReport } from "./simulate.ts";
 export { type WorkloadOptions, workloadOf } from "./workload.ts";
+export type { Duration } from "../../words/duration.ts";

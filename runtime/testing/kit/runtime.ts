@@ -72,6 +72,11 @@ const BACKGROUND_MS = 5_000;
  * time stands still; only `advance` moves it, and timers fire at exactly the time for which they were set. Nothing is
  * read from the real clock, no real timer is set, and fake timers of a test runner are not in the way.
  *
+ * The runtime's own waiting (deadlines of calls, repetitions, heartbeats, checkpoints) runs on another clock, which goes on
+ * by itself while something is under way: so a call that is never answered still ends with `timeout`, and `now()` is as
+ * before. What custom actions do in the real world (a request over the network, a promise) takes its real time, and
+ * nothing here waits for it.
+ *
  * @throws KeyturnError `invalid_options`
  */
 export async function testRuntime(options: TestRuntimeOptions): Promise<TestRuntime> {
