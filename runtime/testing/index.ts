@@ -1,3 +1,7 @@
-/** `keyturn/testing`: the simulator, to run your own machines under a seed, and the checkers of histories. */
+/**
+ * `keyturn/testing`: the test kit for your own actors, the simulator, to run them under a seed, and the checkers of
+ * histories.
+ */
 export * from "./checkers/index.ts";
+export * from "./kit/index.ts";
 export * from "./simulator/index.ts";

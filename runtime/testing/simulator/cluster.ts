@@ -29,6 +29,10 @@ export interface ClusterParts {
   readonly actors: readonly AnyActorDefinition[];
   /** Something happened that never may. */
   readonly violated: (text: string) => void;
+  /** What all wall clocks show, if they do not run by themselves. */
+  readonly wallOf?: () => number;
+  /** A node could not start; it is tried again. */
+  readonly troubled?: (error: unknown) => void;
 }
 
 /** A place where a node of one name runs, or not. */
@@ -65,7 +69,15 @@ export class Cluster {
   host(name: string): Host {
     const { scenario, timeline, random } = this.#parts;
     const skew = random.between(-scenario.skew_ms, scenario.skew_ms);
-    return new Host(name, this.#hosts++, timeline, random.split(name), Math.round(skew), scenario.drift);
+    return new Host(
+      name,
+      this.#hosts++,
+      timeline,
+      random.split(name),
+      Math.round(skew),
+      scenario.drift,
+      this.#parts.wallOf,
+    );
   }
 
   client(name: string): Client {
@@ -93,6 +105,7 @@ export class Cluster {
         },
         (error: unknown) => {
           host.timeline.note(host, `cannot start: ${textOf(error)}`);
+          this.#parts.troubled?.(error);
           host.after(RESTART_MS, "start again", begin);
         },
       );

@@ -27,6 +27,8 @@ export class Host implements Owner {
   /** Local milliseconds per virtual millisecond. */
   readonly rate: number;
   readonly #origin_ms: number;
+  /** Where the wall clock is somebody else's: it then moves only when they say so. */
+  readonly #wallOf: (() => number) | undefined;
   readonly #deferred: (() => void)[] = [];
   #ticking = false;
 
@@ -37,6 +39,7 @@ export class Host implements Owner {
     random: Prng,
     skew_ms: number,
     drift: number,
+    wallOf?: () => number,
   ) {
     this.name = name;
     this.number = number;
@@ -44,6 +47,7 @@ export class Host implements Owner {
     this.random = random;
     this.skew_ms = skew_ms;
     this.rate = 1 + random.between(-drift, drift);
+    this.#wallOf = wallOf;
     this.#origin_ms = random.between(0, 1_000_000);
     const clock: Clock = {
       now: () => this.wall,
@@ -64,7 +68,7 @@ export class Host implements Owner {
 
   /** What its wall clock shows. */
   get wall(): number {
-    return Math.floor(EPOCH_MS + this.timeline.now + this.skew_ms);
+    return this.#wallOf?.() ?? Math.floor(EPOCH_MS + this.timeline.now + this.skew_ms);
   }
 
   get isUp(): boolean {

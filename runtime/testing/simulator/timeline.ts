@@ -31,6 +31,9 @@ export interface Event {
   run: (() => void) | undefined;
 }
 
+/** The real one, also where a test puts fake timers in its place later. */
+const { setImmediate: soon } = globalThis;
+
 /** Lines kept of the trace, for the report of a violation. */
 const TAIL_LINES = 400;
 
@@ -170,5 +173,5 @@ function isBefore(a: Event, b: Event): boolean {
 
 /** Everything that was promised and is settled has run when this resolves. No other macrotask exists in a run. */
 function drained(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => void soon(resolve));
 }
