@@ -66,7 +66,7 @@ export function tooOld(
       );
   return new KeyturnError(
     "newer_version",
-    `${shards.size} ${shards.size === 1 ? "shard is" : "shards are"} served by nobody, because every node is too old: ${sentences.join(" ")} Nothing is lost or changed: start a node with the later version, and they are served again.`,
+    `${shards.size} ${shards.size === 1 ? "shard is" : "shards are"} served by nobody, because every node is too old: ${sentences.join(" ")} Nothing is lost or changed: start a node with the later version to have ${shards.size === 1 ? "it" : "them"} served again.`,
   );
 }
 
