@@ -37,7 +37,7 @@ function until(holds: () => boolean): Promise<void> {
   });
 }
 
-function start(name: string, definition: typeof counter): Promise<KeyturnNode> {
+async function start(name: string, definition: typeof counter): Promise<KeyturnNode> {
   const changed = (): void => {
     // After the node itself has noted it.
     setImmediate(() => {
@@ -49,14 +49,13 @@ function start(name: string, definition: typeof counter): Promise<KeyturnNode> {
     changed();
   };
   const observer = { troubled, shardServing: changed, shardReleased: changed };
-  return startNode({
-    actors: [definition],
-    store: nats({ servers: server.url }),
-    name,
-    settings,
-    observer,
-    shards: 32,
-  });
+  const store = await nats({ servers: server.url });
+  try {
+    return await startNode({ actors: [definition], store, name, settings, observer, shards: 32 });
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 function share(...nodes: readonly KeyturnNode[]): boolean {
