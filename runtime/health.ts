@@ -5,11 +5,13 @@
  * nothing and sets no timer: whoever wants to know looks again and again, about once a second.
  *
  * Invariants:
- * 1. `ready` is true only while every check is fine: connected, joined, lease held, consuming.
+ * 1. `ready` is true only while every check is fine: connected, joined, lease held, consuming, and new enough.
  * 2. `live` turns false only when a restart is likely to help: something other than the connection has been wrong for
- *    `LIVE_MS` while the store was reachable. A store that is away must not make every node restart.
+ *    `LIVE_MS` while the store was reachable. A store that is away must not make every node restart. Nor must shards
+ *    that need a later version: the same program would be as old again.
  */
 import type { Phase } from "./cluster/incarnation.ts";
+import type { KeyturnError } from "./words/errors.ts";
 
 export interface HealthCheck {
   readonly ok: boolean;
@@ -17,7 +19,7 @@ export interface HealthCheck {
   readonly text: string;
 }
 
-export type CheckName = "connection" | "membership" | "lease" | "consumption";
+export type CheckName = "connection" | "membership" | "lease" | "consumption" | "versions";
 
 export interface NodeHealth {
   /** Whether the process should be left running. */
@@ -45,6 +47,8 @@ export interface Vitals {
   readonly queued: number;
   /** Grows with every commit. */
   readonly committed: number;
+  /** Names the shards that nobody serves because every node, and so this one, is too old for them. */
+  readonly unserved?: KeyturnError | undefined;
 }
 
 /** Nothing was committed for so long although something waits: consumption has stopped. */
@@ -69,9 +73,13 @@ export class HealthWatch {
         ? { ok: true, text: "The lease is held." }
         : { ok: false, text: "The lease is not held: heartbeats do not get through." },
       consumption: this.#consumption(vitals, now_ms),
+      versions:
+        vitals.unserved === undefined
+          ? { ok: true, text: "No shard waits for a node with later versions." }
+          : { ok: false, text: vitals.unserved.message },
     };
     for (const [name, { ok }] of entriesOf(checks)) {
-      if (ok) this.#failing.delete(name);
+      if (ok || name === "versions") this.#failing.delete(name);
       else if (!this.#failing.has(name)) this.#failing.set(name, now_ms);
     }
     // What fails while the store is away starts counting anew when it is back.

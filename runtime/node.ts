@@ -49,7 +49,8 @@ export interface StopOptions {
 
 /**
  * Starts a node. Resolves when it has joined and serves the shards that were free.
- * @throws KeyturnError `invalid_options`, `app_mismatch`, and what the store throws
+ * @throws KeyturnError `invalid_options`, `app_mismatch`, and what the store throws; `newer_version` if there is no
+ *   other node and every shard was served by nodes with later versions of the actors, whose work this one cannot read
  */
 export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   if (typeof options !== "object" || options === null) {
@@ -147,6 +148,7 @@ export class KeyturnNode {
         oldest: engine.oldest,
         queued: engine.queued,
         committed: engine.committedSeq,
+        unserved: ownership.unserved,
       },
       this.#parts.world.clock.monotonic(),
     );
@@ -158,6 +160,11 @@ export class KeyturnNode {
     // Before it has shards: their plain messages come from the first moment on.
     this.#unserve = this.store.transport.serve?.(this.#gateway);
     await life.join();
+    const { refusal } = life.ownership;
+    if (refusal !== undefined) {
+      await life.leave();
+      throw refusal;
+    }
     this.#parts.observer.joined(life.name);
   }
 

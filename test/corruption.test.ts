@@ -275,7 +275,9 @@ describe("XState #3091: a machine that no longer has the stored state", () => {
       turn: 2,
     });
     await world.run(second.node.stop({ closeStore: false }));
-    const third = await rig({ store, world, actors: [before], name: "n3" });
+    // Under a later version: an earlier one is never given what a later one may have written.
+    const again = defineActor({ type: "door", version: 3, machine: before.machine });
+    const third = await rig({ store, world, actors: [again], name: "n3" });
     expect(await world.run(third.node.client.actor("door/a").get())).toMatchObject({
       value: "locked",
       turn: 1,

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
 import { HealthWatch, LIVE_MS, STALL_MS, type Vitals } from "../runtime/health.ts";
-import { memory, startNode } from "../runtime/index.ts";
+import { KeyturnError, memory, startNode } from "../runtime/index.ts";
 
 const fine: Vitals = {
   connection: { connected: true, text: "connected" },
@@ -34,6 +34,7 @@ describe("the health of a node", () => {
     [{ phase: "leaving" }, ["membership"]],
     [{ phase: "over", leaseHeld: false }, ["membership", "lease"]],
     [{ stopped: true }, ["membership"]],
+    [{ unserved: new KeyturnError("newer_version", "too old") }, ["versions"]],
     // Without shards a node may still be as it should be: the others have them.
     [{ serving: 0 }, []],
   ])("at %j fails %j", (vitals, names) => {
@@ -66,6 +67,10 @@ describe("the health of a node", () => {
     expect(live({ leaseHeld: false }, 11 * LIVE_MS)).toBe(false);
     expect(live({}, 11 * LIVE_MS + 1)).toBe(true);
     expect(live({ leaseHeld: false }, 12 * LIVE_MS)).toBe(true);
+    // One that is too old would be as old again.
+    const unserved = new KeyturnError("newer_version", "too old");
+    expect(live({ unserved }, 13 * LIVE_MS)).toBe(true);
+    expect(live({ unserved }, 15 * LIVE_MS)).toBe(true);
   });
 
   it("is asked of a node", async () => {

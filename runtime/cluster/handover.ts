@@ -8,13 +8,13 @@
  *    says where the rest is.
  * 2. A shard that cannot be brought to rest, or cannot be flushed, goes on being served here.
  */
-import type { ShardEntry } from "../ports/index.ts";
 import type { Checkpointer } from "../engine/checkpoint.ts";
 import { forEach } from "../engine/concurrently.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { ShardState } from "../engine/shard.ts";
 import type { Held } from "./held.ts";
 import type { Orphans } from "./orphans.ts";
+import { entryOf } from "./takeover.ts";
 
 /** How many shards come to rest together: who asks one of them waits for these and no others. */
 const DRAINED_AT_ONCE = 4;
@@ -80,12 +80,12 @@ export class HandOver {
    * @param flushed whether the tail holds nothing of it that is not in snapshots
    */
   async #giveUp(held: Held, flushed: boolean): Promise<void> {
-    const { number, epoch, revision } = held;
+    const { number, epoch, revision, versions } = held;
     const { store, observer, incarnation } = this.#engine.parts;
     this.#letGo(held);
     this.#orphans.add(number);
     if (flushed) {
-      const entry: ShardEntry = { owner: undefined, epoch, segments: [] };
+      const entry = entryOf(undefined, epoch, [], versions);
       if ((await store.directory.writeShard(number, entry, revision)) !== undefined) {
         this.#orphans.forget(number);
         observer.shardReleased(number, incarnation);

@@ -13,6 +13,7 @@ import { Repeated } from "../engine/concurrently.ts";
 import type { Store, World } from "../ports/index.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Membership } from "./membership.ts";
+import { versionsOf } from "./versions.ts";
 import { Ownership } from "./ownership.ts";
 
 export interface NodeParts {
@@ -50,7 +51,9 @@ export class Incarnation {
     const { store, world, settings, registry, shards, observer, node, weight } = parts;
     this.name = `${node}-${world.random.id()}`;
     const types = [...registry.keys()];
-    const self = { node, incarnation: this.name, weight, beat: 0, leaving: false, types };
+    const versions = versionsOf(registry);
+    const named = versions === undefined ? {} : { versions };
+    const self = { node, incarnation: this.name, weight, beat: 0, leaving: false, types, ...named };
     this.membership = new Membership(store.directory, world.clock, settings.lease_ms, self);
     const engineParts: EngineParts = {
       incarnation: this.name,

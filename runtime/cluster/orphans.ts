@@ -11,7 +11,7 @@
  * 2. What is served here, or about to be, is not given away: whoever takes a free shard seals no lane.
  */
 import type { Engine } from "../engine/engine.ts";
-import { closeSegments, isFilled } from "./takeover.ts";
+import { closeSegments, entryOf, isFilled } from "./takeover.ts";
 
 export class Orphans {
   readonly #engine: Engine;
@@ -55,7 +55,8 @@ export class Orphans {
     const segments = cut ? [] : await closeSegments(this.#engine, stored.entry.segments, new Map());
     // It may be about to be served here again: by a claim that this is the entry of, or that will replace it.
     if (this.#isHeld(shard)) return;
-    const entry = { owner: undefined, epoch: stored.entry.epoch, segments: segments.filter(isFilled) };
+    const { epoch, versions } = stored.entry;
+    const entry = entryOf(undefined, epoch, segments.filter(isFilled), versions);
     const revision = await store.directory.writeShard(shard, entry, stored.revision);
     // Another write of this node came first, which had had no answer: once more, later.
     if (revision === undefined) return;

@@ -2,7 +2,7 @@
  * Ownership: which shards this incarnation has, how it gets them and how it gives them away.
  *
  * Owns the life of every shard on this node and the subscriptions to the shards' subjects. Talks to the Directory,
- * the take-over, the hand-over, the checkpointer and the engine.
+ * the claims, the take-over, the hand-over, the checkpointer and the engine.
  *
  * Life of a shard here:
  *
@@ -22,6 +22,8 @@
  *    beside it, at once: somebody waits for it.
  * 4. Of the shard table only those entries are read that should be this node's and are not: once, when they are offered,
  *    when their owner is not listed any more, and with every heartbeat.
+ * 5. A shard is taken only by a node whose versions are at least what its entry needs, by a read that is not behind:
+ *    the claim replaces that entry, so no newer version can have come in between.
  */
 import type { Segment, ShardEntry, Store, StoredShard } from "../ports/index.ts";
 import { Checkpointer } from "../engine/checkpoint.ts";
@@ -31,12 +33,12 @@ import { extendTimers, HORIZON_MS } from "../engine/recovery.ts";
 import { ShardState } from "../engine/shard.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import type { Frame } from "../words/frames.ts";
+import { Claims } from "./claims.ts";
 import { HandOver } from "./handover.ts";
 import type { Held } from "./held.ts";
 import type { Membership } from "./membership.ts";
 import { Orphans } from "./orphans.ts";
-import { Placement } from "./placement.ts";
-import { type Found, takeOver } from "./takeover.ts";
+import { entryOf, type Found, takeOver } from "./takeover.ts";
 
 /** Frames kept for a shard that is being acquired; senders repeat what does not fit. */
 const PENDING_FRAMES = 4_096;
@@ -57,14 +59,10 @@ export class Ownership {
   readonly #handOver: HandOver;
   /** Shards whose storage is damaged: they are answered with the error, and left alone. */
   readonly #damaged = new Map<number, KeyturnError>();
-  readonly #placement: Placement<Membership["self"]>;
-  /** Of the members among whom the shards were placed. */
-  #version = -1;
-  /** The shards that should be here. */
-  #mine: ReadonlySet<number> = new Set();
+  readonly #claims: Claims;
   readonly #reconciliation = new Repeated(() => this.#reconcile());
-  /** The owners of shards that this node waits for, as they were read. */
-  readonly #awaited = new Map<number, string | undefined>();
+  /** What was last said of shards that nobody serves. */
+  #told: string | undefined;
   /** Everything is to be looked at; otherwise only what was offered. */
   #whole = false;
   #offered = new Set<number>();
@@ -83,7 +81,7 @@ export class Ownership {
     this.#handOver = new HandOver(engine, this.#checkpointer, this.#orphans, (held) =>
       this.#letGo(held.number),
     );
-    this.#placement = new Placement(engine.parts.shards);
+    this.#claims = new Claims(this.#store.directory, membership, engine.parts.shards);
   }
 
   /** Shards that are served here now. */
@@ -95,20 +93,30 @@ export class Ownership {
     return this.#held.size === 0;
   }
 
+  /** Says which shards nobody serves because all nodes, and so this one, are too old for them: `newer_version`. */
+  get unserved(): KeyturnError | undefined {
+    return this.#claims.unserved;
+  }
+
+  /** The same, if this node is alone and can serve nothing at all. */
+  get refusal(): KeyturnError | undefined {
+    return this.#claims.refusal;
+  }
+
   /**
    * Brings what is held closer to what should be. Resolves when it has been looked at after this call.
    * @param anew read again what is waited for; otherwise only the entries that were not waited for before
    */
   reconcile(anew = true): Promise<void> {
     if (this.#stopped) return Promise.resolve();
-    if (anew) this.#awaited.clear();
+    if (anew) this.#claims.forget();
     this.#whole = true;
     return this.#reconciliation.run();
   }
 
   /** Some node has given a shard up. */
   async offer(shard: number): Promise<void> {
-    if (this.#stopped || !this.#mine.has(shard) || this.#damaged.has(shard)) return;
+    if (this.#stopped || !this.#claims.isPossible(shard) || this.#damaged.has(shard)) return;
     const phase = this.#held.get(shard)?.phase;
     if (phase === "serving") return;
     if (phase === undefined) await this.#acquire([shard]);
@@ -154,46 +162,34 @@ export class Ownership {
     const offered = this.#offered;
     this.#whole = false;
     this.#offered = new Set();
-    this.#place();
+    this.#claims.place();
     if (whole) await this.#settleOrphans();
-    const wanted = [...this.#mine].filter((shard) => !this.#held.has(shard) && !this.#damaged.has(shard));
-    const free = whole ? await this.#freeOf(wanted) : new Set<number>();
+    const wanted = this.#claims
+      .possible()
+      .filter((shard) => !this.#held.has(shard) && !this.#damaged.has(shard));
+    const free = whole ? await this.#claims.freeOf(wanted) : new Set<number>();
     await this.#acquire(wanted.filter((shard) => free.has(shard) || offered.has(shard)));
+    this.#tellUnserved();
     const unwanted = [...this.#held.values()].filter(
-      (h) => h.phase === "serving" && !this.#mine.has(h.number),
+      (h) => h.phase === "serving" && this.#claims.isElsewhere(h),
     );
     if (unwanted.length === 0 || this.#stopped) return;
     const released = await this.#handOver.run(unwanted.slice(0, RELEASED_AT_ONCE));
     if (released && unwanted.length > RELEASED_AT_ONCE) void this.#reconciliation.run();
   }
 
-  #place(): void {
-    const { version, self } = this.#membership;
-    if (version === this.#version) return;
-    this.#version = version;
-    this.#placement.update(this.#membership.candidates());
-    this.#mine = new Set(this.#placement.ofNode(self));
-  }
-
-  /** Those that nobody owns, or this node, or somebody who is not listed: as far as a read can tell that may be behind. */
-  async #freeOf(shards: readonly number[]): Promise<Set<number>> {
-    const unknown = shards.filter((shard) => !this.#awaited.has(shard));
-    if (unknown.length > 0) {
-      const table = await this.#store.directory.readShards(unknown);
-      for (const shard of unknown) this.#awaited.set(shard, table.get(shard)?.entry.owner);
-    }
-    const { incarnation } = this.#membership.self;
-    return new Set(
-      shards.filter((shard) => {
-        const owner = this.#awaited.get(shard);
-        return owner === undefined || owner === incarnation || !this.#membership.isListed(owner);
-      }),
-    );
+  #tellUnserved(): void {
+    const error = this.#claims.unserved;
+    if (error !== undefined && error.message !== this.#told)
+      this.#engine.parts.observer.troubled("take shards", error);
+    this.#told = error?.message;
   }
 
   async #settleOrphans(): Promise<void> {
     // One that should be here is taken like any other.
-    const orphans = this.#orphans.shards.filter((shard) => !this.#mine.has(shard) && !this.#held.has(shard));
+    const orphans = this.#orphans.shards.filter(
+      (shard) => !this.#claims.isMine(shard) && !this.#held.has(shard),
+    );
     await this.#quietly("disown shards", () =>
       forEach(orphans, ENTRIES_AT_ONCE, (shard) => this.#orphans.disown(shard)),
     );
@@ -206,13 +202,14 @@ export class Ownership {
     const numbers = wanted.filter((number) => !this.#held.has(number));
     if (numbers.length === 0 || this.#stopped) return;
     for (const number of numbers) {
-      this.#awaited.delete(number);
+      this.#claims.taken(number);
       this.#hold(number);
     }
     await this.#quietly("acquire shards", async () => {
       const found = await this.#freeNow(numbers);
       await takeOver(this.#engine, found, {
-        claimed: (state, epoch, revision) => this.#serve(state, epoch, revision),
+        versions: this.#membership.self.versions,
+        claimed: (state, entry, revision) => this.#serve(state, entry, revision),
         unanswered: (shard, revision) => this.#orphans.add(shard, revision),
         damaged: (shard, error) => this.#setDamaged(shard, error),
       });
@@ -238,12 +235,13 @@ export class Ownership {
     for (const [shard, stored] of entries) {
       const owner = stored?.entry.owner;
       if (owner === incarnation) this.#orphans.add(shard);
-      if (owner === undefined || owner === incarnation || over.has(owner)) free.push({ shard, stored });
+      if (owner !== undefined && owner !== incarnation && !over.has(owner)) continue;
+      if (this.#claims.takes(shard, stored)) free.push({ shard, stored });
     }
     return free;
   }
 
-  #serve(state: ShardState, epoch: number, revision: number): void {
+  #serve(state: ShardState, { epoch, versions }: ShardEntry, revision: number): void {
     const held = this.#held.get(state.shard);
     if (held === undefined || this.#stopped) return;
     this.#orphans.forget(state.shard);
@@ -251,6 +249,7 @@ export class Ownership {
     held.state = state;
     held.revision = revision;
     held.epoch = epoch;
+    held.versions = versions;
     held.phase = "serving";
     this.#engine.addShard(state);
     this.#engine.parts.observer.shardServing(state.shard, this.#membership.self.incarnation, epoch);
@@ -270,6 +269,7 @@ export class Ownership {
       state: undefined,
       revision: 0,
       epoch: 0,
+      versions: undefined,
       pending,
       unsubscribe,
     });
@@ -324,7 +324,7 @@ export class Ownership {
     if (held === undefined || held.state !== state) return false;
     const { directory } = this.#store;
     const owner = this.#membership.self.incarnation;
-    const entry: ShardEntry = { owner, epoch: held.epoch, segments };
+    const entry = entryOf(owner, held.epoch, segments, held.versions);
     let revision = await directory.writeShard(state.shard, entry, held.revision);
     if (revision === undefined) {
       // An earlier write of this node may have had its effect without an answer: then the entry is still this one's.

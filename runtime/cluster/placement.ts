@@ -10,6 +10,9 @@
  *
  * Lives of one name share what the name gets: shards go by the name, so that a restarted node has its own again, and
  * among several of that name by their incarnations.
+ *
+ * Only some of the candidates may be asked (those that can read a shard: see versioned-placement.ts). How two lives
+ * rank does not depend on who else is asked: a name weighs what its heaviest life weighs, asked or not.
  */
 
 export interface Candidate {
@@ -19,11 +22,15 @@ export interface Candidate {
   readonly weight: number;
 }
 
-/** The candidate that should own a shard; undefined without candidates. */
-export function place<C extends Candidate>(shard: number, candidates: readonly C[]): C | undefined {
+/** The candidate that should own a shard, of those that `asks` accepts, by default all; undefined without any. */
+export function place<C extends Candidate>(
+  shard: number,
+  candidates: readonly C[],
+  asks: (candidate: C) => boolean = anyone,
+): C | undefined {
   let best: Named<C> | undefined;
   let bestUnit = 0;
-  for (const named of byName(candidates).values()) {
+  for (const named of byName(candidates, asks).values()) {
     const unit = unitOf(named.codes, shard);
     if (best === undefined || isBetter(unit, named, bestUnit, best)) {
       best = named;
@@ -46,8 +53,9 @@ export class Placement<C extends Candidate> {
     this.#units = new Float64Array(shards);
   }
 
-  update(candidates: readonly C[]): void {
-    const next = byName(candidates);
+  /** @param asks whether a candidate is to be asked, by default all */
+  update(candidates: readonly C[], asks: (candidate: C) => boolean = anyone): void {
+    const next = byName(candidates, asks);
     const gone = new Set<Named<C>>();
     const come: Named<C>[] = [];
     for (const [name, named] of this.#named) if (next.get(name)?.weight !== named.weight) gone.add(named);
@@ -111,7 +119,12 @@ interface Named<C> {
   lives: readonly C[];
 }
 
-function byName<C extends Candidate>(candidates: readonly C[]): Map<string, Named<C>> {
+const anyone = (): boolean => true;
+
+function byName<C extends Candidate>(
+  candidates: readonly C[],
+  asks: (candidate: C) => boolean,
+): Map<string, Named<C>> {
   const lives = new Map<string, C[]>();
   for (const candidate of candidates) {
     const list = lives.get(candidate.node);
@@ -121,7 +134,8 @@ function byName<C extends Candidate>(candidates: readonly C[]): Map<string, Name
   const named = new Map<string, Named<C>>();
   for (const [name, list] of lives) {
     const weight = Math.max(...list.map((candidate) => candidate.weight));
-    named.set(name, { name, codes: codesOf(name), weight, lives: list });
+    const asked = asks === anyone ? list : list.filter(asks);
+    if (asked.length > 0) named.set(name, { name, codes: codesOf(name), weight, lives: asked });
   }
   return named;
 }

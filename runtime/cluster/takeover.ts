@@ -9,14 +9,17 @@
  * 1. An owner's lane is sealed before its shards are claimed, once in a take-over.
  * 2. A claim replaces the entry that the segments came from, so of several that take over at once one wins.
  * 3. A group that fails holds up no other, a damaged shard no other of its group.
+ * 4. The claim also says which versions this node has, so that no turn of a version is in a shard before the shard's
+ *    entry says so.
  */
-import type { Segment, ShardEntry, StoredShard } from "../ports/index.ts";
+import type { Segment, ShardEntry, StoredShard, Versions } from "../ports/index.ts";
 import { forEach } from "../engine/concurrently.ts";
 import type { Engine } from "../engine/engine.ts";
 import { sealLane } from "../engine/lane.ts";
 import { recover } from "../engine/recovery.ts";
 import type { ShardState } from "../engine/shard.ts";
 import { isKeyturnError, type KeyturnError } from "../words/errors.ts";
+import { highest } from "./versions.ts";
 
 /** Groups that are recovered at once: each may hold a tail in memory. */
 const GROUPS_AT_ONCE = 8;
@@ -33,8 +36,10 @@ export interface Found {
 
 /** Hears what became of it. */
 export interface Taker {
+  /** Of the types that this node hosts. */
+  readonly versions: Versions | undefined;
   /** The shard is this node's. */
-  claimed(state: ShardState, epoch: number, revision: number): void;
+  claimed(state: ShardState, entry: ShardEntry, revision: number): void;
   /** A claim on an entry at this revision got no answer: it may have its effect now, later or never. */
   unanswered(shard: number, revision: number): void;
   damaged(shard: number, error: KeyturnError): Promise<void>;
@@ -95,11 +100,8 @@ async function takeGroup(
     const tail = closed.get(shard) as readonly Segment[];
     const epoch = (stored?.entry.epoch ?? 0) + 1;
     const expected = stored?.revision ?? 0;
-    const entry: ShardEntry = {
-      owner: incarnation,
-      epoch,
-      segments: [...tail.filter(isFilled), open(engine)],
-    };
+    const versions = highest(taker.versions, stored?.entry.versions);
+    const entry = entryOf(incarnation, epoch, [...tail.filter(isFilled), open(engine)], versions);
     const revision = await store.directory.writeShard(shard, entry, expected).catch((error: unknown) => {
       taker.unanswered(shard, expected);
       throw error;
@@ -107,7 +109,7 @@ async function takeGroup(
     if (revision === undefined || engine.stopped) return;
     // What was just replayed is to be in snapshots before somebody has to replay it again.
     if (tail.length > 0) engine.tailRecords++;
-    taker.claimed(state, epoch, revision);
+    taker.claimed(state, entry, revision);
   });
 }
 
@@ -145,6 +147,15 @@ export async function closeSegments(
     }
   }
   return closed;
+}
+
+export function entryOf(
+  owner: string | undefined,
+  epoch: number,
+  segments: readonly Segment[],
+  versions: Versions | undefined,
+): ShardEntry {
+  return { owner, epoch, segments, ...(versions === undefined ? {} : { versions }) };
 }
 
 export function isFilled({ from, to }: Segment): boolean {

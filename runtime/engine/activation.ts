@@ -9,7 +9,7 @@
  * 1. `committed.turn <= latest.turn`; they are the same object when nothing of the actor is in flight.
  * 2. Everything a turn holds is immutable but its batch's sequence.
  */
-import type { HostedType } from "./definition.ts";
+import { checkVersion, type HostedType } from "./definition.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import type { AskLink } from "../words/frames.ts";
 import type { MachineSnapshot, Timer } from "./machine.ts";
@@ -183,8 +183,9 @@ export class Activation {
     return this.latest !== this.committed;
   }
 
-  /** Takes the state that storage holds. Throws `incompatible_snapshot`. */
+  /** Takes the state that storage holds. Throws `newer_version`, `incompatible_snapshot`. */
   fill(data: ActorData, bytes: number): void {
+    checkVersion(this.hosted, data.version);
     const turn = new Turn(
       this.id,
       data.turn,

@@ -116,7 +116,9 @@ export interface ActorState<M extends Machine = Machine> {
  *
  * @param options.type letters, digits, `_` and `-`, starting with a letter; part of every address
  * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
- * @param options.version of the machine, a whole number from 1
+ * @param options.version of the machine, a whole number from 1; written into every record and snapshot. Nodes with
+ *   different versions of a type may run side by side: what a later version may have written is never given to a node
+ *   with an earlier one. Raise it with every change after which the former machine must not go on
  * @param options.events a Standard Schema that every event must fit; without one only the event's type is checked
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
@@ -198,6 +200,15 @@ export function retryAfter({ retry }: InvokePolicy, src: string, attempt: number
 export interface HostedType {
   readonly definition: AnyActorDefinition;
   readonly host: MachineHost;
+}
+
+/** Throws `newer_version` if a stored state is of a later version than the one that is hosted. */
+export function checkVersion({ definition: { type, version } }: HostedType, stored: number): void {
+  if (stored <= version) return;
+  throw new KeyturnError(
+    "newer_version",
+    `This actor of type "${type}" was written by version ${stored}, and this node hosts version ${version}, which cannot read it. Nothing was changed: run version ${stored} or a later one.`,
+  );
 }
 
 /** The types of one node, by name. */

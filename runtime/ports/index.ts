@@ -112,12 +112,17 @@ export interface Segment {
   readonly to: number | undefined;
 }
 
+/** Versions of actor types by name. A type that is not named has version 1; one that is has a version above 1. */
+export type Versions = Readonly<Record<string, number>>;
+
 /** Who owns a shard, and where what is not in snapshots yet can be read. */
 export interface ShardEntry {
   readonly owner: string | undefined;
   /** Grows by one with each change of owner. */
   readonly epoch: number;
   readonly segments: readonly Segment[];
+  /** The highest versions of types that any owner had: who has lower ones cannot read all of the shard. Never shrinks. */
+  readonly versions?: Versions;
 }
 
 export interface StoredShard {
@@ -136,6 +141,8 @@ export interface Member {
   readonly beat: number;
   readonly leaving: boolean;
   readonly types: readonly string[];
+  /** Those of `types` that have a version above 1; missing if there are none. Never changes in a life. */
+  readonly versions?: Versions;
 }
 
 /** What an app was created with; frozen. */

@@ -1,6 +1,6 @@
 /** The clauses of Directory. */
 import { describe, expect, it } from "vitest";
-import type { Member, ShardEntry } from "../../runtime/ports/index.ts";
+import type { Member, ShardEntry, StoredShard } from "../../runtime/ports/index.ts";
 import { become, eventually } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
@@ -62,6 +62,21 @@ export function directoryClauses({ use }: Suite): void {
         expect(await directory.readShard(5)).toEqual({ entry: moved, revision: second });
         const third = (await directory.writeShard(5, free, second)) as number;
         expect(await directory.readShard(5)).toEqual({ entry: free, revision: third });
+      }),
+    );
+
+    it(
+      "1. an entry has the versions that it was written with, and no others",
+      use(async ({ directory }) => {
+        let revision = 0;
+        const versions = { counter: 2, constructor: 17 };
+        for (const entry of [owned, { ...moved, versions }, { ...free, versions }, moved]) {
+          revision = (await directory.writeShard(5, entry, revision)) as number;
+          const stored = (await directory.readShard(5)) as StoredShard;
+          expect(stored).toEqual({ entry, revision });
+          expect(Object.hasOwn(stored.entry, "versions")).toBe(Object.hasOwn(entry, "versions"));
+          await become(() => directory.readShards([5]), new Map([[5, { entry, revision }]]));
+        }
       }),
     );
 
@@ -132,18 +147,18 @@ export function directoryClauses({ use }: Suite): void {
         const list = (...members: Member[]): unknown[] => members.map((m) => ({ ...m, beat: 0 }));
         await become(listed, []);
         expect(await directory.join(member("life1"))).toBe(true);
-        expect(await directory.join(member("life2", { weight: 2 }))).toBe(true);
-        await become(listed, list(member("life1"), member("life2", { weight: 2 })));
+        expect(await directory.join(member("life2", { weight: 2, versions: { timer: 3 } }))).toBe(true);
+        await become(listed, list(member("life1"), member("life2", { weight: 2, versions: { timer: 3 } })));
         const changed = member("life1", { beat: 2, leaving: true, types: [] });
         expect(await directory.join(changed)).toBe(true);
-        await become(listed, list(changed, member("life2", { weight: 2 })));
+        await become(listed, list(changed, member("life2", { weight: 2, versions: { timer: 3 } })));
         // One that comes late, or once more, does not undo what came after it.
         expect(await directory.join(member("life1"))).toBe(true);
         expect(await directory.beat("life2", 2)).toBe(true);
-        await become(listed, list(changed, member("life2", { weight: 2 })));
+        await become(listed, list(changed, member("life2", { weight: 2, versions: { timer: 3 } })));
         expect(await directory.leave("life1")).toBe(true);
         expect(await directory.leave("nobody")).toBe(true);
-        await become(listed, list(member("life2", { weight: 2 })));
+        await become(listed, list(member("life2", { weight: 2, versions: { timer: 3 } })));
       }),
     );
 

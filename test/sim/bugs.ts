@@ -9,6 +9,7 @@ import type { Activation } from "../../runtime/engine/activation.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
+import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
@@ -431,6 +432,37 @@ export const bugs: readonly Bug[] = [
     budget: 150,
     install(_disk, patch) {
       patch.replace(Session.prototype, "recover", () => () => undefined);
+    },
+  },
+  {
+    name: "older-owner",
+    text: "a shard goes to the best of all nodes, also to one whose version cannot read it",
+    focus: { upgrades: true },
+    budget: 40,
+    install(_disk, patch) {
+      patch.replace(VersionedPlacement.prototype, "reads", () => () => true);
+      patch.replace(
+        VersionedPlacement.prototype,
+        "of",
+        (original) =>
+          function (this: VersionedPlacement<VersionedCandidate>, shard) {
+            return original.call(this, shard, undefined);
+          },
+      );
+    },
+  },
+  {
+    name: "version-forgotten",
+    text: "a shard that is given up does not say any more which version it needs",
+    focus: { upgrades: true },
+    budget: 40,
+    install(disk, patch) {
+      const { directory } = disk.memory;
+      patch.replace(directory, "writeShard", (original) => (shard, entry, expected) => {
+        const { owner, epoch, segments } = entry;
+        const written = owner === undefined ? { owner, epoch, segments } : entry;
+        return original.call(directory, shard, written, expected);
+      });
     },
   },
 ];

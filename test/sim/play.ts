@@ -22,7 +22,9 @@ export function scenarioOf(seed: number, { only, calm, bug }: PlayOptions): Scen
   const unknown = only?.find((name) => !names.includes(name));
   if (unknown !== undefined)
     throw new RangeError(`There is no workload ${unknown}, only ${names.join(", ")}.`);
-  return { ...drawScenario(seed, { workloads: names, only: among, calm }), ...bugOf(bug)?.focus };
+  const drawn = drawScenario(seed, { workloads: names, only: among, calm });
+  // A bug is looked for among nodes of one version, if it does not say otherwise.
+  return bug === undefined ? drawn : { ...drawn, upgrades: false, ...bugOf(bug)?.focus };
 }
 
 export async function play(seed: number, options: PlayOptions = {}): Promise<RunResult> {

@@ -354,6 +354,7 @@ function scenarioOf({ nodes, shards, seed }: ScaleOptions): Scenario {
     drift: 0.01,
     knowsListeners: false,
     namesakes: false,
+    upgrades: false,
     workloads: [],
     requests: 0,
   };

@@ -127,19 +127,25 @@ export class EmbeddedDirectory implements Directory {
 
 function packShard({ entry, revision }: StoredShard): Uint8Array {
   const segments = entry.segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]);
-  return packRow([revision, entry.owner ?? null, entry.epoch, segments]);
+  const fields = [revision, entry.owner ?? null, entry.epoch, segments];
+  if (entry.versions !== undefined) fields.push(Object.entries(entry.versions));
+  return packRow(fields);
 }
 
 type SegmentFields = readonly [journal: number, lane: string, from: number, to: number | null];
-type ShardFields = readonly [number, string | null, number, readonly SegmentFields[]];
+type VersionFields = readonly (readonly [type: string, version: number])[];
+/** The last one is missing where all versions are 1. */
+type ShardFields = readonly [number, string | null, number, readonly SegmentFields[], VersionFields?];
 
 function openShard(shard: number, bytes: Uint8Array): StoredShard {
-  const [revision, owner, epoch, fields] = openRow(
+  const [revision, owner, epoch, fields, versions] = openRow(
     `entry of shard ${shard}`,
     bytes,
   ) as unknown as ShardFields;
   const segments = fields.map(
     ([journal, lane, from, to]): Segment => ({ journal, lane, from, to: to ?? undefined }),
   );
-  return { entry: { owner: owner ?? undefined, epoch, segments }, revision };
+  const entry: ShardEntry = { owner: owner ?? undefined, epoch, segments };
+  if (versions === undefined) return { entry, revision };
+  return { entry: { ...entry, versions: Object.fromEntries(versions) }, revision };
 }

@@ -16,7 +16,7 @@
  * 3. Beats are beside the list, so that they are read by those few who follow them and by nobody else.
  */
 import { headers, type MsgHdrs } from "@nats-io/transport-node";
-import type { AppSettings, Directory, Member, ShardEntry, StoredShard } from "../../ports/index.ts";
+import type { AppSettings, Directory, Member, ShardEntry, StoredShard, Versions } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import {
@@ -47,6 +47,8 @@ interface StoredJson {
   readonly epoch: number;
   readonly segments: readonly [journal: number, lane: string, from: number, to: number | null][];
   readonly snapshots: number;
+  /** Missing where all are 1. */
+  readonly versions?: Versions;
 }
 
 interface Own {
@@ -146,13 +148,14 @@ export class NatsDirectory implements Directory {
 
   #stored(shard: number, { data, seq }: StoredMessage): StoredShard | undefined {
     try {
-      const { owner, epoch, segments, snapshots } = fromJson(data) as StoredJson;
+      const { owner, epoch, segments, snapshots, versions } = fromJson(data) as StoredJson;
       const entry: ShardEntry = {
         owner: owner ?? undefined,
         epoch,
         segments: segments.map(([journal, lane, from, to]) => ({ journal, lane, from, to: to ?? undefined })),
+        ...(versions === undefined ? {} : { versions }),
       };
-      if (!isIndex(epoch)) return undefined;
+      if (!isIndex(epoch) || !Object.values(versions ?? {}).every(isIndex)) return undefined;
       this.onSnapshotsKnown(shard, snapshots);
       return { entry, revision: seq };
     } catch {
@@ -161,12 +164,13 @@ export class NatsDirectory implements Directory {
   }
 
   async writeShard(shard: number, entry: ShardEntry, expected: number): Promise<number | undefined> {
-    const { owner, epoch, segments } = entry;
+    const { owner, epoch, segments, versions } = entry;
     const bytes = json({
       owner: owner ?? null,
       epoch,
       segments: segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]),
       snapshots: this.snapshotsKnown(shard),
+      ...(versions === undefined ? {} : { versions }),
     });
     const revision = await this.#put(this.#names.shards, String(shard), bytes, expected);
     if (revision !== undefined && owner === undefined) {

@@ -17,6 +17,7 @@ import {
   decodeBatch,
   decodeRecord,
   DeleteTurn,
+  DeltaTurn,
   FromSession,
   FromShard,
   FromTimer,
@@ -30,6 +31,8 @@ import {
 } from "../../engine/record.ts";
 import { type ActorData, Patch } from "../../engine/state.ts";
 import type { Timer } from "../../engine/machine.ts";
+import { versionIn } from "../../cluster/versions.ts";
+import type { ShardEntry } from "../../ports/index.ts";
 import { textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import type { Claim, Disk } from "./disk.ts";
@@ -130,9 +133,11 @@ class Walk {
     this.#records++;
     const at: Link = [batch.seq, index];
     const where = `record ${batch.seq}.${index} of ${record.id}`;
-    const owner = this.#ownerAt(shard, batch.seq);
+    const entry = this.#entryAt(shard, batch.seq);
+    const owner = entry?.owner;
     if (owner !== batch.header.incarnation)
       this.report(`${where} lies in lane ${batch.header.incarnation}, shard ${shard} belonged to ${owner}`);
+    this.#version(record, entry, where);
     if (record.refusal !== undefined) this.#refused.add(`${batch.seq}.${index}`);
     this.#source(shard, record, where);
     for (const message of record.out) this.#out(`${shard}>${message.toShard}`, message, where);
@@ -231,15 +236,26 @@ class Walk {
     }
   }
 
-  /** Who owned a shard when the entry at `seq` was appended. */
-  #ownerAt(shard: number, seq: number): string | undefined {
+  /**
+   * A turn is of the version that the shard's entry names: the entry says at least what its owner has, so a turn of
+   * another version is one that the entry does not say, or of an owner that was too old.
+   */
+  #version({ id, kind, version, refusal }: TurnRecord, entry: ShardEntry | undefined, where: string): void {
+    if (refusal !== undefined || (kind !== DeltaTurn && kind !== KeyframeTurn)) return;
+    const needed = versionIn(entry?.versions, id.slice(0, id.indexOf(".")));
+    if (version !== needed)
+      this.report(`${where} is of version ${version}, its shard's entry says ${needed}`);
+  }
+
+  /** A shard's entry when the journal's entry at `seq` was appended. */
+  #entryAt(shard: number, seq: number): ShardEntry | undefined {
     const claims = this.#claims.get(shard) ?? [];
-    let owner: string | undefined;
+    let entry: ShardEntry | undefined;
     for (const claim of claims) {
       if (claim.seq >= seq) break;
-      owner = claim.entry.owner;
+      entry = claim.entry;
     }
-    return owner;
+    return entry;
   }
 
   deadLetters(found: readonly string[]): void {

@@ -6,6 +6,7 @@
  */
 import { Client } from "../../client/client.ts";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
+import { covers } from "../../cluster/versions.ts";
 import type { Observer } from "../../engine/observer.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import { textOf } from "../../words/errors.ts";
@@ -19,6 +20,8 @@ import type { Timeline } from "./timeline.ts";
 
 /** How long after a failed start it is tried again. */
 const RESTART_MS = 100;
+/** Versions that a node goes through, if it is upgraded. */
+export const VERSIONS = 3;
 
 export interface ClusterParts {
   readonly scenario: Scenario;
@@ -45,6 +48,8 @@ export class Site {
   node: KeyturnNode | undefined;
   /** Counts its starts. */
   life = 0;
+  /** Of the actors that its node hosts, where nodes are upgraded. */
+  version = 0;
   /** `starting` until the runtime says that it has joined. */
   state: "down" | "starting" | "up" | "stopping" = "down";
 
@@ -89,7 +94,12 @@ export class Cluster {
   start(site: Site): void {
     if (site.state !== "down") return;
     site.life++;
-    const { scenario, disk, actors } = this.#parts;
+    site.version = Math.min(site.version + 1, VERSIONS);
+    const { scenario, disk } = this.#parts;
+    const { version } = site;
+    const actors = scenario.upgrades
+      ? this.#parts.actors.map((definition) => ({ ...definition, version }))
+      : this.#parts.actors;
     const host = this.host(site.name);
     site.host = host;
     site.state = "starting";
@@ -113,10 +123,12 @@ export class Cluster {
     host.after(0, "start", begin);
   }
 
-  add(): Site {
+  /** @param version what its node has had before, where nodes are upgraded */
+  add(version = 0): Site {
     const name = `n${this.sites.length}`;
     const namesake = this.#parts.scenario.namesakes && this.sites.length === 1;
     const site = new Site(name, namesake ? "n0" : name);
+    site.version = version;
     this.sites.push(site);
     this.start(site);
     return site;
@@ -150,10 +162,12 @@ export class Cluster {
   }
 
   /**
-   * The rule of leases, looked at from outside: nobody takes a shard of a node which is sure that it is listed, since
+   * What a shard needs only grows. And the rule of leases, looked at from outside: nobody takes a shard of a node which is sure that it is listed, since
    * that one answers reads from memory.
    */
   checkClaim({ shard, entry }: Claim, before: ShardEntry | undefined): void {
+    if (!covers(entry.versions, before?.versions))
+      this.#parts.violated(`shard ${shard} has forgotten which versions it needs`);
     const owner = before?.owner;
     if (owner === undefined || entry.owner === undefined || entry.owner === owner) return;
     for (const { host, node } of this.sites) {

@@ -9,7 +9,7 @@
 import type { Client } from "../../client/client.ts";
 import { textOf } from "../../words/errors.ts";
 import { audit, type Audit } from "./audit.ts";
-import { Cluster } from "./cluster.ts";
+import { Cluster, VERSIONS } from "./cluster.ts";
 import { Disk } from "./disk.ts";
 import { Faults, noFaults } from "./faults.ts";
 import { Nemesis } from "./nemesis.ts";
@@ -255,7 +255,7 @@ class Run {
     if (this.#violations.length > 0) return;
     this.#cluster.healed = false;
     for (const site of this.#cluster.sites) this.#cluster.crash(site);
-    const fresh = this.#cluster.add();
+    const fresh = this.#cluster.add(VERSIONS);
     if (fresh.host !== undefined) fresh.host.skew_ms = HEALED_SKEW_MS;
     const differences = compareRecovered(observer, found);
     let texts: readonly string[] | undefined;

@@ -43,6 +43,8 @@ export interface Scenario {
   readonly knowsListeners: boolean;
   /** Two of the nodes have one name. */
   readonly namesakes: boolean;
+  /** A node comes back with the next version of every actor, so that several run side by side. */
+  readonly upgrades: boolean;
   /** Names of the workloads that run together. */
   readonly workloads: readonly string[];
   /** Requests that each client process of a workload makes. */
@@ -117,6 +119,8 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
     drift: r.chance(0.5) ? 0.02 : 0,
     knowsListeners: r.chance(0.5),
     namesakes: r.chance(0.1),
+    // Of a stream of its own: what else a seed draws does not depend on it.
+    upgrades: new Prng(seed, "upgrades").chance(0.2),
     workloads: options.only ?? drawn,
     requests: r.whole(10, 60),
   };
