@@ -6,6 +6,7 @@ import { type VersionedCandidate, VersionedPlacement } from "../runtime/cluster/
 import { covers, highest, tooOld, versionIn, versionsOf } from "../runtime/cluster/versions.ts";
 import { registryOf } from "../runtime/engine/definition.ts";
 import type { Versions } from "../runtime/ports/index.ts";
+import { defineActor } from "../runtime/index.ts";
 import { probeOf } from "./support/probe.ts";
 
 const SHARDS = 24;
@@ -167,7 +168,7 @@ describe("versions", () => {
   it("of a node are those above 1", () => {
     expect(versionsOf(registryOf([probeOf()]))).toBeUndefined();
     const { machine } = probeOf();
-    const later = { type: "later", machine, version: 3, events: undefined };
+    const later = defineActor({ type: "later", machine, version: 3 });
     expect(versionsOf(registryOf([probeOf(), later]))).toEqual({ later: 3 });
   });
 

@@ -175,6 +175,7 @@ function scenarioOf(seed: number, nodes: number, shards: number, settings: Parti
     drift: 0,
     knowsListeners: true,
     namesakes: false,
+    upgrades: false,
     workloads: [],
     requests: 0,
   };
