@@ -93,7 +93,10 @@ describe("a Map or Set", () => {
     const known = { map: new Map(big.map((one) => [one.n, one])), set: new Set(big) };
     const whole = seal(known, "event");
     expect(seal({ ...known, more: 1 }, "event", known)).toBeLessThan(100);
-    const next = { map: new Map([...known.map, [-1, big]]), set: new Set([...known.set, 1]) };
+    const next = {
+      map: new Map<number, unknown>([...known.map, [-1, big]]),
+      set: new Set([...known.set, 1]),
+    };
     expect(seal(next, "event", known)).toBeLessThan(whole * 1.2);
     expect(faultOf({ map: new Map<unknown, unknown>([...known.map, ["f", () => 1]]) }, known)).toBe(
       "event.map.get(f)",
@@ -156,13 +159,13 @@ describe("an Error", () => {
       response,
       status: 500,
       inner: Object.assign(new Error("inner"), { f: () => 1, n: 1 }),
-      get late(): number {
-        throw new Error("never read");
-      },
     });
-    Object.defineProperty(error, "live", { get: () => 1, enumerable: true, configurable: true });
+    const never = (): never => {
+      throw new Error("never read");
+    };
+    Object.defineProperty(error, "live", { get: never, enumerable: true, configurable: true });
     seal({ error }, "event");
-    expect(Object.keys(error)).toEqual(["status", "inner"].concat([]));
+    expect(Object.keys(error)).toEqual(["status", "inner"]);
     expect([error.cause, Object.keys(error.inner)]).toEqual([undefined, ["n"]]);
     for (const theirs of [response, response.headers, response.error])
       expect(Object.isFrozen(theirs)).toBe(false);
@@ -174,7 +177,7 @@ describe("an Error", () => {
   it("that refers to itself, once or often, loses that and takes no time", () => {
     const errors = [new Error("a"), new Error("b"), new Error("c")] as (Error & Record<string, unknown>)[];
     for (const one of errors) for (const other of errors) one[other.message] = other;
-    for (const one of errors) one["again"] = { in: errors };
+    for (const one of errors) one.again = { in: errors };
     expect(faultOf(errors)).toBe("accepted");
     expect(isFrozen(errors)).toBe(true);
     for (const back of stored(errors)) expect(isDeepStrictEqual(back, errors)).toBe(true);
@@ -195,11 +198,11 @@ describe("other users of msgpackr in the process", () => {
   it("write and read Maps, Sets and Errors as they did", () => {
     const theirs = new Packr({ useRecords: false, moreTypes: true });
     const hexOf = (value: unknown): string => theirs.pack(value).toString("hex");
-    expect(hexOf(new Error("x"))).toBe("d4650093a54572726f72a178c0");
+    expect(hexOf(new Error("x"))).toBe("d4650093a54572726f72a178d40000");
     expect(hexOf(new Set([1]))).toBe("d473009101");
     expect(hexOf(new Map([["a", 1]]))).toBe("81a16101");
     expect(new Packr({ useRecords: false }).pack(new Error("x")).toString("hex")).toBe(
-      "93a54572726f72a178c0",
+      "93a54572726f72a178d40000",
     );
     expect((theirs.unpack(theirs.pack(new TypeError("x"))) as Error).message).toBe("x");
   });
@@ -246,7 +249,7 @@ describe("from outside", () => {
 
   it("refuses nesting and numbers beyond the limits, without overflowing the stack", () => {
     for (const head of ["d46d009201", "d4730091", "d466009500c0c08081a56361757365"]) {
-      const one = hex(head.length % 2 === 0 ? head : "d466009500c0c08081a56361757365");
+      const one = hex(head);
       const bytes = new Uint8Array(Buffer.alloc(one.length * 40_000, one));
       expect(outcome(() => decodeForeign(bytes, MAX))).toContain("nests deeper");
     }

@@ -71,12 +71,13 @@ export function rebuilt([kind, name, message, shown = {}, hidden = {}]: ErrorPar
     const Kind = (kinds[kind] ?? Error) as ErrorConstructor;
     const error = kind === aggregate ? new AggregateError([], text) : new Kind(text);
     if (kind === aggregate) Reflect.deleteProperty(error, "errors");
+    // First, while its name and message are texts: engines put a stack together when it is asked for.
+    const title = textAmong(shown, "name") ?? name ?? error.name;
+    const rest = textAmong(shown, "message") ?? message;
+    define(error, "stack", rest ? `${title}: ${rest}` : title, false);
     if (name !== null) define(error, "name", name, false);
     for (const [property, value] of Object.entries(hidden)) define(error, property, value, false);
     for (const [property, value] of Object.entries(shown)) define(error, property, value, true);
-    const title = ownText(error, "name") ?? "Error";
-    const rest = ownText(error, "message", true);
-    define(error, "stack", rest ? `${title}: ${rest}` : title, false);
     return error;
   } finally {
     Error.stackTraceLimit = limit;
@@ -89,10 +90,14 @@ export function isHidden(name: string): boolean {
 }
 
 /** The name or message, if it is a text and not among the enumerable properties. */
-function ownText(error: Error, name: "name" | "message", shown = false): string | null {
+function ownText(error: Error, name: "name" | "message"): string | null {
   const text: unknown = error[name];
-  if (typeof text !== "string") return null;
-  return !shown && Object.prototype.propertyIsEnumerable.call(error, name) ? null : text;
+  return typeof text === "string" && !Object.prototype.propertyIsEnumerable.call(error, name) ? text : null;
+}
+
+function textAmong(properties: Properties, name: string): string | undefined {
+  const text = Object.hasOwn(properties, name) ? properties[name] : undefined;
+  return typeof text === "string" ? text : undefined;
 }
 
 function picked(error: Error, names: readonly string[]): Properties {
