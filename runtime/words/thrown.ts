@@ -22,8 +22,8 @@ const kinds = [
 ] as const;
 export const errorKinds = kinds.length;
 const aggregate = kinds.indexOf(AggregateError);
-/** Properties that JavaScript itself gives to Errors, not enumerable. */
-const hiddenNames = ["cause", "errors"] as const;
+/** Properties that JavaScript itself gives to Errors, not enumerable. Names and messages are here if they are no texts. */
+const hiddenNames: readonly string[] = ["cause", "errors", "name", "message"];
 
 type Properties = Readonly<Record<string, unknown>>;
 /** Null stands for a name or message that the kind has by itself, or that is among the properties. */
@@ -39,7 +39,8 @@ export type ErrorParts = readonly [
 export function namesOf(error: Error): { shown: readonly string[]; hidden: readonly string[] } {
   const hidden = hiddenNames.filter((name) => {
     const property = Object.getOwnPropertyDescriptor(error, name);
-    return property?.enumerable === false && "value" in property;
+    if (property?.enumerable !== false || !("value" in property)) return false;
+    return name === "cause" || name === "errors" || typeof property.value !== "string";
   });
   return { shown: Object.keys(error).filter((name) => name !== "stack"), hidden };
 }
@@ -86,7 +87,7 @@ export function rebuilt([kind, name, message, shown = {}, hidden = {}]: ErrorPar
 
 /** Whether it may stand among the properties that are not enumerable. */
 export function isHidden(name: string): boolean {
-  return (hiddenNames as readonly string[]).includes(name);
+  return hiddenNames.includes(name);
 }
 
 /** The name or message, if it is a text and not among the enumerable properties. */
