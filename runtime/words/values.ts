@@ -328,7 +328,8 @@ function sizeOfObject(value: object): number {
 }
 
 function isPlain(value: object): boolean {
-  if (Array.isArray(value)) return true;
+  // Most are; no function is in a sealed value, so it is no property of their own.
+  if (value.constructor === Object || Array.isArray(value)) return true;
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
 }
