@@ -1,7 +1,9 @@
 /**
- * What may be an event, a context or a reply: plain data that means the same after a year in a journal.
+ * What may be an event, a context or a reply: plain data, with Maps, Sets and Errors, that means the same after a year
+ * in a journal.
  *
- * Owns the walk that checks a value, estimates its size and freezes it, in one pass. Talks to nobody.
+ * Owns the walk that checks a value, estimates its size and freezes it, in one pass. Talks to nobody but collections.ts,
+ * for what keeps Maps and Sets from changing, and thrown.ts, for what is kept of an Error.
  *
  * Invariants:
  * 1. What `seal` accepted is deeply frozen, so a later mutation throws where it is written and a reference is as
