@@ -149,9 +149,17 @@ function bytesOf(value: unknown): Uint8Array {
   return toUtf8.encode(JSON.stringify(value, replaced));
 }
 
-/** By what it is, before its own toJSON has had its say: bytes as base64, large integers as their digits. */
+/**
+ * By what it is, before its own toJSON has had its say: bytes as base64, large integers as their digits, Maps as lists of
+ * their entries, Sets as lists, Errors as objects with their name and message.
+ */
 function replaced(this: unknown, name: string, part: unknown): unknown {
   const whole = (this as Readonly<Record<string, unknown>>)[name];
   if (whole instanceof Uint8Array) return Buffer.from(whole).toString("base64");
+  if (whole instanceof Map || whole instanceof Set) return [...whole];
+  if (whole instanceof Error && part === whole) {
+    const { name, message, cause } = whole;
+    return Object.assign({ name, message, cause }, whole);
+  }
   return typeof part === "bigint" ? String(part) : part;
 }

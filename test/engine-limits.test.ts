@@ -193,7 +193,7 @@ describe("bad input", () => {
     circle.self = circle;
     const bad: [unknown, string][] = [
       [{ type: "add", f: () => 1 }, "event.f"],
-      [{ type: "add", deep: { list: [1, new Map()] } }, "event.deep.list[1]"],
+      [{ type: "add", deep: { list: [1, new WeakMap()] } }, "event.deep.list[1]"],
       [{ type: "add", s: Symbol("s") }, "event.s"],
       [{ type: "add", d: new Date(Number.NaN) }, "event.d"],
       [{ type: "add", n: 2n ** 64n }, "event.n"],

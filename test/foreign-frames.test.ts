@@ -8,7 +8,7 @@ import { decodeFrame, decodeFrames, encodeFrame, encodeFrames, type Frame } from
 import { limits } from "../runtime/words/limits.ts";
 import { seal } from "../runtime/words/values.ts";
 import { hex, MAX, outcome } from "./support/foreign.ts";
-import { storable } from "./support/values.ts";
+import { isFrozen, storable } from "./support/values.ts";
 
 const SHARDS = 64;
 const keys = fc
@@ -116,12 +116,6 @@ function checkAccepted(got: Frame): void {
     expect(isFrozen(event)).toBe(true);
   }
   expect(isDeepStrictEqual(decoded(Uint8Array.from(encodeFrame(got))), got)).toBe(true);
-}
-
-function isFrozen(value: unknown): boolean {
-  if (typeof value !== "object" || value === null || value instanceof Date || value instanceof Uint8Array)
-    return true;
-  return Object.isFrozen(value) && Object.values(value).every(isFrozen);
 }
 
 describe("frames from outside", () => {

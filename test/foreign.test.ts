@@ -67,7 +67,6 @@ describe("decodeForeign", () => {
     ["a record definition (msgpackr 0x72)", "d4 72 40 92 a1 61 a1 62 01 02"],
     ["a record definition of two bytes", "d5 72 00 40 91 a1 61 01"],
     ["bundled texts (0x62)", "d6 62 00000000"],
-    ["a Set (0x73)", "d4 73 00 91 01"],
     ["a RegExp (0x78)", "d4 78 00 92 a1 78 a0"],
     ["an Error (0x65)", "d4 65 00 93 a5 45 72 72 6f 72 a1 78 c0"],
     ["a structured-clone pointer (0x70)", "d6 70 00000000"],

@@ -114,6 +114,14 @@ describe("machine 2: a step that fails", () => {
     ["set", (c: Ctx) => Object.assign(c, { n: 2 })],
     ["set deep", (c: Ctx) => Object.assign(c.deep.a, { n: 2 })],
     ["add", (c: Ctx) => Object.assign(c.deep, { b: 1 })],
+    ["Map.set", (c: Ctx) => c.map.set("b", 2)],
+    ["Map.delete", (c: Ctx) => c.map.delete("a")],
+    ["Map.clear", (c: Ctx) => c.map.clear()],
+    ["Set.add", (c: Ctx) => c.map.get("set")?.add(2)],
+    ["Set.delete", (c: Ctx) => c.map.get("set")?.delete(1)],
+    ["Set.clear", (c: Ctx) => c.map.get("set")?.clear()],
+    ["an Error's property", (c: Ctx) => Object.assign(c.error, { code: 2 })],
+    ["an Error's message", (c: Ctx) => Object.assign(c.error, { message: "other" })],
     ["delete", (c: Ctx) => Reflect.deleteProperty(c, "list") || deleteStrictly(c)],
   ] as [string, (c: Ctx) => unknown][])(
     "machine 3: changing the context in place (%s) is context_mutated",
@@ -123,7 +131,16 @@ describe("machine 2: a step that fails", () => {
           mutate(context as Ctx);
           return {};
         }),
-        { list: [2, 1], deep: { a: { n: 1 } }, n: 1 },
+        {
+          list: [2, 1],
+          deep: { a: { n: 1 } },
+          n: 1,
+          map: new Map<string, unknown>([
+            ["a", 1],
+            ["set", new Set([1])],
+          ]),
+          error: new Error("kept"),
+        },
       );
       expect(refusal(() => stepped(change, { type: "go" })).code).toBe("context_mutated");
       const event = doing(({ event: e }: { event: { deep: { n: number } } }) => e);
@@ -145,7 +162,8 @@ describe("machine 2: a step that fails", () => {
   it.each([
     ["a function", () => 1],
     ["a symbol", Symbol("s")],
-    ["a Map", new Map()],
+    ["a Map with a function", new Map([["f", () => 1]])],
+    ["a Set of functions", new Set([() => 1])],
     ["a class instance", new (class Thing {})()],
     ["a huge bigint", 2n ** 70n],
     ["an invalid Date", new Date(Number.NaN)],
@@ -216,6 +234,8 @@ describe("what is not supported", () => {
 });
 
 interface Ctx {
+  map: Map<string, unknown> & { get(name: "set"): Set<unknown> | undefined };
+  error: Error;
   list: number[];
   deep: { a: { n: number } };
   n: number;

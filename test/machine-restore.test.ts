@@ -246,7 +246,7 @@ describe("restore", () => {
     ["a state whose children are missing", { value: "a" }],
     ["children of a state that has none", { value: { c: "x" } }],
     ["a history of a state that is not there", { history: { "nested.a.h": ["nested.a.gone"] } }],
-    ["a context that is no plain data", { context: { log: new Map() } }],
+    ["a context that is no plain data", { context: { log: new WeakMap() } }],
   ] as [string, Partial<MachineState>][])("refuses %s with incompatible_snapshot", (_what, change) => {
     expect(() => host.restore({ ...stored, ...change })).toThrow(
       expect.objectContaining({ code: "incompatible_snapshot" }),

@@ -27,6 +27,7 @@ const odd = defineActor({
       events: {} as
         | { type: "bytes" }
         | { type: "big" }
+        | { type: "held" }
         | { type: "fill"; count: number }
         | { type: "none" }
         | { type: "quiet"; count: number },
@@ -36,6 +37,12 @@ const odd = defineActor({
     on: {
       bytes: { actions: [assign({ bytes: () => Uint8Array.of(1, 2, 250) }), reply(() => Uint8Array.of(9))] },
       big: { actions: [assign({ big: () => 2n ** 60n }), reply(() => new Date(5))] },
+      held: {
+        actions: reply(() => ({
+          map: new Map([["a", new Set([1, 2n])]]),
+          error: Object.assign(new TypeError("no", { cause: new Error("why") }), { code: 7 }),
+        })),
+      },
       fill: {
         actions: [assign({ text: ({ event }) => "\u0001".repeat(event.count) }), reply(() => "filled")],
       },
@@ -127,6 +134,11 @@ describe("Answers", () => {
     const big = await ask("odd.forms", { type: "big" });
     expect(big.state?.context).toMatchObject({ big: String(2n ** 60n), bytes: "AQL6" });
     expect(big.value).toBe("1970-01-01T00:00:00.005Z");
+    // Entries, members, and what an Error says.
+    expect((await ask("odd.forms", { type: "held" })).value).toEqual({
+      map: [["a", [1, "2"]]],
+      error: { name: "TypeError", message: "no", code: 7, cause: { name: "Error", message: "why" } },
+    });
   });
 
   it("keys of any kind, as they are encoded in a subject", async () => {

@@ -34,6 +34,15 @@ const value = fc.oneof(
     "ä".repeat(300),
     "y".repeat(70_000),
   ),
+  fc.constantFrom<unknown>(
+    new Map<unknown, unknown>([
+      ["k", new Map([[1, new Set(["x"])]])],
+      [{ a: 1 }, null],
+    ]),
+    new Map(Array.from({ length: 20 }, (_, n) => [n, "v"])),
+    new Set(),
+    Object.assign(new TypeError("failed", { cause: new Error("inner") }), { code: 1 }),
+  ),
   fc.constantFrom(new Date(0), new Date(1.5), new Date(2 ** 41)),
   fc.uint8Array({ maxLength: 300 }),
   fc.array(fc.nat(9), { maxLength: 40 }),

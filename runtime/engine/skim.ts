@@ -7,6 +7,7 @@
  *
  * Invariant: what is skimmed here is what `decodeRecord` would give (test/skim.test.ts compares the two).
  */
+import { isMark } from "../words/marks.ts";
 import { DeltaTurn, type OutMessage, type RecordKind, type SourceKind } from "./record.ts";
 
 const none: readonly never[] = [];
@@ -172,9 +173,11 @@ export class Skimmer {
         return 0;
       case 0xcd:
       case 0xd1:
-      case 0xd4:
         this.#at += 2;
         return 0;
+      case 0xd4:
+        this.#at += 2;
+        return isMark(this.#bytes[at] as number) ? 1 : 0;
       case 0xd5:
         this.#at += 3;
         return 0;

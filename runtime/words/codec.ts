@@ -1,22 +1,117 @@
 /**
  * Bytes: msgpack for values, and a checksummed envelope for whatever is stored.
  *
- * Owns the one configured msgpackr and the envelope `[magic, format version, crc32, body]`. Talks to msgpackr and
- * zlib's crc32. Bytes from outside are not for this file: see foreign.ts.
+ * Owns the one configured msgpackr, the form of Maps, Sets and Errors (marks.ts) and the envelope `[magic, format
+ * version, crc32, body]`. Talks to msgpackr and zlib's crc32. Bytes from outside are not for this file: see foreign.ts.
  *
  * Invariants:
  * 1. Encoded values are self-contained: no shared structures, so any record can be read alone, for ever.
  * 2. `decode` is given only what this runtime wrote and a checksum covers.
- * 3. `openEnvelope` returns the body only if magic, version and checksum fit.
+ * 3. Other users of msgpackr in this process read and write what they did before.
+ * 4. `openEnvelope` returns the body only if magic, version and checksum fit.
  */
 import { crc32 } from "node:zlib";
-import { Packr } from "msgpackr";
+import { addExtension, Packr } from "msgpackr";
+import { ErrorMark, MapMark, SetMark } from "./marks.ts";
+import { type ErrorParts, partsOf, rebuilt } from "./thrown.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true, copyBuffers: true });
 
+/** Thrown by msgpackr's hooks where it meets a Map, Set or Error, of which it would not keep everything. */
+const met = new Error("A Map, Set or Error was met.");
+const meets = {
+  get: (): never => {
+    throw met;
+  },
+};
+// Options that are read for a Map and for a Set alone: other values cost what they did.
+Object.defineProperties(packr, { mapAsEmptyObject: meets, setAsEmptyObject: meets });
+
+/** What msgpackr is given in place of a Map, Set or Error. */
+class Marked {
+  readonly mark: number;
+  readonly list: readonly unknown[];
+  constructor(mark: number, list: readonly unknown[]) {
+    this.mark = mark;
+    this.list = list;
+  }
+}
+
+type Place = { target: Uint8Array; position: number };
+type Pack = (
+  this: { moreTypes?: boolean },
+  value: never,
+  make: (bytes: number) => Place,
+  pack: (value: unknown) => void,
+) => void;
+
+// msgpackr's types do not show how its own extensions pack: into its buffer, without one of their own.
+const extend = addExtension as unknown as (extension: {
+  Class?: unknown;
+  type: number;
+  pack?: Pack;
+  read(list: never): unknown;
+}) => void;
+
+function mark(made: Place, type: number): void {
+  made.target.set([0xd4, type, 0], made.position);
+}
+
+extend({
+  Class: Marked,
+  type: MapMark,
+  pack(value: Marked, make, pack) {
+    mark(make(3), value.mark);
+    pack(value.list);
+  },
+  read: (list: readonly unknown[]) => {
+    const map = new Map<unknown, unknown>();
+    for (let at = 0; at < list.length; at += 2) map.set(list[at], list[at + 1]);
+    return map;
+  },
+});
+extend({ type: SetMark, read: (list: readonly unknown[]) => new Set(list) });
+extend({
+  Class: Error,
+  type: ErrorMark,
+  // There is one list of extensions for all who use msgpackr: for the others, what it does by itself.
+  pack(error: Error, make, pack) {
+    if ((this as unknown) === packr) throw met;
+    const made = make(this.moreTypes ? 3 : 0);
+    if (this.moreTypes) mark(made, 0x65);
+    pack([error.name, error.message, error.cause]);
+  },
+  read: (parts: ErrorParts) => rebuilt(parts),
+});
+
 /** Encodes a value that `seal` accepted. The bytes are valid until they are written elsewhere; never mutate them. */
 export function encode(value: unknown): Uint8Array {
-  return packr.pack(value);
+  try {
+    return packr.pack(value);
+  } catch (error) {
+    if (error !== met) throw error;
+    return packr.pack(marked(value));
+  }
+}
+
+/** A copy in which Maps, Sets and Errors are `Marked`. */
+function marked(value: unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(marked);
+  if (value instanceof Map) return new Marked(MapMark, flat(value).map(marked));
+  if (value instanceof Set) return new Marked(SetMark, Array.from(value, marked));
+  if (value instanceof Error) return new Marked(ErrorMark, partsOf(value).map(marked));
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return value;
+  const copy: Record<string, unknown> = {};
+  for (const name in value) copy[name] = marked((value as Record<string, unknown>)[name]);
+  return copy;
+}
+
+function flat(map: ReadonlyMap<unknown, unknown>): unknown[] {
+  const list: unknown[] = [];
+  for (const [key, value] of map) list.push(key, value);
+  return list;
 }
 
 /** Decodes bytes that this runtime wrote and whose checksum was verified. */

@@ -11,8 +11,11 @@
  * 2. Values are deeply frozen and such as `seal` accepts.
  */
 import { decodeKey } from "./address.ts";
+import { guard } from "./collections.ts";
 import { KeyturnError, textOf } from "./errors.ts";
 import { limits } from "./limits.ts";
+import { ErrorMark, isMark, MapMark } from "./marks.ts";
+import { errorKinds, isHidden, rebuilt } from "./thrown.ts";
 
 /** Texts up to here are put together from single characters, which is faster than asking a decoder. */
 const SHORT_TEXT = 32;
@@ -199,7 +202,7 @@ export class ForeignReader {
       case 0xd2:
         return this.#unsigned(4) | 0;
       case 0xd4:
-        return this.#extension(1);
+        return this.#marked(depth);
       case 0xd6:
         return this.#extension(4);
       case 0xd7:
@@ -239,6 +242,67 @@ export class ForeignReader {
       made[name] = this.#value(depth - 1);
     }
     return Object.freeze(made);
+  }
+
+  /** An extension of one byte: what marks a Map, Set or Error, or `undefined`. */
+  #marked(depth: number): unknown {
+    const type = this.#bytes[this.#at] as number;
+    if (!isMark(type)) return this.#extension(1);
+    this.#at++;
+    if (this.#byte() !== 0) throw foreign("what marks a Map, Set or Error is malformed");
+    const length = this.list();
+    if (type === ErrorMark) return this.#error(length, depth);
+    this.#enter(length, length, depth);
+    return type === MapMark ? this.#map(length, depth - 1) : this.#set(length, depth - 1);
+  }
+
+  #map(length: number, depth: number): ReadonlyMap<unknown, unknown> {
+    if (length % 2 !== 0) throw foreign("a Map has a key without a value");
+    const map = new Map<unknown, unknown>();
+    for (let at = 0; at < length; at += 2) {
+      const key = this.#value(depth);
+      map.set(key, this.#value(depth));
+    }
+    if (map.size !== length / 2) throw foreign("a Map has a key twice");
+    guard(map);
+    return Object.freeze(map);
+  }
+
+  #set(length: number, depth: number): ReadonlySet<unknown> {
+    const set = new Set<unknown>();
+    for (let at = 0; at < length; at++) set.add(this.#value(depth));
+    if (set.size !== length) throw foreign("a Set has a member twice");
+    guard(set);
+    return Object.freeze(set);
+  }
+
+  #error(length: number, depth: number): Error {
+    this.#enter(0, length, depth);
+    if (length < 3 || length > 5) throw foreign("an Error has parts that none has");
+    const kind = this.#byte();
+    if (kind >= errorKinds) throw foreign("an Error is of a kind that none has");
+    const name = this.optionalText(limits.frameBytes) ?? null;
+    const message = this.optionalText(limits.frameBytes) ?? null;
+    const shown = length > 3 ? this.#properties(depth) : undefined;
+    const hidden = length > 4 ? this.#properties(depth) : undefined;
+    if (shown !== undefined && Object.hasOwn(shown, "stack")) throw foreign("an Error has a stack");
+    if (hidden !== undefined && !Object.keys(hidden).every(isHidden))
+      throw foreign("an Error hides properties that none hides");
+    return Object.freeze(rebuilt([kind, name, message, shown, hidden]));
+  }
+
+  #properties(depth: number): Readonly<Record<string, unknown>> {
+    const head = this.#byte();
+    const size =
+      (head & 0xf0) === 0x80
+        ? head & 0x0f
+        : head === 0xde
+          ? this.#unsigned(2)
+          : head === 0xdf
+            ? this.#unsigned(4)
+            : -1;
+    if (size < 0) throw foreign("an Error's properties are missing");
+    return this.#object(size, depth) as Record<string, unknown>;
   }
 
   /** Before the values of an array or object are made: every one takes a byte at least. */

@@ -97,7 +97,7 @@ export function probeOf(hook: (what: string) => unknown = () => undefined) {
         },
         grow: { actions: assign({ blob: ({ event }) => "x".repeat(event.bytes) }) },
         answerBig: { actions: reply(({ event }) => "y".repeat(event.bytes)) },
-        answerBadly: { actions: reply(() => new Map()) },
+        answerBadly: { actions: reply(() => new WeakMap()) },
         tell: {
           actions: tell(
             ({ event }) => event.to,
