@@ -6,6 +6,7 @@
 import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
+import { checkMigrations, type Migrations } from "./migration.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
 export type NoReplies = Record<never, never>;
@@ -41,6 +42,8 @@ export interface ActorDefinition<
   readonly machine: M;
   /** Version of the machine, from 1; written into every record and snapshot. */
   readonly version: number;
+  /** From each version to the next; one that is missing means that the states of both are the same. */
+  readonly migrations: Migrations;
   /** What every event is checked with before the machine sees it. */
   readonly events: EventSchema | undefined;
   /** Carries the reply types only; never there at run time. */
@@ -74,7 +77,10 @@ export interface ActorState<M extends Machine = Machine> {
  *
  * @param options.type letters, digits, `_` and `-`, starting with a letter; part of every address
  * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
- * @param options.version of the machine, a whole number from 1
+ * @param options.version of the machine, a whole number from 1; raise it whenever stored states have to change
+ * @param options.migrations `{ 1: (state) => state2, 2: … }`: from each version to the next, `{ value, context, status,
+ *   output, history }` in and out; without a function a state is good as it is. An actor is migrated when it is loaded,
+ *   and its next turn records the new state
  * @param options.events a Standard Schema that every event must fit; without one only the event's type is checked
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
@@ -87,6 +93,7 @@ export function defineActor<
   type: T;
   machine: M;
   version?: number;
+  migrations?: Migrations;
   events?: EventSchema;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
@@ -110,9 +117,10 @@ export function defineActor<
       `The events of "${type}" are checked by a Standard Schema, or not at all.`,
     );
   }
+  const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
   new MachineHost(type, machine);
-  return Object.freeze({ type, machine, version, events });
+  return Object.freeze({ type, machine, version, migrations, events });
 }
 
 /** A type as a node hosts it. */

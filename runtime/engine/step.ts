@@ -6,7 +6,7 @@
  *
  * Invariants:
  * 1. A turn that cannot be recorded (too large, not plain data) fails here, before anybody sees it.
- * 2. Every `limits.keyframeTurns` turns the record holds the whole state.
+ * 2. Every `limits.keyframeTurns` turns the record holds the whole state, and so does the first of a new version.
  */
 import { parseAddress, placeOf } from "../words/address.ts";
 import { encode } from "../words/codec.ts";
@@ -23,6 +23,7 @@ import {
   Turn,
 } from "./activation.ts";
 import { checkFits } from "./definition.ts";
+import { isWake, withoutWake } from "./delays.ts";
 import {
   type ActionEffect,
   type Effects,
@@ -103,7 +104,7 @@ export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shard
   const { event } = job.message;
   checkEvent(event);
   checkFits(a.hosted, event);
-  return transit(a, job, event, a.latest.timers, slot, now, shards, sourceOf(job));
+  return transit(a, job, event, withoutWake(a.latest.timers), slot, now, shards, sourceOf(job));
 }
 
 /** One due timer through the machine. */
@@ -115,13 +116,14 @@ export function takeTimer(
   now: number,
   shards: number,
 ): Taken {
-  const rest = a.latest.timers.filter((other) => other !== timer);
+  const rest = withoutWake(a.latest.timers.filter((other) => other !== timer));
   const source: Source = [FromTimer, timer.id, timer.generation];
+  if (isWake(timer)) return dropTimer(a, job, timer, rest, slot, source, undefined);
   try {
     return transit(a, job, timer.event, rest, slot, now, shards, source);
   } catch (error) {
     // The timer is taken away all the same: it would fail again for ever.
-    return refuseTimer(a, job, timer, rest, slot, source, asError(error));
+    return dropTimer(a, job, timer, rest, slot, source, asError(error));
   }
 }
 
@@ -155,8 +157,8 @@ function transit(
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
   const out = effects.tells.length === 0 ? nothing : addressed(effects, a, job.message.trace, shards);
-  const whole = (number - 1) % limits.keyframeTurns === 0;
   const version = a.hosted.definition.version;
+  const whole = isWhole(number, before, version);
   const requests =
     job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
   const keyframe = whole ? { batch: slot.batch, index: slot.index } : before.keyframe;
@@ -242,34 +244,29 @@ export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnE
   return { ...effectless, a, job, turn: a.latest, index: slot.index, record, refusal: error };
 }
 
-function refuseTimer(
+/** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */
+function isWhole(number: number, before: Turn, version: number): boolean {
+  return (number - 1) % limits.keyframeTurns === 0 || before.version !== version;
+}
+
+/** A turn that only takes a timer away: one that was refused, or that has a migration recorded. */
+function dropTimer(
   a: Activation,
   job: Job,
   timer: Timer,
   rest: readonly Timer[],
   slot: Slot,
   source: Source,
-  error: KeyturnError,
+  error: KeyturnError | undefined,
 ): Taken {
-  const { snapshot, requests, version, keyframe, turn: last, bytes } = a.latest;
+  const { snapshot, requests, keyframe, turn: last, bytes } = a.latest;
+  const { version } = a.hosted.definition;
   const number = last + 1;
-  const whole = (number - 1) % limits.keyframeTurns === 0;
-  const turn = new Turn(
-    a.id,
-    number,
-    snapshot,
-    rest,
-    requests,
-    version,
-    slot.batch,
-    slot.index,
-    whole ? { batch: slot.batch, index: slot.index } : keyframe,
-    bytes,
-  );
+  const whole = isWhole(number, a.latest, version);
   const change = whole
     ? wholeOf(snapshot as MachineSnapshot, rest)
     : { context: null, removed: null, value: null, rest: null, timers: rest };
-  const refusal: [string, string] = [error.code, error.message];
+  const refusal: [string, string] | undefined = error && [error.code, error.message];
   const record = encoded({
     ...blank(a.id, slot, source),
     kind: whole ? KeyframeTurn : DeltaTurn,
@@ -281,6 +278,18 @@ function refuseTimer(
     change,
     refusal,
   });
+  const turn = new Turn(
+    a.id,
+    number,
+    snapshot,
+    rest,
+    requests,
+    version,
+    slot.batch,
+    slot.index,
+    whole ? { batch: slot.batch, index: slot.index } : keyframe,
+    whole ? record.length : bytes,
+  );
   return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
 }
 
