@@ -11,11 +11,14 @@
  *    another version, and run no migration.
  * 3. What is not recorded yet is written back as it was stored (`Turn.unmigrated`), so no state is migrated twice.
  */
+import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { seal, ValueFault } from "../words/values.ts";
+import { limits } from "../words/limits.ts";
+import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { ActorDefinition, HostedType } from "./definition.ts";
 import { reconcileDelays } from "./delays.ts";
 import type { Machine, MachineSnapshot, MachineState, Timer } from "./machine.ts";
+import { packTimers } from "./record.ts";
 import type { ActorData } from "./state.ts";
 
 /** A state as migrations take and give it. What they take is frozen. */
@@ -87,6 +90,7 @@ export function migrate(
     const migration = migrations[from];
     if (migration !== undefined) state = stepped(type, from, migration, state);
   }
+  checkSize(type, version - 1, state, data.timers);
   const { value, context, status, output } = state;
   return {
     ...data,
@@ -150,6 +154,15 @@ function stepped(type: string, from: number, migration: Migration, state: Migrat
     throw cause;
   }
   return next;
+}
+
+/** A state that no record could hold must not come into memory: its turns would have nowhere to go. */
+function checkSize(type: string, from: number, state: MigratedState, timers: readonly Timer[]): void {
+  if (sizeOf(state) + sizeOf(timers) <= limits.stateBytes) return;
+  const bytes = encode([state, packTimers(timers)]).length;
+  if (bytes <= limits.stateBytes) return;
+  const text = `the state would take ${bytes} bytes, at most ${limits.stateBytes} are allowed`;
+  throw failed(type, from, text);
 }
 
 /** What is wrong with the form of what a migration gave. */
