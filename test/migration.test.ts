@@ -439,7 +439,7 @@ describe("across versions", () => {
     const op = fc.constantFrom(
       "add",
       "add",
-      "add",
+      "read",
       "read",
       "crash",
       "stop",
@@ -448,7 +448,7 @@ describe("across versions", () => {
       "others",
     );
     await fc.assert(
-      fc.asyncProperty(fc.array(op, { minLength: 5, maxLength: 40 }), async (ops) => {
+      fc.asyncProperty(fc.array(op, { minLength: 20, maxLength: 50 }), async (ops) => {
         let version = 1;
         let count = 0;
         let lives = 1;
@@ -490,7 +490,7 @@ describe("across versions", () => {
         expect(turns.map(({ context }) => context)).toEqual(took.map((made, n) => ({ count: n + 1, made })));
         r.node.kill();
       }),
-      { numRuns: 25 },
+      { numRuns: 50 },
     );
   });
 });
