@@ -186,10 +186,15 @@ function together(
   patch: Patch | undefined,
 ): ActorData | undefined {
   const stored = value === undefined ? undefined : decodeSnapshot(id, value);
-  // Written meanwhile, by a node that had committed more than this has read.
-  if (patch === undefined || (stored !== undefined && stored.turn > patch.turn && patch.turn > 0))
-    return stored;
-  return patch.applyTo(id, stored, limits.requestsPerActor);
+  if (patch === undefined) return stored;
+  try {
+    return patch.applyTo(id, stored, limits.requestsPerActor);
+  } catch (error) {
+    // Written meanwhile, by a node that had committed more than this has read.
+    if (isKeyturnError(error, "corrupt_record") && stored !== undefined && stored.turn > patch.turn)
+      return stored;
+    throw error;
+  }
 }
 
 type Row = { -readonly [K in keyof PopulationRow]: PopulationRow[K] };
