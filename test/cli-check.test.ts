@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect as connectNats } from "@nats-io/transport-node";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { type AnyActorDefinition, connect, embedded, nats, startNode } from "../runtime/index.ts";
+import { connect, defineActor, embedded, nats, startNode } from "../runtime/index.ts";
+import { assign, setup } from "xstate";
 import { type Ended, keyturn, keyturnEnded, project, withPackage } from "./support/cli.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { startServer } from "./support/nats-server.ts";
-import { orderNow, orderV1, toV3 } from "./support/orders.ts";
+import { orderNow, toV3 } from "./support/orders.ts";
 import { temporaryPath } from "./support/temporary.ts";
 
 withPackage();
@@ -66,15 +67,39 @@ export const other = defineActor({ type: "other", machine: createMachine({}) });
 `,
 };
 
+/** The first version, as it runs: without a delay, so that nothing happens by itself. */
+const order = defineActor({
+  type: "order",
+  machine: setup({
+    types: {
+      context: {} as { items: readonly string[]; total: number },
+      events: {} as { type: "put"; sku: string } | { type: "pay" } | { type: "hold" },
+    },
+  }).createMachine({
+    id: "order",
+    context: { items: [], total: 0 },
+    initial: "open",
+    states: {
+      open: {
+        initial: "pending",
+        states: { pending: { on: { pay: "paid" } }, paid: {} },
+        on: {
+          put: { actions: assign({ items: ({ context, event }) => [...context.items, event.sku] }) },
+          hold: "held",
+        },
+      },
+      held: {},
+    },
+  }),
+});
+
 /** Orders in three states, some of them in the tail only. */
 async function populate(node: Awaited<ReturnType<typeof startNode>>): Promise<void> {
-  const order = (n: number) => node.client.actor(orderV1, `o/${n}`);
-  await Promise.all(
-    Array.from({ length: 30 }, (_, n) => order(n).send({ type: "put", sku: "tea", price: 1 })),
-  );
-  await Promise.all(Array.from({ length: 10 }, (_, n) => order(n).send({ type: "pay" })));
+  const ref = (n: number) => node.client.actor(order, `o/${n}`);
+  await Promise.all(Array.from({ length: 30 }, (_, n) => ref(n).send({ type: "put", sku: "tea" })));
+  await Promise.all(Array.from({ length: 10 }, (_, n) => ref(n).send({ type: "pay" })));
   await node.checkpoint();
-  await Promise.all(Array.from({ length: 4 }, (_, n) => order(n).send({ type: "hold" })));
+  await Promise.all(Array.from({ length: 4 }, (_, n) => ref(n).send({ type: "hold" })));
 }
 
 const POPULATION = [
@@ -83,12 +108,10 @@ const POPULATION = [
   { type: "order", version: 1, state: "open.pending", actors: 20 },
 ];
 
-const actors: readonly AnyActorDefinition[] = [orderV1];
-
 async function folder(): Promise<string> {
   const path = join(temporaryPath(), "data");
   const store = await embedded({ path });
-  const node = await startNode({ actors, store });
+  const node = await startNode({ actors: [order], store });
   await populate(node);
   // Ended as a killed process ends it: what came after the checkpoint is in the tail only.
   node.kill();
@@ -241,7 +264,7 @@ describe("keyturn check on NATS", { timeout: 60_000 }, () => {
     onTestFinished(() => server.stop());
     const cwd = project(FILES);
     const node = await startNode({
-      actors,
+      actors: [order],
       store: nats({ servers: server.url, app: "shop", snapshotBuckets: 3, journals: 2 }),
       shards: 8,
     });

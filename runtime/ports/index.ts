@@ -105,8 +105,9 @@ export interface DueEntry {
  * 6. After `sync`, `read` and `due` see every write that was answered to anybody before `sync` was called.
  * 7. `list` walks the entries of actors of all shards, in an order of the store's own, and changes nothing. Pages are
  *    bounded in entries and in bytes; one may be empty although there are more behind it. Walked to its end, it has
- *    given each entry that existed all the while, whether or not it was written meanwhile: at least once, and more than
- *    once only one that was written meanwhile. What begins to exist or is deleted meanwhile may be given or not.
+ *    given each entry that existed all the while, whether or not it was written meanwhile: at least once, in
+ *    the form that it had before the walk or in a newer one, and more than once only one that was written meanwhile or
+ *    (where replicas may be behind) just before. What begins to exist or is deleted meanwhile may be given or not.
  */
 export interface Snapshots {
   sync(): Promise<void>;
