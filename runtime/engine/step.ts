@@ -104,7 +104,10 @@ export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shard
   const { event } = job.message;
   checkEvent(event);
   checkFits(a.hosted, event);
-  return transit(a, job, event, withoutWake(a.latest.timers), slot, now, shards, sourceOf(job));
+  const { timers, unmigrated } = a.latest;
+  // The turn itself records the migration.
+  const rest = unmigrated === undefined ? timers : withoutWake(timers);
+  return transit(a, job, event, rest, slot, now, shards, sourceOf(job));
 }
 
 /** One due timer through the machine. */

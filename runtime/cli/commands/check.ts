@@ -1,8 +1,10 @@
 /**
  * `keyturn check`: whether new actors modules can read everything that is stored. A gate before a deployment.
  *
- * Owns the report. Talks to the population (engine/population.ts). It writes nothing, takes no shard, and may run beside
- * the nodes of an app on NATS; a folder belongs to one process, so there it runs while no node does.
+ * Owns the report. Talks to the population (engine/population.ts). It changes nothing, takes no shard, and may run beside
+ * the nodes of an app on NATS, as any user that a node may be; a folder belongs to one process, so there it runs while
+ * no node does. (Where snapshots are replicated it renews the bucket's mark, as every `sync` does: else nobody knows
+ * how far a replica is behind.)
  */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
