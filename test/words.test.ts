@@ -279,6 +279,7 @@ describe("errors", () => {
         "corrupt_snapshot notApplied",
         "newer_format notApplied",
         "incompatible_snapshot notApplied",
+        "migration_failed notApplied",
         "history_trimmed rejected",
         "answer_too_large applied",
         "invalid_frame rejected",
