@@ -36,6 +36,10 @@ class Watched implements Snapshots {
     return this.inner.due(...args);
   }
 
+  list(...args: Parameters<Snapshots["list"]>) {
+    return this.inner.list(...args);
+  }
+
   async write(writes: readonly SnapshotWrite[]) {
     const failing = this.fails?.at === this.calls++;
     if (failing && this.fails?.kept === false) throw new Error("The store is gone.");
@@ -189,6 +193,7 @@ describe("a shard's entry", () => {
         const late: Snapshots = {
           sync: () => store.sync(),
           due: (...args) => store.due(...args),
+          list: (...args) => store.list(...args),
           read: s.scheduleFunction((ids: readonly string[]) => store.read(ids)),
           write: s.scheduleFunction(async (writes: readonly SnapshotWrite[]) => {
             const answers = await store.write(writes);

@@ -8,9 +8,12 @@ import { join } from "node:path";
 import { connect as connectPlain } from "@nats-io/transport-node";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { counter } from "../actors/index.ts";
+import { registryOf } from "../runtime/engine/definition.ts";
+import { population } from "../runtime/engine/population.ts";
 import { connect, type KeyturnNode, startNode } from "../runtime/index.ts";
 import { FORMAT } from "../runtime/node.ts";
 import { nats, type NatsOptions, provisionNats } from "../runtime/stores/nats/index.ts";
+import { realWorld } from "../runtime/world.ts";
 import { writeCertificates } from "./support/nats-certificates.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
@@ -81,6 +84,12 @@ test("all that users need is allowed, and nothing is refused on the way", { time
   const states = await Promise.all(keys.map((key) => client.actor(counter, key).get()));
   expect(states.map(({ context }) => context.count)).toEqual(keys.map((_, at) => (at < 10 ? 3 : 2)));
   await client.disconnect();
+  // What "keyturn check" does, beside a node and as such a user.
+  const looking = await nats(as("keyturn_node", "_INBOX_keyturn_node", { provision: false }));
+  expect(await looking.directory.settings()).toEqual(app);
+  const rows = await population(looking, app.shards, registryOf([counter]), realWorld);
+  expect(rows).toMatchObject([{ type: "counter", actors: 100, problem: undefined }]);
+  await looking.close();
   await nodes[1]?.stop();
   expect(
     server

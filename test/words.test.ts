@@ -280,6 +280,7 @@ describe("errors", () => {
         "newer_format notApplied",
         "incompatible_snapshot notApplied",
         "newer_version notApplied",
+        "migration_failed notApplied",
         "history_trimmed rejected",
         "answer_too_large applied",
         "invalid_frame rejected",

@@ -10,6 +10,7 @@
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { isKeyturnError, textOf } from "../words/errors.ts";
+import { addCheck } from "./commands/check.ts";
 import { addProvision } from "./commands/provision.ts";
 import { addStart } from "./commands/start.ts";
 import { packageFolder } from "./packages.ts";
@@ -37,6 +38,7 @@ export async function run(args: readonly string[]): Promise<number> {
     .exitOverride();
   addStart(program, shell);
   addProvision(program, shell);
+  addCheck(program, shell);
   for (const command of program.commands) command.copyInheritedSettings(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -301,7 +301,10 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     return answer as { value: unknown; state: ActorState<M> };
   }
 
-  /** The current state, linearizable. With `stale`, the last snapshot, or undefined if none was written yet. */
+  /**
+   * The current state, linearizable. With `stale`, the last snapshot, in the form of the version that wrote it, or
+   * undefined if none was written yet.
+   */
   get(options?: GetOptions & { stale?: false }): Promise<ActorState<M>>;
   get(options: GetOptions & { stale: true }): Promise<ActorState<M> | undefined>;
   get(options: GetOptions = {}): Promise<ActorState<M> | undefined> {

@@ -9,11 +9,12 @@
  * 1. `committed.turn <= latest.turn`; they are the same object when nothing of the actor is in flight.
  * 2. Everything a turn holds is immutable but its batch's sequence.
  */
-import { checkVersion, type HostedType } from "./definition.ts";
+import type { HostedType } from "./definition.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import type { AskLink } from "../words/frames.ts";
 import type { MachineSnapshot, Timer } from "./machine.ts";
 import { persist } from "./machine.ts";
+import { adopt } from "./migration.ts";
 import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
 import type { Session, ShardState, Stepped } from "./shard.ts";
 import type { ActorData, Patch, RequestMark } from "./state.ts";
@@ -72,6 +73,8 @@ export class Turn implements Stepped, Place {
   readonly keyframe: Place;
   /** Upper estimate of the encoded state. */
   readonly bytes: number;
+  /** What is stored, where an older version wrote it: written back as it is until a turn records the migrated state. */
+  unmigrated: ActorData | undefined = undefined;
 
   constructor(
     id: string,
@@ -183,14 +186,14 @@ export class Activation {
     return this.latest !== this.committed;
   }
 
-  /** Takes the state that storage holds. Throws `newer_version`, `incompatible_snapshot`. */
-  fill(data: ActorData, bytes: number): void {
-    checkVersion(this.hosted, data.version);
+  /** Takes the state that storage holds, migrated. Throws `newer_version`, `migration_failed`, `incompatible_snapshot`. */
+  fill(data: ActorData, bytes: number, now: number): void {
+    const { snapshot, timers } = adopt(this.hosted, data, now);
     const turn = new Turn(
       this.id,
       data.turn,
-      this.hosted.host.restore(data.machine),
-      data.timers,
+      snapshot,
+      timers,
       data.requests.map(({ requestId, at }) => ({ requestId, place: placeAt(at) })),
       data.version,
       placeAt(data.last).batch,
@@ -198,6 +201,7 @@ export class Activation {
       placeAt(data.keyframe),
       bytes,
     );
+    if (data.version < this.hosted.definition.version) turn.unmigrated = data;
     this.latest = turn;
     this.committed = turn;
   }
@@ -206,6 +210,7 @@ export class Activation {
 /** A committed turn as data for the store. Undefined after a deletion. */
 export function dataOf(turn: Turn): ActorData | undefined {
   if (turn.snapshot === undefined) return undefined;
+  if (turn.unmigrated !== undefined) return turn.unmigrated;
   return {
     machine: persist(turn.snapshot),
     timers: turn.timers,

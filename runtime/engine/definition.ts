@@ -7,6 +7,7 @@ import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { StateValue } from "./machine/internals.ts";
 import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
+import { checkMigrations, type Migrations } from "./migration.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
 export type NoReplies = Record<never, never>;
@@ -62,6 +63,8 @@ export interface ActorDefinition<
   readonly machine: M;
   /** Version of the machine, from 1; written into every record and snapshot. */
   readonly version: number;
+  /** From each version to the next; one that is missing means that the states of both are the same. */
+  readonly migrations: Migrations;
   /** What every event is checked with before the machine sees it. */
   readonly events: EventSchema | undefined;
   /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
@@ -116,9 +119,13 @@ export interface ActorState<M extends Machine = Machine> {
  *
  * @param options.type letters, digits, `_` and `-`, starting with a letter; part of every address
  * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
- * @param options.version of the machine, a whole number from 1; written into every record and snapshot. Nodes with
- *   different versions of a type may run side by side: what a later version may have written is never given to a node
- *   with an earlier one. Raise it with every change after which the former machine must not go on
+ * @param options.version of the machine, a whole number from 1; written into every record and snapshot. Raise it whenever
+ *   stored states have to change, and with every change after which the former machine must not go on: nodes with
+ *   different versions of a type may run side by side, and what a later one may have written is never given to an
+ *   earlier one
+ * @param options.migrations `{ 1: (state) => state2, 2: … }`: from each version to the next, `{ value, context, status,
+ *   output, history }` in and out; without a function a state is good as it is. An actor is migrated when it is loaded,
+ *   and its next turn records the new state
  * @param options.events a Standard Schema that every event must fit; without one only the event's type is checked
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
@@ -134,6 +141,7 @@ export function defineActor<
   type: T;
   machine: M;
   version?: number;
+  migrations?: Migrations;
   events?: EventSchema;
   children?: Readonly<Record<string, object>>;
   invoke?: InvokePolicy;
@@ -162,9 +170,10 @@ export function defineActor<
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
   checkInvoke(type, invoke);
+  const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
   new MachineHost(type, machine, children);
-  return Object.freeze({ type, machine, version, events, children, invoke });
+  return Object.freeze({ type, machine, version, migrations, events, children, invoke });
 }
 
 function checkInvoke(type: string, { retry, atOnce }: InvokePolicy): void {
@@ -200,15 +209,6 @@ export function retryAfter({ retry }: InvokePolicy, src: string, attempt: number
 export interface HostedType {
   readonly definition: AnyActorDefinition;
   readonly host: MachineHost;
-}
-
-/** Throws `newer_version` if a stored state is of a later version than the one that is hosted. */
-export function checkVersion({ definition: { type, version } }: HostedType, stored: number): void {
-  if (stored <= version) return;
-  throw new KeyturnError(
-    "newer_version",
-    `This actor of type "${type}" was written by version ${stored}, and this node hosts version ${version}, which cannot read it. Nothing was changed: run version ${stored} or a later one.`,
-  );
 }
 
 /** The types of one node, by name. */

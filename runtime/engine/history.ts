@@ -53,7 +53,10 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly turn: number;
   /** Milliseconds since the epoch. */
   readonly time: number;
-  /** What was sent; for an `after` of the machine, XState's own event. */
+  /**
+   * What was sent; for an `after` of the machine, XState's own event; `xstate.keyturn.migrated` for a turn that only
+   * records a migrated state, because delays of the new machine have begun.
+   */
   readonly event: EventOf<M> | { readonly type: `xstate.${string}` };
   /** The state after the turn. */
   readonly value: ValueOf<M>;

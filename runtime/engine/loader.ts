@@ -13,8 +13,9 @@ import type { SnapshotEntry } from "../ports/index.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
+import { isWake } from "./delays.ts";
 import type { Engine } from "./engine.ts";
-import { decodeSnapshot } from "./state.ts";
+import { decodeSnapshot, earliestDue } from "./state.ts";
 import { asError } from "./step.ts";
 
 const READ_TRIES = 5;
@@ -55,6 +56,7 @@ export class Loader {
       const finish = (): void => {
         a.failed = error;
         this.#engine.ready(a);
+        if (error === undefined && a.latest.timers.some(isWake)) this.#wake(a);
       };
       // What looks like damage may be a new owner's work: nobody is answered before that is clear.
       if (error !== undefined && isDamage(error)) void this.#engine.failShard(a.shard, error).then(finish);
@@ -76,6 +78,12 @@ export class Loader {
     }
   }
 
+  /** A new version's delays have begun: that is to be recorded, whether or not anybody sends something. */
+  #wake(a: Activation): void {
+    a.shard.due.set(a.id, earliestDue(a.latest.timers));
+    this.#engine.wakeForTimers();
+  }
+
   /** Makes an actor of what is stored. Returns why it cannot. */
   #fill(a: Activation, entry: SnapshotEntry | undefined): KeyturnError | undefined {
     const { patch } = a;
@@ -84,7 +92,8 @@ export class Loader {
       const stored = entry?.value === undefined ? undefined : decodeSnapshot(a.id, entry.value);
       const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
       a.revision = entry?.revision ?? 0;
-      if (data !== undefined) a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0));
+      if (data !== undefined)
+        a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0), this.#engine.parts.world.clock.now());
       // A checkpoint may be writing the patch at this moment, whatever the entry said.
       a.written = patch !== undefined;
       // What came from the tail is not in the snapshot yet. A deletion neither: its marker holds off late writes.

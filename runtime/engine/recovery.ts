@@ -36,13 +36,23 @@ export async function recover(
   now: number,
   monotonic_ms: number,
 ): Promise<ShardState[]> {
+  const shards = await rebuild(store, wanted, monotonic_ms);
+  await forEach(shards, TIMERS_AT_ONCE, (shard) => loadTimers(store, shard, now + HORIZON_MS));
+  return shards;
+}
+
+/** The shards without their timers: all that who only reads wants to know. */
+export async function rebuild(
+  store: Store,
+  wanted: readonly Wanted[],
+  monotonic_ms: number,
+): Promise<ShardState[]> {
   const shards = new Map<number, ShardState>();
   await store.snapshots.sync();
   for (const { shard } of wanted) shards.set(shard, new ShardState(shard));
   await readEntries(store.snapshots, [...shards.values()], monotonic_ms);
   const rounds = Math.max(0, ...wanted.map(({ segments }) => segments.length));
   for (let round = 0; round < rounds; round++) await replayRound(store, wanted, round, shards, monotonic_ms);
-  await forEach([...shards.values()], TIMERS_AT_ONCE, (shard) => loadTimers(store, shard, now + HORIZON_MS));
   return [...shards.values()];
 }
 

@@ -6,7 +6,7 @@
  *
  * Invariants:
  * 1. A turn that cannot be recorded (too large, not plain data) fails here, before anybody sees it.
- * 2. Every `limits.keyframeTurns` turns the record holds the whole state.
+ * 2. Every `limits.keyframeTurns` turns the record holds the whole state, and so does the first of a new version.
  */
 import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
@@ -23,6 +23,7 @@ import {
 } from "./activation.ts";
 import type { EventObject } from "./machine/internals.ts";
 import { checkFits } from "./definition.ts";
+import { isWake, withoutWake } from "./delays.ts";
 import {
   type ActionEffect,
   familyOf,
@@ -90,7 +91,12 @@ export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shard
   const { event } = job.message;
   checkEvent(event);
   checkFits(a.hosted, event);
-  return transit(a, job, event, a.latest.timers, slot, now, shards, sourceOf(job), undefined);
+  return transit(a, job, event, restingTimers(a), slot, now, shards, sourceOf(job), undefined);
+}
+
+/** The actor's timers; without the one that has a migration recorded, since the turn itself does. */
+function restingTimers({ latest: { timers, unmigrated } }: Activation): readonly Timer[] {
+  return unmigrated === undefined ? timers : withoutWake(timers);
 }
 
 /**
@@ -108,7 +114,7 @@ export function takeChildEvent(
 ): Taken | undefined {
   if (session !== undefined && memberOf(a, session) === undefined) return undefined;
   const source: Source = job.fromShard >= 0 ? sourceOf(job) : [FromWork, session ?? "", 0];
-  return transit(a, job, event, a.latest.timers, slot, now, shards, source, session);
+  return transit(a, job, event, restingTimers(a), slot, now, shards, source, session);
 }
 
 /** A failed attempt of a child's work, which is to be tried again: only its timer changes. */
@@ -119,7 +125,15 @@ export function takeRetry(
   event: EventObject,
   slot: Slot,
 ): Taken {
-  return takeTimers(a, job, timers, event, slot, [FromWork, job.message.session ?? "", 0], undefined);
+  return takeTimers(
+    a,
+    job,
+    withoutWake(timers),
+    event,
+    slot,
+    [FromWork, job.message.session ?? "", 0],
+    undefined,
+  );
 }
 
 /**
@@ -154,8 +168,9 @@ export function takeTimer(
   now: number,
   shards: number,
 ): Taken {
-  const rest = a.latest.timers.filter((other) => other !== timer);
+  const rest = withoutWake(a.latest.timers.filter((other) => other !== timer));
   const source: Source = [FromTimer, timer.id, timer.generation];
+  if (isWake(timer)) return takeTimers(a, job, rest, timer.event, slot, source, undefined);
   try {
     const { target } = timer;
     // Whom it was for may be gone; its own turn then only takes it away.
@@ -207,8 +222,8 @@ function transit(
     if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
-  const whole = (number - 1) % limits.keyframeTurns === 0;
   const version = a.hosted.definition.version;
+  const whole = isWhole(number, before, version);
   const requests =
     job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
   const keyframe = whole ? { batch: slot.batch, index: slot.index } : before.keyframe;
@@ -317,6 +332,11 @@ function refused(
   return { ...effectless, a, job, turn: a.latest, index: slot.index, record, out, refusal: error };
 }
 
+/** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */
+function isWhole(number: number, before: Turn, version: number): boolean {
+  return (number - 1) % limits.keyframeTurns === 0 || before.version !== version;
+}
+
 /** A turn that changes nothing but the timers. */
 function takeTimers(
   a: Activation,
@@ -327,21 +347,10 @@ function takeTimers(
   source: Source,
   error: KeyturnError | undefined,
 ): Taken {
-  const { snapshot, requests, version, keyframe, turn: last, bytes } = a.latest;
+  const { snapshot, requests, keyframe, turn: last, bytes } = a.latest;
+  const { version } = a.hosted.definition;
   const number = last + 1;
-  const whole = (number - 1) % limits.keyframeTurns === 0;
-  const turn = new Turn(
-    a.id,
-    number,
-    snapshot,
-    rest,
-    requests,
-    version,
-    slot.batch,
-    slot.index,
-    whole ? { batch: slot.batch, index: slot.index } : keyframe,
-    bytes,
-  );
+  const whole = isWhole(number, a.latest, version);
   const change = whole
     ? wholeOf(snapshot as MachineSnapshot, rest)
     : { context: null, removed: null, value: null, rest: null, timers: rest };
@@ -357,6 +366,18 @@ function takeTimers(
     change,
     refusal,
   });
+  const turn = new Turn(
+    a.id,
+    number,
+    snapshot,
+    rest,
+    requests,
+    version,
+    slot.batch,
+    slot.index,
+    whole ? { batch: slot.batch, index: slot.index } : keyframe,
+    whole ? record.length : bytes,
+  );
   return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
 }
 

@@ -69,6 +69,19 @@ export interface SnapshotWrite {
   readonly due: number | undefined;
 }
 
+/** An actor's entry. */
+export interface ListedEntry {
+  readonly id: string;
+  readonly value: Uint8Array;
+  readonly revision: number;
+}
+
+export interface ListPage {
+  readonly entries: readonly ListedEntry[];
+  /** Where to go on, for the same store only; undefined at the end. */
+  readonly next: string | undefined;
+}
+
 export interface DueEntry {
   readonly id: string;
   readonly due: number;
@@ -90,6 +103,11 @@ export interface DueEntry {
  *    come in an order that does not change between two pages.
  * 5. A call of `write` is not atomic: some of its entries may be refused or, after a crash, missing.
  * 6. After `sync`, `read` and `due` see every write that was answered to anybody before `sync` was called.
+ * 7. `list` walks the entries of actors of all shards, in an order of the store's own, and changes nothing. Pages are
+ *    bounded in entries and in bytes; one may be empty although there are more behind it. Walked to its end, it has
+ *    given each entry that existed all the while, whether or not it was written meanwhile: at least once, in
+ *    the form that it had before the walk or in a newer one, and more than once only one that was written meanwhile or
+ *    (where replicas may be behind) just before. What begins to exist or is deleted meanwhile may be given or not.
  */
 export interface Snapshots {
   sync(): Promise<void>;
@@ -100,6 +118,11 @@ export interface Snapshots {
    * an empty id begins with what is due just then.
    */
   due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]>;
+  /**
+   * At most `limit` entries of actors: neither markers nor what shards have stored of themselves.
+   * @param cursor `next` of the page before; the walk begins without one
+   */
+  list(limit: number, cursor?: string): Promise<ListPage>;
 }
 
 /** A stretch of a lane in which a shard's records lie. */
@@ -167,6 +190,8 @@ export interface AppSettings {
 export interface Directory {
   /** Creates the app, or returns what it was created with. */
   app(wanted: AppSettings): Promise<AppSettings>;
+  /** What the app was created with; undefined if it was not. Changes nothing. */
+  settings(): Promise<AppSettings | undefined>;
   readShard(shard: number): Promise<StoredShard | undefined>;
   /** The entries of some shards; those that do not exist are left out. May be behind. */
   readShards(shards: readonly number[]): Promise<ReadonlyMap<number, StoredShard>>;

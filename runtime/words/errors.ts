@@ -64,6 +64,7 @@ export const meanings = {
   newer_format: no("notApplied"),
   incompatible_snapshot: no("notApplied"),
   newer_version: no("notApplied"),
+  migration_failed: no("notApplied"),
   history_trimmed: no("rejected"),
   // The turn is committed, but what it answers does not fit into a frame.
   answer_too_large: no("applied"),

@@ -37,6 +37,15 @@ export function directoryClauses({ use }: Suite): void {
     );
 
     it(
+      "settings: what the app was created with, and nothing is created by asking",
+      use(async ({ directory }) => {
+        expect(await directory.settings()).toBeUndefined();
+        expect(await directory.app({ shards: 8, format: 1 })).toEqual({ shards: 8, format: 1 });
+        expect(await directory.settings()).toEqual({ shards: 8, format: 1 });
+      }),
+    );
+
+    it(
       "app: those who create it at once agree",
       use(async ({ directory }) => {
         const answers = await Promise.all(

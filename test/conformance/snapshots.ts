@@ -1,7 +1,7 @@
 /** The clauses of Snapshots. */
 import { describe, expect, it } from "vitest";
-import type { DueEntry, Snapshots, Store } from "../../runtime/ports/index.ts";
-import { readOne, revisionOf, snapshot, writeOne, writeSure } from "./helpers.ts";
+import type { DueEntry, ListedEntry, Snapshots, Store } from "../../runtime/ports/index.ts";
+import { readOne, revisionOf, snapshot, textOf, writeOne, writeSure } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
 const names = (entries: readonly DueEntry[]): string[] => entries.map(({ id }) => id);
@@ -24,6 +24,7 @@ export function snapshotClauses(suite: Suite): void {
     markerClauses(suite);
     dueClauses(suite);
     syncClauses(suite);
+    listClauses(suite);
   });
 }
 
@@ -299,6 +300,90 @@ function syncClauses({ use }: Suite): void {
       const writing = Array.from({ length: 20 }, (_, n) => snapshots.write([snapshot(`t.k${n}`, "x", 0)]));
       await snapshots.sync();
       for (const answer of await Promise.all(writing)) expect(answer[0]).toBeDefined();
+    }),
+  );
+}
+
+/** Every entry of a store, walked in pages; what `between` does happens after each page. */
+async function walkAll(
+  { snapshots }: Store,
+  limit: number,
+  between: () => Promise<unknown> = async () => undefined,
+): Promise<ListedEntry[]> {
+  const all: ListedEntry[] = [];
+  let cursor: string | undefined;
+  do {
+    const { entries, next } = await snapshots.list(limit, cursor);
+    expect(entries.length).toBeLessThanOrEqual(limit);
+    if (next !== undefined) expect(next).not.toBe(cursor);
+    all.push(...entries);
+    cursor = next;
+    await between();
+  } while (cursor !== undefined);
+  return all;
+}
+
+function listClauses({ use }: Suite): void {
+  it(
+    "7. list gives every entry of an actor once, of all shards, in pages of any size",
+    use(async (store) => {
+      expect(await walkAll(store, 10)).toEqual([]);
+      const keys = ["a", "B", "k=2F1", "-", "z_9", ...Array.from({ length: 25 }, (_, n) => `n${n}`)];
+      const written = new Map<string, string>();
+      for (const [n, key] of keys.entries()) {
+        const id = `${["counter", "Zebra", "a-b"][n % 3]}.${key}`;
+        await writeSure(store, snapshot(id, `v${n}`, 0, n % 2 === 0 ? { shard: n } : { shard: n, due: n }));
+        written.set(id, `v${n}`);
+      }
+      await writeSure(store, snapshot("_shard.7", "own", 0, { shard: 7 }));
+      await writeSure(store, snapshot("_shard.7.1.1", "piece", 0, { shard: 7 }));
+      const gone = await writeSure(store, snapshot("counter.gone", "x", 0));
+      await writeSure(store, snapshot("counter.gone", undefined, gone));
+      for (const limit of [1, 7, 30, 1_000]) {
+        const all = await walkAll(store, limit);
+        expect(new Map(all.map(({ id, value }) => [id, textOf(value)]))).toEqual(written);
+        expect(all).toHaveLength(written.size);
+        const stored = await store.snapshots.read(all.map(({ id }) => id));
+        expect(stored.map((entry) => entry?.revision)).toEqual(all.map(({ revision }) => revision));
+      }
+    }),
+  );
+
+  it(
+    "7. list gives what is written anew during the walk, and no page is larger than can be carried",
+    use(async (store) => {
+      const ids = Array.from({ length: 40 }, (_, n) => `t.k${n}`);
+      const revisions = new Map<string, number>();
+      const large = "x".repeat(700 * 1024);
+      for (const id of ids) revisions.set(id, await writeSure(store, snapshot(id, large, 0)));
+      let round = 0;
+      const all = await walkAll(store, 9, async () => {
+        // Backwards, so that what was given and what was not is written anew; and something begins and ends.
+        if (round++ > 3) return;
+        for (const id of [...ids].reverse().slice(0, 20))
+          revisions.set(
+            id,
+            await writeSure(store, snapshot(id, `round ${round}`, revisions.get(id) as number)),
+          );
+        const fresh = await writeSure(store, snapshot(`t.new${round}`, "new", 0));
+        await writeSure(store, snapshot(`t.new${round}`, undefined, fresh));
+      });
+      const given = new Set(all.map(({ id }) => id));
+      for (const id of ids) expect(given.has(id)).toBe(true);
+      for (const id of ids.slice(0, 20)) expect(all.filter((entry) => entry.id === id)).toHaveLength(1);
+    }),
+  );
+
+  it(
+    "7. list changes nothing and sees everything that was answered before",
+    use(async (store) => {
+      const { snapshots } = store;
+      const writes = Array.from({ length: 300 }, (_, n) => snapshot(`t.k${n}`, `${n}`, 0, { due: n }));
+      const revisions = await snapshots.write(writes);
+      expect(await walkAll(store, 64)).toHaveLength(300);
+      const found = await snapshots.read(writes.map(({ id }) => id));
+      expect(found.map((entry) => entry?.revision)).toEqual(revisions);
+      expect(await walk(snapshots, 1, 1_000, 250)).toHaveLength(300);
     }),
   );
 }

@@ -85,6 +85,7 @@ export class FaultStore implements Store {
     };
     this.directory = {
       app: (wanted) => looked(() => directory.app(wanted)),
+      settings: () => looked(() => directory.settings()),
       readShard: (shard) => looked(() => directory.readShard(shard)),
       readShards: (shards) => looked(() => directory.readShards(shards)),
       writeShard: (shard, entry, expected) => looked(() => directory.writeShard(shard, entry, expected)),
@@ -113,6 +114,7 @@ export class FaultStore implements Store {
     this.snapshots = {
       sync: () => snapshots.sync(),
       due: (shard, before, limit, after) => snapshots.due(shard, before, limit, after),
+      list: (limit, cursor) => snapshots.list(limit, cursor),
       read: async (ids) => {
         this.read.push(...ids);
         await this.snapshotReadGate.pass();

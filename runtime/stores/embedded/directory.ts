@@ -38,16 +38,24 @@ export class EmbeddedDirectory implements Directory {
         const { meta } = this.#environment.tables;
         const staged = this.#staged(group);
         if (staged.app !== undefined) return staged.app;
-        const stored = meta.get("app");
-        if (stored !== undefined) {
-          const [shards, format] = openRow("app's settings", stored);
-          return { shards: shards as number, format: format as number };
-        }
+        const stored = this.#settings();
+        if (stored !== undefined) return stored;
         group.put(meta, "app", row);
         staged.app = { shards: wanted.shards, format: wanted.format };
         return staged.app;
       },
     });
+  }
+
+  async settings(): Promise<AppSettings | undefined> {
+    return this.#environment.read(() => this.#settings());
+  }
+
+  #settings(): AppSettings | undefined {
+    const stored = this.#environment.tables.meta.get("app");
+    if (stored === undefined) return undefined;
+    const [shards, format] = openRow("app's settings", stored);
+    return { shards: shards as number, format: format as number };
   }
 
   async readShard(shard: number): Promise<StoredShard | undefined> {

@@ -17,7 +17,14 @@
  * Invariants: see Snapshots in the ports.
  */
 import { crc32 } from "node:zlib";
-import type { DueEntry, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
+import type {
+  DueEntry,
+  ListedEntry,
+  ListPage,
+  SnapshotEntry,
+  Snapshots,
+  SnapshotWrite,
+} from "../../ports/index.ts";
 import { invariant, KeyturnError } from "../../words/errors.ts";
 import type { Environment } from "./environment.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -28,6 +35,10 @@ const REVISIONS = 65_536;
 /** What one transaction takes of a call. */
 const PART_WRITES = 128;
 const PART_BYTES = 1024 * 1024;
+/** A page of a list is full when its values take so much. */
+const LIST_BYTES = 8 * 1024 * 1024;
+/** Keys looked at for one page: those of shards are passed over. */
+const LIST_KEYS = 4_096;
 /** A write may copy a tree page, besides what it stores. */
 const PAGE_BYTES = 4_096;
 /** An id goes into keys: `<type>.<encoded key>` or `_shard.<n>`. */
@@ -109,6 +120,30 @@ export class EmbeddedSnapshots implements Snapshots {
       const end = [shard, keyTime(before)];
       const keys = due.getKeys({ start, end, exclusiveStart: after !== undefined, limit });
       return [...keys].map((key) => ({ id: key[2] as string, due: key[1] as number }));
+    });
+  }
+
+  /** In the order of ids; the cursor is the last one that was looked at. */
+  async list(limit: number, cursor?: string): Promise<ListPage> {
+    return this.#environment.read(() => {
+      const { snapshots } = this.#environment.tables;
+      const after = cursor === undefined ? {} : { start: cursor, exclusiveStart: true };
+      const entries: ListedEntry[] = [];
+      let bytes = 0;
+      let looked = cursor;
+      let count = 0;
+      for (const id of snapshots.getKeys({ ...after, limit: LIST_KEYS }) as Iterable<string>) {
+        if (entries.length >= limit || bytes >= LIST_BYTES) return { entries, next: looked };
+        looked = id;
+        count++;
+        if (id.startsWith("_")) continue;
+        const stored = snapshots.get(id) as Uint8Array;
+        const { revision } = headOf(id, stored);
+        const value = stored.subarray(HEAD_BYTES);
+        bytes += value.length;
+        entries.push({ id, value, revision });
+      }
+      return { entries, next: count < LIST_KEYS ? undefined : looked };
     });
   }
 

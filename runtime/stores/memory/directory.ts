@@ -32,6 +32,10 @@ export class MemoryDirectory implements Directory {
     return this.#write(() => (this.#app ??= { ...wanted }));
   }
 
+  async settings(): Promise<AppSettings | undefined> {
+    return this.#app;
+  }
+
   async readShard(shard: number): Promise<StoredShard | undefined> {
     return this.#shards.get(shard);
   }

@@ -6,7 +6,14 @@
  *
  * Invariants: see Snapshots in the ports.
  */
-import type { DueEntry, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
+import type {
+  DueEntry,
+  ListedEntry,
+  ListPage,
+  SnapshotEntry,
+  Snapshots,
+  SnapshotWrite,
+} from "../../ports/index.ts";
 
 /** Lets a write take effect at some moment; resolves when it has. */
 type Write = <T>(apply: () => T) => Promise<T>;
@@ -39,6 +46,19 @@ export class MemorySnapshots implements Snapshots {
       .map(([id, due]): DueEntry => ({ id, due }))
       .filter((entry) => entry.due < before && (after === undefined || compareDue(entry, after) > 0));
     return found.sort(compareDue).slice(0, limit);
+  }
+
+  /** In the order of ids; the cursor is the last one. */
+  async list(limit: number, cursor = ""): Promise<ListPage> {
+    const ids = [...this.#entries.keys()].filter((id) => id > cursor && !id.startsWith("_")).sort();
+    const entries: ListedEntry[] = [];
+    for (const id of ids) {
+      const { value, revision } = this.#entries.get(id) as SnapshotEntry;
+      if (value === undefined) continue;
+      if (entries.length >= limit) return { entries, next: entries.at(-1)?.id ?? cursor };
+      entries.push({ id, value, revision });
+    }
+    return { entries, next: undefined };
   }
 
   #write({ id, shard, value, expected, due }: SnapshotWrite): number | undefined {

@@ -13,7 +13,7 @@
  *    batch, as far as this process remembers it: a timer that is set anew with every turn leaves no trail of hints.
  */
 import { headers, type Msg, type MsgHdrs } from "@nats-io/transport-node";
-import type { DueEntry, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
+import type { DueEntry, ListPage, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import {
@@ -32,6 +32,7 @@ import {
 import type { Connection } from "./connection.ts";
 import { CLEARED, CLEARED_TTL, DueIndex, dueKey } from "./due-index.ts";
 import { FreshReader } from "./fresh-reader.ts";
+import { listBucket } from "./listing.ts";
 import type { Names } from "./names.ts";
 
 /** The server takes at most 1,000 messages in a batch; bytes are held down for the connections between servers. */
@@ -133,12 +134,29 @@ export class NatsSnapshots implements Snapshots {
   }
 
   async sync(): Promise<void> {
-    if (!this.#replicated()) return;
+    await this.#mark();
+  }
+
+  /** The sequence of a write that comes behind all others; 0 where there is one replica, which is always current. */
+  async #mark(): Promise<number> {
+    if (!this.#replicated()) return 0;
     // Only a write proves where the stream stands: a leader that was replaced may still answer reads.
     const subject = `${this.#prefix}${SENTINEL}.sync`;
     const answer = await publishTo(this.#connection, this.#stream, subject, undefined, undefined, TASK);
     if (isError(answer)) throw refusalOf(TASK, answer);
     this.#reader.saw(answer.seq);
+    return answer.seq;
+  }
+
+  list(limit: number, cursor?: string): Promise<ListPage> {
+    const bucket = {
+      connection: this.#connection,
+      stream: this.#stream,
+      prefix: this.#prefix,
+      mark: () => this.#mark(),
+      entryOf,
+    };
+    return listBucket(bucket, limit, cursor);
   }
 
   due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {

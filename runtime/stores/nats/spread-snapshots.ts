@@ -3,7 +3,7 @@
  *
  * Owns which bucket an entry lies in. Talks to the buckets.
  */
-import type { DueEntry, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
+import type { DueEntry, ListPage, SnapshotEntry, Snapshots, SnapshotWrite } from "../../ports/index.ts";
 import { placeOfId } from "../../words/address.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { bucketOf, type Layout } from "./layout.ts";
@@ -64,6 +64,17 @@ export class SpreadSnapshots implements Snapshots {
 
   due(shard: number, before: number, limit: number, after?: DueEntry): Promise<readonly DueEntry[]> {
     return this.bucketFor(shard).due(shard, before, limit, after);
+  }
+
+  /** One bucket after another; the cursor is `<bucket>:<cursor there>`. */
+  async list(limit: number, cursor = "0:"): Promise<ListPage> {
+    const [number = "0", inner = ""] = cursor.split(":");
+    const bucket = Number(number);
+    // A bucket belongs to the shards that are numbered like it, beside others.
+    const { entries, next } = await this.bucketFor(bucket).list(limit, inner === "" ? undefined : inner);
+    if (next !== undefined) return { entries, next: `${bucket}:${next}` };
+    const more = bucket + 1 < this.#layout().snapshotBuckets;
+    return { entries, next: more ? `${bucket + 1}:` : undefined };
   }
 
   /** Asks each bucket for its part, all at once, and puts the answers together in order. */

@@ -208,9 +208,11 @@ class View implements Store {
         ),
       due: (shard, before, limit, after) =>
         this.#call("due", false, () => snapshots.due(shard, before, limit, after)),
+      list: (limit, cursor) => this.#call("list", false, () => snapshots.list(limit, cursor)),
     };
     this.directory = {
       app: (wanted) => this.#call("app", true, () => directory.app(wanted)),
+      settings: () => this.#call("settings", false, () => directory.settings()),
       readShard: (shard) => this.#call("readShard", false, () => directory.readShard(shard)),
       readShards: (shards) =>
         this.#call("readShards", false, () => disk.behind.readShards(shards), shards.length),

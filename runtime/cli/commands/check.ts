@@ -1,0 +1,209 @@
+/**
+ * `keyturn check`: whether new actors modules can read everything that is stored. A gate before a deployment.
+ *
+ * Owns the report. Talks to the population (engine/population.ts). It changes nothing, takes no shard, and may run beside
+ * the nodes of an app on NATS, as any user that a node may be; a folder belongs to one process, so there it runs while
+ * no node does. (Where snapshots are replicated it renews the bucket's mark, as every `sync` does: else nobody knows
+ * how far a replica is behind.)
+ */
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type Command, Option } from "commander";
+import { registryOf } from "../../engine/definition.ts";
+import { population, type PopulationRow } from "../../engine/population.ts";
+import { FORMAT } from "../../node.ts";
+import type { Store } from "../../ports/index.ts";
+import { embedded } from "../../stores/embedded/index.ts";
+import { nats } from "../../stores/nats/index.ts";
+import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
+import { realWorld } from "../../world.ts";
+import { loadActors } from "../actors.ts";
+import { Console } from "../console.ts";
+import { addNatsOptions, gather, jsonOption, type NatsFlags, natsOptionsOf, positive } from "../options.ts";
+import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
+import { withinWait } from "../wait.ts";
+
+interface CheckFlags extends NatsFlags {
+  readonly data?: string;
+  readonly actors: readonly string[];
+  readonly wait: number;
+  readonly json?: boolean;
+}
+
+const WAIT_S = 30;
+
+const HELP = `
+Prints how many actors of each type stand in each state and version. Fails, with exit code 1, if the modules lack a type
+or a state in which actors stand and no migration covers it, or if a migration fails on one of them. Nothing is written.
+
+Examples:
+  keyturn check --actors ./new/actors.ts --nats 127.0.0.1:4222
+  keyturn check --actors ./new/actors.ts --data ./data --json`;
+
+export function addCheck(program: Command, shell: Shell): void {
+  const command = program
+    .command("check")
+    .summary("see whether new actors can read all that is stored")
+    .description("Tries new actors modules, with their migrations, on every actor that is stored.");
+  addNatsOptions(command)
+    .addOption(
+      new Option("--data <folder>", "the folder of an embedded store that no node has open")
+        .env("KEYTURN_DATA")
+        .conflicts(["nats", "creds", "user"]),
+    )
+    .addOption(
+      new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
+        .argParser(gather)
+        .makeOptionMandatory(),
+    )
+    .addOption(
+      new Option("--wait <seconds>", "how long to wait for the server")
+        .argParser(positive(true))
+        .default(WAIT_S),
+    )
+    .addOption(jsonOption)
+    .addHelpText("after", HELP)
+    .action(async (flags: CheckFlags) => shell.exit(await check(flags, shell)));
+}
+
+async function check(flags: CheckFlags, shell: Shell): Promise<number> {
+  const registry = registryOf(await loadActors(flags.actors));
+  const store = await open(flags, shell);
+  try {
+    const settings = await store.directory.settings();
+    if (settings === undefined)
+      throw new Failure(`There is no app in ${store.description}: no node has been started on it.`);
+    if (settings.format !== FORMAT) {
+      throw new KeyturnError(
+        "app_mismatch",
+        `The app was created in format ${settings.format}, this runtime reads ${FORMAT}. Use the version that fits.`,
+      );
+    }
+    const rows = await population(store, settings.shards, registry, realWorld);
+    const hosted = [...registry.values()].map(({ definition: { type, version } }) => ({ type, version }));
+    if (flags.json) shell.stdout.write(`${JSON.stringify(documentOf(store.description, hosted, rows))}\n`);
+    else shell.stdout.write(textOf(store.description, rows));
+    return rows.every(({ problem }) => problem === undefined) ? DONE : FAILED;
+  } finally {
+    await store.close();
+  }
+}
+
+async function open(flags: CheckFlags, shell: Shell): Promise<Store> {
+  const { data, json = false, wait } = flags;
+  if (data !== undefined) return await openFolder(data);
+  if (flags.nats === undefined) {
+    throw new KeyturnError(
+      "invalid_options",
+      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
+    );
+  }
+  const options = { ...natsOptionsOf(flags, shell.env), provision: false, name: "keyturn check" };
+  const console = new Console({ name: flags.app, json, stdout: shell.stdout, stderr: shell.stderr });
+  const where = `NATS at ${flags.nats.join(", ")}`;
+  return await withinWait({ wait_ms: wait * 1_000, where, console }, () => nats(options));
+}
+
+async function openFolder(path: string): Promise<Store> {
+  // To open one that is none would make one.
+  const isStore = await stat(join(path, "data", "data.mdb")).then(
+    (file) => file.isFile(),
+    () => false,
+  );
+  if (!isStore) throw new KeyturnError("invalid_options", `There is no embedded store in ${path}.`);
+  try {
+    return await embedded({ path });
+  } catch (cause) {
+    if (!isKeyturnError(cause, "store_locked")) throw cause;
+    throw new Failure(`${cause.message} A folder can be checked while no node has it open.`, { cause });
+  }
+}
+
+// ---- The report -----------------------------------------------------------------------------------------------------
+
+function documentOf(store: string, hosted: readonly object[], rows: readonly PopulationRow[]): object {
+  const refused = rows.filter(({ problem }) => problem !== undefined);
+  return {
+    event: "checked",
+    ok: refused.length === 0,
+    store,
+    hosted,
+    actors: sum(rows),
+    population: merged(rows).map(({ type, version, state, actors }) => ({
+      type,
+      version: version ?? null,
+      state,
+      actors,
+    })),
+    refused: refused.map(({ type, version, state, actors, example, problem }) => ({
+      type,
+      version: version ?? null,
+      state,
+      actors,
+      example,
+      ...problem,
+    })),
+  };
+}
+
+function textOf(store: string, rows: readonly PopulationRow[]): string {
+  const refused = rows.filter(({ problem }) => problem !== undefined);
+  const lines = [`${counted(sum(rows))} in ${store}.`];
+  if (rows.length > 0) {
+    const head = ["type", "version", "state", "actors"];
+    lines.push("", ...columns([head, ...merged(rows).map(cellsOf)], new Set([1, 3])));
+  }
+  lines.push("");
+  if (refused.length === 0) lines.push("The new actors read all of them.");
+  else {
+    lines.push(`The new actors cannot read ${counted(sum(refused))}:`, "");
+    const head = ["type", "version", "state", "actors", "for example", "why"];
+    const table = refused.map((row) => [
+      ...cellsOf(row),
+      JSON.stringify(row.example),
+      `${row.problem?.code}: ${row.problem?.reason.replace(/\s+/g, " ")}`,
+    ]);
+    lines.push(...columns([head, ...table], new Set([1, 3])));
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+/** Without the difference between those that can be read and those that cannot. */
+function merged(rows: readonly PopulationRow[]): PopulationRow[] {
+  const found: PopulationRow[] = [];
+  for (const row of rows) {
+    const last = found.at(-1);
+    if (last?.type === row.type && last.version === row.version && last.state === row.state)
+      found[found.length - 1] = { ...last, actors: last.actors + row.actors };
+    else found.push(row);
+  }
+  return found;
+}
+
+function cellsOf({ type, version, state, actors }: PopulationRow): string[] {
+  return [
+    type,
+    version === undefined ? "?" : String(version),
+    state === "" ? "(no states)" : state,
+    `${actors}`,
+  ];
+}
+
+/** Lines of aligned cells; numbers to the right, and nothing behind the last cell. */
+function columns(table: readonly (readonly string[])[], right: ReadonlySet<number>): string[] {
+  const widths = (table[0] ?? []).map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)));
+  return table.map((row) =>
+    row
+      .map((cell, at) => (right.has(at) ? cell.padStart(widths[at] ?? 0) : cell.padEnd(widths[at] ?? 0)))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+function sum(rows: readonly PopulationRow[]): number {
+  return rows.reduce((total, { actors }) => total + actors, 0);
+}
+
+function counted(actors: number): string {
+  return `${actors} actor${actors === 1 ? "" : "s"}`;
+}
