@@ -33,6 +33,20 @@ describe("contract 3: a request id gives one turn and one reply", () => {
     expect(await r.world.run(ref.ask(event, { requestId: "x" }))).toEqual(first);
   });
 
+  it("asked again while the journal cannot be read: the error names the id, by which it can be asked once more", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    await r.world.run(ref.ask(add, { requestId: "x" }));
+    const { journal } = r.store;
+    const get = journal.get;
+    journal.get = () => Promise.reject(new Error("The disk is away."));
+    const error = await r.world.run(failure(ref.ask(add, { requestId: "x" })));
+    expect(error).toMatchObject({ code: "store_failed", outcome: "unknown", requestId: "x" });
+    journal.get = get;
+    expect(await r.world.run(ref.ask(add, { requestId: error.requestId as string }))).toBe(1);
+    expect(await turns(r)).toBe(1);
+  });
+
   it("asked from another client", async () => {
     const r = await rig();
     const other = await createClient(r.store, r.world, 4);

@@ -12,7 +12,7 @@
  * 4. No request is settled twice, none is forgotten: closing settles all.
  */
 import type { Clock, Transport } from "../ports/index.ts";
-import { isErrorCode, KeyturnError } from "../words/errors.ts";
+import { isErrorCode, KeyturnError, meanings } from "../words/errors.ts";
 import {
   type Frame,
   messageBytes,
@@ -225,7 +225,7 @@ export class Requests {
     const late = this.#late.get(requestId);
     if (late !== undefined) {
       this.#late.delete(requestId);
-      settle(call, late);
+      answer(call, late, requestId);
       return true;
     }
     const [name, shard, number] = requestId.split(":");
@@ -357,9 +357,9 @@ export class Requests {
       try {
         this.#send(channel.shard, again);
       } catch {
-        settle(call, reply);
+        answer(call, reply, this.#idOf(channel.shard, call.number));
       }
-    } else settle(call, reply);
+    } else answer(call, reply, this.#idOf(channel.shard, call.number));
   }
 
   /** The result of a request that nobody waits for now; the oldest ones are forgotten. */
@@ -448,13 +448,17 @@ export class Requests {
   }
 }
 
-function settle(call: Call, [, , error, value]: Reply): void {
+/** @param id of the request, for who did not give it one */
+function answer(call: Call, [, , error, value]: Reply, id: string): void {
   if (error === undefined) {
     call.resolve(value);
     return;
   }
-  const [code, text] = error;
-  call.reject(new KeyturnError(isErrorCode(code) ? code : "store_failed", text));
+  const [given, text] = error;
+  const code = isErrorCode(given) ? given : "store_failed";
+  // Whoever repeated it without its id would have it applied twice.
+  const unknown = meanings[code].outcome === "unknown";
+  call.reject(new KeyturnError(code, text, unknown ? { requestId: call.requestId ?? id } : {}));
 }
 
 /** Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. */
