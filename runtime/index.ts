@@ -34,13 +34,14 @@ export {
   type AskInput,
   type ContextOf,
   type DurableAction,
+  fromDurablePromise,
+  type PromiseArgs,
   type EventOf,
   type Machine,
   reply,
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
-export type { PromiseArgs } from "./engine/machine/work.ts";
 export type { Observer } from "./engine/observer.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";

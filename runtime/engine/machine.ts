@@ -38,7 +38,15 @@ import type {
 import { bounded } from "./machine/logic.ts";
 import { settleNodes, Tree } from "./machine/tree.ts";
 
-export { ask, type AskInput, type DurableAction, reply, tell } from "./machine/actions.ts";
+export {
+  ask,
+  type AskInput,
+  type DurableAction,
+  fromDurablePromise,
+  type PromiseArgs,
+  reply,
+  tell,
+} from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
 

@@ -86,6 +86,28 @@ export function reply<
   return mark({ kind: "reply", value }, "reply");
 }
 
+/** What the creator of an invoked promise is given, besides `input`, `self`, `system` and `emit`. */
+export interface PromiseArgs {
+  /** The same for every attempt and re-run of this invocation, and never used for another. */
+  readonly idempotencyKey: string;
+  /** Counts from 1. Above 1 it may have run before: it failed and is tried again, or its node was lost. */
+  readonly attempt: number;
+  /** Aborted when the state is left. */
+  readonly signal: AbortSignal;
+}
+
+type Creator<TOutput, TInput> = Parameters<typeof fromPromise<TOutput, TInput>>[0];
+
+/**
+ * XState's `fromPromise` with what this runtime gives the creator in its types. The promise is run at least once, after
+ * the commit of the turn that invoked it. In a plain XState actor `idempotencyKey` and `attempt` are undefined.
+ */
+export function fromDurablePromise<TOutput, TInput = unknown>(
+  creator: (args: Parameters<Creator<TOutput, TInput>>[0] & PromiseArgs) => PromiseLike<TOutput>,
+): PromiseActorLogic<TOutput, TInput> {
+  return fromPromise<TOutput, TInput>(creator as Creator<TOutput, TInput>);
+}
+
 /** What `ask` takes as its input. */
 export interface AskInput {
   /** An address, `type/key`. */

@@ -44,16 +44,6 @@ export interface RunningWork {
   stop(): void;
 }
 
-/** What the creator of an invoked promise is given, besides what XState gives it. */
-export interface PromiseArgs {
-  /** The same for every attempt and re-run of this invocation, and never used for another. */
-  readonly idempotencyKey: string;
-  /** Counts from 1. Above 1 it may have run before: it failed and is tried again, or its node was lost. */
-  readonly attempt: number;
-  /** Aborted when the state is left. */
-  readonly signal: AbortSignal;
-}
-
 export function runWork(order: WorkOrder, ports: WorkPorts): RunningWork {
   return kindOf(order.logic) === "promise" ? runPromise(order, ports) : runLogic(order, ports);
 }

@@ -59,6 +59,12 @@ export function workloadOf<D extends AnyActorDefinition>(
       'A workload needs events: { events: (random) => ({ type: "add", by: random.whole(1, 9) }) }.',
     );
   }
+  if (definition?.machine?.root !== undefined && hasChildren(definition.machine)) {
+    throw new KeyturnError(
+      "invalid_options",
+      `"${definition.type}" invokes or spawns actors, which the pure machine that a simulation compares it with does not run. Check it with checkModel, or write a Workload of your own.`,
+    );
+  }
   const { keys = 3, processes = 3, actors = [] } = options;
   for (const [name, value, most] of [
     ["keys", keys, KEYS_MAX],
@@ -270,6 +276,16 @@ class Run {
     if (this.violations.length < VIOLATIONS_MAX)
       this.violations.push(`${this.#definition.type}/${key}: ${text}`);
   }
+}
+
+/** What `assign` may spawn cannot be seen from here; it shows as a difference. */
+function hasChildren(machine: AnyActorDefinition["machine"]): boolean {
+  const nodes = [machine.root];
+  for (const node of nodes) {
+    if (node.invoke.length > 0) return true;
+    nodes.push(...(Object.values(node.states) as (typeof machine.root)[]));
+  }
+  return false;
 }
 
 async function turnsOf(ref: ActorRef): Promise<HistoryTurn[]> {
