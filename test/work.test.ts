@@ -1,18 +1,11 @@
 /** Promises, callbacks, observables and questions of machines, on the engine: across restarts, kills and take-overs. */
-import {
-  type AnyStateMachine,
-  assign,
-  fromCallback,
-  fromObservable,
-  fromPromise,
-  sendTo,
-  setup,
-} from "xstate";
+import { type AnyStateMachine, assign, fromCallback, fromObservable, sendTo, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import {
   type AnyActorDefinition,
   ask,
   defineActor,
+  fromDurablePromise,
   type InvokePolicy,
   type KeyturnNode,
   memory,
@@ -26,8 +19,8 @@ class Calls {
   readonly seen: { input: unknown; idempotencyKey: string; attempt: number; signal: AbortSignal }[] = [];
   readonly #open: { resolve: (value: unknown) => void; reject: (error: unknown) => void }[] = [];
 
-  readonly logic = fromPromise<unknown, unknown>((args) => {
-    this.seen.push(args as never);
+  readonly logic = fromDurablePromise<unknown, unknown>((args) => {
+    this.seen.push(args);
     return new Promise((resolve, reject) => this.#open.push({ resolve, reject }));
   });
 
