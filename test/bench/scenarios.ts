@@ -6,7 +6,7 @@ import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
-import { statechart } from "./statechart.ts";
+import { natsRestore, statechart } from "./statechart.ts";
 import {
   type BenchOptions,
   CountingLoad,
@@ -192,6 +192,7 @@ export const natsScenarios: Readonly<Record<string, Scenario>> = {
   "hand-over": natsHandOver,
   processes: natsProcesses,
   replicas: natsReplicas,
+  restore: natsRestore,
 };
 
 export const scenarios: Readonly<Record<string, Scenario>> = {

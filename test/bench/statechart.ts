@@ -6,7 +6,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { assign, createActor, setup } from "xstate";
-import { defineActor, type KeyturnNode, reply, startNode } from "../../runtime/index.ts";
+import { defineActor, type KeyturnNode, nats, reply, startNode } from "../../runtime/index.ts";
+import { startServer } from "../support/nats-server.ts";
 import { type BenchOptions, closedLoop, type Operation, openStore, type Print, round } from "./harness.ts";
 
 const machine = setup({
@@ -101,6 +102,53 @@ class Steps {
     this.#counts[key] = expected;
     return { answer: (this.#refs[key] as StepRef).ask({ type: "step" }), expected };
   };
+}
+
+/** What it costs over NATS to bring a cold actor back: a read of one that is not in memory beside a read of one that is. */
+export async function natsRestore(options: BenchOptions, print: Print): Promise<void> {
+  const { keys = 4_000, durability } = options;
+  const server = await startServer({ durability });
+  const open = (): Promise<KeyturnNode> =>
+    startNode({ actors: [crane], store: nats({ servers: server.url }), name: "restore" });
+  let node = await open();
+  try {
+    const names = Array.from({ length: keys }, (_, key) => `k${key}`);
+    await Promise.all(names.map((key) => node.client.actor(crane, key).ask({ type: "step" })));
+    await node.stop();
+    node = await open();
+    const read = async (some: readonly string[]): Promise<number[]> => {
+      const times: number[] = [];
+      for (const key of some) {
+        const start = performance.now();
+        const { context } = await node.client.actor(crane, key).get();
+        times.push(performance.now() - start);
+        if (context.n !== 1) throw new Error(`crane/${key} holds ${context.n}, it must be 1.`);
+      }
+      return times.sort((a, b) => a - b);
+    };
+    const half = names.slice(0, keys / 2);
+    const cold = await read(half);
+    const warm = await read(half);
+    const start = performance.now();
+    await Promise.all(names.slice(keys / 2).map((key) => node.client.actor(crane, key).get()));
+    const together_us = ((performance.now() - start) * 1000) / (keys / 2);
+    const at = (times: readonly number[], share: number): number =>
+      round(times[Math.floor(times.length * share)] ?? 0, 3);
+    print({
+      name: "restore",
+      store: "nats",
+      durability,
+      keys,
+      cold_p50_ms: at(cold, 0.5),
+      warm_p50_ms: at(warm, 0.5),
+      restore_p50_ms: round(at(cold, 0.5) - at(warm, 0.5), 3),
+      restore_p90_ms: round(at(cold, 0.9) - at(warm, 0.9), 3),
+      together_us: round(together_us, 1),
+    });
+  } finally {
+    await node.stop();
+    await server.stop();
+  }
 }
 
 export async function statechart(options: BenchOptions, print: Print): Promise<void> {
