@@ -82,7 +82,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
     settings,
     registry,
     shards: app.shards,
-    observer: { ...silent, ...options.observer },
+    observer: { ...silent, logged: writeLog, ...options.observer },
   });
   try {
     await node.join();
@@ -240,6 +240,12 @@ export class KeyturnNode {
       },
     );
   }
+}
+
+/** What a machine says with XState's `log` goes where XState's own default writes it. */
+function writeLog(_id: string, label: string | undefined, value: unknown): void {
+  // biome-ignore lint/suspicious/noConsole: it is what the machine's author asked for; an observer takes it elsewhere
+  console.log(...(label === undefined || label === "" ? [value] : [label, value]));
 }
 
 function settingsOf(given: Partial<NodeSettings> = {}): NodeSettings {

@@ -234,6 +234,21 @@ describe("children that are pure", () => {
     expectSame(machine, ["hit", "inc", "hit", "inc", "hit"]);
   });
 
+  it("references in a context without any child: to itself, and to one that has ended", () => {
+    const machine = setup({ actors: { counter } }).createMachine({
+      context: ({ self }) => ({ self, gone: null as unknown, n: 0 }),
+      on: {
+        spawn: { actions: assign({ gone: ({ spawn }) => spawn("counter", { id: "c" }) }) },
+        stop: { actions: stopChild("c") },
+        send: {
+          actions: sendTo(({ context }) => (context.gone ?? context.self) as never, { type: "inc" } as never),
+        },
+        inc: { actions: assign({ n: ({ context }) => context.n + 1 }) },
+      },
+    });
+    expectSame(machine, ["send", "send", "spawn", "send", "stop", "send", "send"]);
+  });
+
   it("entered anew in the same event: the former one is gone, the new one begins", () => {
     const machine = setup({ actors: { counter } }).createMachine({
       initial: "a",

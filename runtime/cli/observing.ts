@@ -73,6 +73,12 @@ export class Observing implements Partial<Observer> {
     this.#trouble("action_failed", { actor: id, action }, `The action ${action} of ${id} failed`, error);
   };
 
+  readonly logged = (id: string, label: string | undefined, value: unknown): void => {
+    const text = typeof value === "string" ? value : (JSON.stringify(value) ?? String(value));
+    const said = label === undefined || label === "" ? text : `${label}: ${text}`;
+    this.#console.say("logged", { actor: id, label, value }, `${id} says ${said}`);
+  };
+
   readonly storeFull = (cause: unknown): void => {
     this.#trouble("store_full", {}, "The store has no room; what is written is refused", cause);
   };

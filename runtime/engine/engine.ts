@@ -46,7 +46,7 @@ import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/int
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
 import { Queue } from "./queue.ts";
-import { decodeRecord } from "./record.ts";
+import { decodeRecord, typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent } from "./outgoing.ts";
@@ -137,7 +137,10 @@ export class Engine {
     this.lane = new Lane(incarnation, store.journal, world.clock, (task, cause) =>
       parts.observer.troubled(task, cause),
     );
-    this.history = new HistoryReader(store.journal);
+    this.history = new HistoryReader(
+      store.journal,
+      (id, value) => parts.registry.get(typeOfId(id))?.host.tagsOf(value) ?? [],
+    );
     this.watches = new Watches(store.transport, world.clock);
     this.outbox = new Outbox(store.transport, world.clock);
     this.works = new Works(

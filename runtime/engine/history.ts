@@ -14,6 +14,7 @@
 import type { Journal } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
+import { rareParts, storedState } from "./outgoing.ts";
 import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
 import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
@@ -62,6 +63,9 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly value: ValueOf<M>;
   readonly context: Readonly<ContextOf<M>>;
   readonly status: ActorState["status"];
+  /** As in the actor's state: left out where there are none. */
+  readonly children?: ActorState["children"];
+  readonly error?: unknown;
   readonly replied: boolean;
   readonly reply: unknown;
   /** Addresses and events that the turn told. */
@@ -126,11 +130,14 @@ function noQuery(): KeyturnError {
 
 export class HistoryReader {
   readonly #journal: Journal;
+  readonly #tagsOf: (id: string, value: unknown) => readonly string[];
   readonly #batches = new Map<number, { readonly batch: Batch; readonly bytes: number }>();
   #cachedBytes = 0;
 
-  constructor(journal: Journal) {
+  /** @param tagsOf tags of a state value of an actor's machine; they are not stored */
+  constructor(journal: Journal, tagsOf: (id: string, value: unknown) => readonly string[] = () => []) {
     this.#journal = journal;
+    this.#tagsOf = tagsOf;
   }
 
   /** The reply that a past turn gave: the machine's own, or the state it made. */
@@ -144,8 +151,7 @@ export class HistoryReader {
   async #stateAt(id: string, found: Found): Promise<unknown> {
     const state = stateAfter(id, await this.#blockBack(id, found));
     if (state === undefined) return undefined;
-    const { value, context, status, output } = state.machine;
-    return Object.freeze({ value, context, status, output, turn: state.turn, position: found.link[0] });
+    return storedState(state.machine, state.turn, found.link[0], this.#tagsOf(id, state.machine.value));
   }
 
   /** The reply that a past turn gave, null for none, and the state that it made. */
@@ -332,6 +338,7 @@ function describe(id: string, block: readonly Found[]): HistoryTurn[] {
       value: state?.machine.value,
       context: state?.machine.context ?? {},
       status: state?.machine.status ?? "active",
+      ...(state === undefined ? {} : rareParts(state.machine)),
       replied: record.replied,
       reply: record.reply,
       told: record.out.map((m) => ({ to: `${m.type}/${m.key}`, event: m.event })),

@@ -17,7 +17,7 @@
 import type { ContextFrom, EventFromLogic, EventObject, SnapshotFrom, StateValue } from "xstate";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
-import { OPAQUE, seal, ValueFault } from "../words/values.ts";
+import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
 import { effectOf, type EffectSpec } from "./machine/actions.ts";
 import {
   familyOf,
@@ -259,7 +259,7 @@ export class MachineHost {
         state.history ?? null,
         state.error,
       ]);
-      if (state.children !== undefined && state.children.length > 0)
+      if (state.children !== undefined)
         this.#tree.rebuild(snapshot, state.children, (machine, packed) => this.#resolve(machine, packed));
       return snapshot;
     } catch (cause) {
@@ -298,6 +298,15 @@ export class MachineHost {
   #log(params: unknown): void {
     const { label, value } = params as { label?: string; value: unknown };
     this.logger?.(this.#owner, label, value);
+  }
+
+  /** Tags of a state; none if this machine does not have it. */
+  tagsOf(value: unknown): readonly string[] {
+    try {
+      return [...(this.machine.resolveState({ value } as never) as MachineSnapshot).tags];
+    } catch {
+      return [];
+    }
   }
 
   /** The logic of a child as its machine names it. */
@@ -448,7 +457,8 @@ export class MachineHost {
       this.#sealed(next.error, "error", undefined);
     }
     if (next._nodes !== before?._nodes) settleNodes(next);
-    if (next.context !== before?.context) this.#checkContext(next.context, before?.context);
+    if (next.context !== before?.context && this.#checkContext(next.context, before?.context))
+      this.#tree.ensureFamily(next);
     if (next.status === "active") return;
     if (next.output !== undefined) this.#sealed(next.output, "output", before?.output);
     // Nothing can happen to an actor that is done.
@@ -464,19 +474,23 @@ export class MachineHost {
     }
   }
 
-  #checkContext(context: Record<string, unknown>, before: Record<string, unknown> | undefined): void {
+  /** Returns whether a reference to an actor is in what is new. */
+  #checkContext(context: Record<string, unknown>, before: Record<string, unknown> | undefined): boolean {
     if (before === undefined) {
       this.#sealed(context, "context", this.machine.config.context);
-      return;
+      return sawOpaque();
     }
+    let refs = false;
     for (const name in context) {
       const value = context[name];
       // Numbers and truths need no look; most turns change nothing else.
       if (value !== before[name] && typeof value !== "number" && typeof value !== "boolean") {
         this.#sealed(value, `context.${name}`, before[name]);
+        refs ||= sawOpaque();
       }
     }
     Object.freeze(context);
+    return refs;
   }
 
   #sealed(value: unknown, name: string, known: unknown): void {

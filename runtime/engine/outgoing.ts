@@ -11,7 +11,15 @@ import { limits } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
 import type { Message } from "./activation.ts";
 import type { ActorState, ChildState } from "./definition.ts";
-import { familyOf, type MachineSnapshot, plainError, type TellEffect, withoutRefs } from "./machine.ts";
+import {
+  familyOf,
+  type MachineSnapshot,
+  type MachineState,
+  type PackedChild,
+  plainError,
+  type TellEffect,
+  withoutRefs,
+} from "./machine.ts";
 import type { Family } from "./machine/family.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE, type StateValue } from "./machine/internals.ts";
 import { type OutMessage, typeOfId } from "./record.ts";
@@ -57,7 +65,45 @@ export function shownState(snapshot: MachineSnapshot, turn: number, position: nu
     output: family === undefined ? output : withoutRefs(output),
     ...(tags.size === 0 ? {} : { tags: Object.freeze([...tags]) }),
     ...(error === undefined ? {} : { error }),
-    ...(family === undefined ? {} : { children: childrenOf(family) }),
+    ...(family === undefined || family.members.size === 0 ? {} : { children: childrenOf(family) }),
+  });
+}
+
+/** The same of a state as it is stored. */
+export function storedState(
+  machine: MachineState,
+  turn: number,
+  position: number,
+  tags: readonly string[],
+): ActorState {
+  const { value, context, status, output } = machine;
+  const state = { value, context, status, output, turn, position, ...rareParts(machine) };
+  return Object.freeze(tags.length === 0 ? state : { ...state, tags });
+}
+
+/** What few states have, as it is stored. */
+export function rareParts({ error, children = [] }: MachineState): Pick<ActorState, "error" | "children"> {
+  if (error === undefined && children.length === 0) return {};
+  return {
+    ...(error === undefined ? {} : { error }),
+    ...(children.length === 0
+      ? {}
+      : { children: Object.fromEntries(children.map((child) => [child[0], storedChild(child)])) }),
+  };
+}
+
+function storedChild([, , src, , , state]: PackedChild): ChildState {
+  const parts = Array.isArray(state)
+    ? { value: state[0], context: state[1], status: state[2], output: state[3], error: state[5] }
+    : (state as Omit<ChildState, "src">);
+  const { status, value, context, output, error } = parts;
+  return Object.freeze({
+    src,
+    status,
+    ...(value === undefined ? {} : { value }),
+    ...(context === undefined ? {} : { context }),
+    ...(output === undefined ? {} : { output }),
+    ...(error === undefined ? {} : { error }),
   });
 }
 

@@ -69,8 +69,7 @@ export function encodeSnapshot(id: string, data: ActorData): Uint8Array {
 /** Children and an error are rare; without them the format is as it was before there were any. */
 function packedMachine(m: MachineState): unknown[] {
   const packed: unknown[] = [m.value, m.context, m.status, m.output, m.history ?? null];
-  const children = m.children ?? [];
-  if (children.length > 0 || m.error !== undefined) packed.push(children, m.error);
+  if (m.children !== undefined || m.error !== undefined) packed.push(m.children ?? null, m.error);
   return packed;
 }
 
@@ -96,7 +95,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
       MachineState["status"],
       unknown,
       MachineState["history"] | null,
-      (readonly PackedChild[])?,
+      (readonly PackedChild[] | null)?,
       unknown?,
     ],
     PackedTimer[] | null,
@@ -111,7 +110,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
       status,
       output,
       history: history ?? undefined,
-      ...rare(children, error),
+      ...rare(children ?? undefined, error),
     },
     timers: timers === null ? [] : timers.map(unpackTimer),
     requests: requests === null ? [] : requests.map(([requestId, at]) => ({ requestId, at })),
@@ -124,8 +123,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
 
 /** What few actors have. */
 function rare(children: readonly PackedChild[] | undefined, error: unknown): Partial<MachineState> {
-  if ((children?.length ?? 0) === 0 && error === undefined) return {};
-  return { children, error };
+  return children === undefined && error === undefined ? {} : { children, error };
 }
 
 function damaged(id: string): KeyturnError {

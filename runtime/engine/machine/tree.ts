@@ -309,6 +309,15 @@ export class Tree {
 
   // ---- Families ---------------------------------------------------------------------------------------------------
 
+  /** A context that refers to actors is stored otherwise: it has a family, if only an empty one. */
+  ensureFamily(snapshot: MachineSnapshot): void {
+    if (familyOf(snapshot) !== undefined) return;
+    const lineage: Lineage = { current: undefined };
+    const family = new Family(new Map(), noKeys, lineage);
+    lineage.current = family;
+    setFamily(snapshot, family);
+  }
+
   /** The root's snapshot with the family that it has now. */
   #readOff(
     next: MachineSnapshot,
