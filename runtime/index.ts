@@ -7,19 +7,20 @@ export type {
   ActorRef,
   CallOptions,
   Client,
+  CreateArgs,
   GetOptions,
   HistoryOptions,
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
 export {
+  type ActorAddress,
   type ActorDefinition,
   type ActorState,
   type AnswerTo,
   type AnyActorDefinition,
   defineActor,
   type EventFor,
-  type EventSchema,
   type NoReplies,
   type StateFor,
 } from "./engine/definition.ts";
@@ -29,12 +30,14 @@ export {
   type ContextOf,
   type DurableAction,
   type EventOf,
+  type InputOf,
   type Machine,
   reply,
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";
+export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
