@@ -7,12 +7,14 @@ export type {
   ActorRef,
   CallOptions,
   Client,
+  CreateArgs,
   GetOptions,
   HistoryOptions,
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
 export {
+  type ActorAddress,
   type ActorDefinition,
   type ActorState,
   type AnswerTo,
@@ -20,7 +22,6 @@ export {
   defineActor,
   type EventFor,
   type ChildState,
-  type EventSchema,
   type InvokePolicy,
   type NoReplies,
   type RetryPolicy,
@@ -37,12 +38,14 @@ export {
   fromDurablePromise,
   type PromiseArgs,
   type EventOf,
+  type InputOf,
   type Machine,
   reply,
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";
+export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";

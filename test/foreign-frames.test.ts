@@ -34,7 +34,7 @@ const housed = fc
 const requestFrame = fc
   .tuple(
     housed,
-    fc.array(record({ kind: fc.nat({ max: 7 }), event: storable, requestId: optional, trace: optional }), {
+    fc.array(record({ kind: fc.nat({ max: 8 }), event: storable, requestId: optional, trace: optional }), {
       minLength: 1,
       maxLength: 4,
     }),

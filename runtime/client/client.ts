@@ -4,15 +4,17 @@
  * Owns nothing but its session. Talks to the request channels (session.ts). It is the same in the process of a node and
  * outside of it; types come from the actor's definition.
  */
-import type {
-  ActorDefinition,
-  ActorState,
-  AnswerTo,
-  AnyActorDefinition,
-  NoReplies,
+import { checkInput } from "../engine/beginning.ts";
+import {
+  type ActorDefinition,
+  type ActorState,
+  type AnswerTo,
+  type AnyActorDefinition,
+  checkEventSchema,
+  type NoReplies,
 } from "../engine/definition.ts";
 import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
-import type { EventOf, Machine } from "../engine/machine.ts";
+import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
 import type { Clock, Store, World } from "../ports/index.ts";
@@ -21,6 +23,7 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  Create,
   Delete,
   Get,
   History,
@@ -106,7 +109,7 @@ export class Client {
   ): ActorRef<M, R>;
   actor(address: string): ActorRef;
   actor(target: string | AnyActorDefinition, key?: string): ActorRef {
-    if (typeof target === "object" && target !== null) return this.#ref(target.type, key as string);
+    if (typeof target === "object" && target !== null) return this.#ref(target.type, key as string, target);
     if (typeof target !== "string" || key !== undefined) {
       throw new KeyturnError(
         "invalid_address",
@@ -122,9 +125,9 @@ export class Client {
     this.#requests.close();
   }
 
-  #ref(type: string, key: string): ActorRef {
+  #ref(type: string, key: string, definition?: AnyActorDefinition): ActorRef {
     const { id, shard } = placeOf(type, key, this.#shards);
-    return new ActorRef(this, type, key, id, shard);
+    return new ActorRef(this, type, key, id, shard, definition);
   }
 
   /** @internal */
@@ -238,6 +241,12 @@ function isSame(state: ActorState, other: ActorState | undefined): boolean {
   return other !== undefined && state.position === other.position && state.turn === other.turn;
 }
 
+/** What `create` takes: where the machine's input may be undefined, or is not declared, it may be left out. */
+export type CreateArgs<M extends Machine> =
+  undefined extends InputOf<M>
+    ? [input?: InputOf<M>, options?: CallOptions]
+    : [input: InputOf<M>, options?: CallOptions];
+
 /** A reference to one actor. */
 export class ActorRef<M extends Machine = Machine, R extends object = NoReplies> implements Sender {
   readonly type: string;
@@ -248,9 +257,19 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   /** @internal */
   last: Sender["last"] = undefined;
   readonly #client: Client;
+  /** What it was made from; by address there is none, and only the actor's node knows what fits. */
+  readonly #definition: AnyActorDefinition | undefined;
 
   /** @internal */
-  constructor(client: Client, type: string, key: string, id: string, shard: number) {
+  constructor(
+    client: Client,
+    type: string,
+    key: string,
+    id: string,
+    shard: number,
+    definition?: AnyActorDefinition,
+  ) {
+    this.#definition = definition;
     this.#client = client;
     this.type = type;
     this.key = key;
@@ -264,11 +283,25 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   }
 
   /**
+   * Begins the actor with an input for its machine; resolves with its state once that is committed, as turn 1. Without an
+   * input it begins with the one that its address gives it. The input is frozen.
+   * @throws KeyturnError `already_exists` if it has taken a turn, `invalid_input` if the input does not fit, and others;
+   *   its `outcome` says what became of the request
+   */
+  async create(...[input, options = {}]: CreateArgs<M>): Promise<ActorState<M>> {
+    const bytes = checkGiven(input, "input", "invalid_input");
+    if (this.#definition !== undefined && options.requestId === undefined)
+      checkInput(this.#definition, input);
+    const self = this as unknown as ActorRef;
+    return this.#client.request(self, Create, input, options, bytes) as Promise<ActorState<M>>;
+  }
+
+  /**
    * Sends an event; resolves once its turn is committed. The event is frozen.
    * @throws KeyturnError; its `outcome` says what became of the event
    */
   async send(event: EventOf<M>, options: CallOptions = {}): Promise<void> {
-    const bytes = checkOutgoing(event);
+    const bytes = this.#checkOutgoing(event, options);
     await this.#client.request(this as unknown as ActorRef, Send, event, options, bytes);
   }
 
@@ -279,7 +312,7 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   ask<E extends EventOf<M>>(event: E, options: CallOptions = {}): Promise<AnswerTo<M, R, E>> {
     let bytes: number;
     try {
-      bytes = checkOutgoing(event);
+      bytes = this.#checkOutgoing(event, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -296,14 +329,27 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     event: EventOf<M>,
     options: CallOptions = {},
   ): Promise<{ value: unknown; state: ActorState<M> }> {
-    const bytes = checkOutgoing(event);
+    const bytes = this.#checkOutgoing(event, options);
     const answer = await this.#client.request(this as unknown as ActorRef, AskBoth, event, options, bytes);
     return answer as { value: unknown; state: ActorState<M> };
   }
 
   /**
+   * Checks and freezes an event; returns about how many bytes it takes. One with an id may be a repetition of what fitted
+   * once, and was applied: that is for the actor to say.
+   */
+  #checkOutgoing(event: unknown, options: CallOptions): number {
+    checkEvent(event);
+    const bytes = checkGiven(event, "event", "invalid_event");
+    if (this.#definition !== undefined && options.requestId === undefined)
+      checkEventSchema(this.#definition, event);
+    return bytes;
+  }
+
+  /**
    * The current state, linearizable. With `stale`, the last snapshot, in the form of the version that wrote it, or
    * undefined if none was written yet.
+   * @throws KeyturnError `invalid_input` for an actor that does not exist and cannot begin without an input
    */
   get(options?: GetOptions & { stale?: false }): Promise<ActorState<M>>;
   get(options: GetOptions & { stale: true }): Promise<ActorState<M> | undefined>;
@@ -356,18 +402,17 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
 /** A reference to a definition's actors. */
 export type RefFor<D> = D extends ActorDefinition<string, infer M, infer R> ? ActorRef<M, R> : never;
 
-/** Checks and freezes an event; returns about how many bytes it takes. */
-function checkOutgoing(event: unknown): number {
-  checkEvent(event);
+/** Checks and freezes what a request brings; returns about how many bytes it takes. */
+function checkGiven(value: unknown, name: string, code: "invalid_event" | "invalid_input"): number {
   let bytes: number;
   try {
-    bytes = seal(event, "event");
+    bytes = seal(value, name);
   } catch (fault) {
-    if (fault instanceof ValueFault) throw new KeyturnError("invalid_event", fault.message, { cause: fault });
+    if (fault instanceof ValueFault) throw new KeyturnError(code, fault.message, { cause: fault });
     throw fault;
   }
   if (bytes > limits.eventBytes) {
-    throw tooLarge(bytes);
+    throw tooLarge(bytes, name);
   }
   return bytes;
 }

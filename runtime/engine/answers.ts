@@ -10,10 +10,20 @@
 import type { Transport } from "../ports/index.ts";
 import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { Ask, AskBoth, Delete, encodeFrame, type RefusalFrame, type Reply, Send } from "../words/frames.ts";
+import {
+  Ask,
+  AskBoth,
+  Create,
+  Delete,
+  encodeFrame,
+  type RefusalFrame,
+  type Reply,
+  Send,
+} from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import { type Activation, type Job, linkOf, type Turn } from "./activation.ts";
+import { begin } from "./beginning.ts";
 import type { ActorState } from "./definition.ts";
 import { checkQuery, type HistoryReader } from "./history.ts";
 import type { MachineSnapshot } from "./machine.ts";
@@ -35,9 +45,9 @@ interface Pending {
   bytes: number;
 }
 
-/** Requests that bring an event. */
+/** Requests that bring an event, or the input that an actor begins with. */
 export function isTurn(kind: number): boolean {
-  return kind === Ask || kind === Send || kind === AskBoth;
+  return kind === Ask || kind === Send || kind === AskBoth || kind === Create;
 }
 
 export function isWrite(kind: number): boolean {
@@ -125,14 +135,21 @@ export class Answers {
       this.settle(job, error, value);
       this.flush();
     };
-    const past = job.kind === AskBoth ? this.#history.answerOf(id, at) : this.#history.replyOf(id, at);
-    past.then(
-      (value) => answer(undefined, job.kind === Send ? undefined : value),
+    this.#pastAnswer(job.kind, id, at).then(
+      (value) => answer(undefined, value),
       (error: unknown) => {
         const { code, message } = asReadError(error);
         answer([code, message], undefined);
       },
     );
+  }
+
+  /** What a turn answered to a request of that kind. */
+  async #pastAnswer(kind: number, id: string, at: Link): Promise<unknown> {
+    if (kind === AskBoth) return this.#history.answerOf(id, at);
+    if (kind === Create) return (await this.#history.answerOf(id, at)).state;
+    const value = await this.#history.replyOf(id, at);
+    return kind === Send ? undefined : value;
   }
 
   /**
@@ -178,7 +195,7 @@ function asReadError(cause: unknown): KeyturnError {
 }
 
 function initialOf(a: Activation, now: number): MachineSnapshot {
-  const { snapshot } = a.hosted.host.start(a.key, 1, now);
+  const { snapshot } = begin(a.hosted, a.key, 1, now);
   const { context } = snapshot;
   if (sizeOf(context) <= limits.stateBytes || encode(context).length <= limits.stateBytes) return snapshot;
   throw new KeyturnError(

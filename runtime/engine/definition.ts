@@ -6,31 +6,24 @@
 import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { StateValue } from "./machine/internals.ts";
-import { type ContextOf, type EventOf, type Machine, MachineHost, type ValueOf } from "./machine.ts";
+import {
+  type ContextOf,
+  type EventOf,
+  type InputOf,
+  type Machine,
+  MachineHost,
+  type ValueOf,
+} from "./machine.ts";
 import { checkMigrations, type Migrations } from "./migration.ts";
+import { checkSchema, isSchema, type StandardSchema } from "./schema.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
 export type NoReplies = Record<never, never>;
 
-/**
- * A check of events, as libraries like zod, valibot and arktype make them. Only its verdict is used; what it would turn
- * the event into is not. Source: the Standard Schema specification, version 1.
- */
-export interface EventSchema {
-  readonly "~standard": {
-    readonly version: 1;
-    readonly vendor: string;
-    readonly validate: (value: unknown) => SchemaVerdict | Promise<SchemaVerdict>;
-  };
-}
-
-export interface SchemaVerdict {
-  readonly issues?: readonly SchemaIssue[] | undefined;
-}
-
-export interface SchemaIssue {
-  readonly message: string;
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
+/** Which actor it is. */
+export interface ActorAddress<T extends string = string> {
+  readonly type: T;
+  readonly key: string;
 }
 
 /** How often an invoked promise is tried again when it rejects, before its machine gets the error. */
@@ -66,7 +59,11 @@ export interface ActorDefinition<
   /** From each version to the next; one that is missing means that the states of both are the same. */
   readonly migrations: Migrations;
   /** What every event is checked with before the machine sees it. */
-  readonly events: EventSchema | undefined;
+  readonly events: StandardSchema | undefined;
+  /** Makes the input that an actor begins with when its first message is not a `create`. */
+  readonly input?: ((address: ActorAddress) => unknown) | undefined;
+  readonly inputSchema?: StandardSchema | undefined;
+  readonly outputSchema?: StandardSchema | undefined;
   /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
   readonly children: ReadonlyMap<string, unknown>;
   readonly invoke: InvokePolicy;
@@ -118,7 +115,7 @@ export interface ActorState<M extends Machine = Machine> {
  * Declares an actor type.
  *
  * @param options.type letters, digits, `_` and `-`, starting with a letter; part of every address
- * @param options.machine an XState v5 machine; its `input` is `{ type, key }`
+ * @param options.machine an XState v5 machine; its `input` is `{ type, key }`, if nothing else gives it one
  * @param options.version of the machine, a whole number from 1; written into every record and snapshot. Raise it whenever
  *   stored states have to change, and with every change after which the former machine must not go on: nodes with
  *   different versions of a type may run side by side, and what a later one may have written is never given to an
@@ -126,7 +123,13 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.migrations `{ 1: (state) => state2, 2: … }`: from each version to the next, `{ value, context, status,
  *   output, history }` in and out; without a function a state is good as it is. An actor is migrated when it is loaded,
  *   and its next turn records the new state
- * @param options.events a Standard Schema that every event must fit; without one only the event's type is checked
+ * @param options.events a Standard Schema (zod, valibot, arktype) that every event must fit, or it is refused as
+ *   `invalid_event` before it reaches the actor; without one only the event's type is checked
+ * @param options.input makes the machine's input from the actor's address, for actors that begin with a message and not
+ *   with `ref.create(input)`; must give the same for the same address
+ * @param options.inputSchema a Standard Schema that the input must fit, or the actor does not begin: `invalid_input`
+ * @param options.outputSchema a Standard Schema that the output must fit when the machine is done, or the turn is refused
+ *   as `output_invalid`
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
  * @param options.invoke how invoked promises are run: retries, how many at once
@@ -142,7 +145,10 @@ export function defineActor<
   machine: M;
   version?: number;
   migrations?: Migrations;
-  events?: EventSchema;
+  events?: StandardSchema;
+  input?: (address: ActorAddress<NoInfer<T>>) => InputOf<NoInfer<M>>;
+  inputSchema?: StandardSchema;
+  outputSchema?: StandardSchema;
   children?: Readonly<Record<string, object>>;
   invoke?: InvokePolicy;
   types?: { replies: R };
@@ -150,7 +156,7 @@ export function defineActor<
   if (typeof options !== "object" || options === null) {
     throw new KeyturnError("invalid_options", "defineActor takes { type, machine }.");
   }
-  const { type, machine, version = 1, events } = options;
+  const { type, machine, version = 1, events, inputSchema, outputSchema } = options;
   checkType(type);
   if (!Number.isSafeInteger(version) || version < 1) {
     throw new KeyturnError("invalid_options", `The version of "${type}" is ${version}; it counts from 1.`);
@@ -161,11 +167,16 @@ export function defineActor<
       `"${type}" has no machine. Make one with setup().createMachine().`,
     );
   }
-  if (events !== undefined && typeof events["~standard"]?.validate !== "function") {
+  for (const [what, schema] of Object.entries({ events, input: inputSchema, output: outputSchema })) {
+    if (schema === undefined || isSchema(schema)) continue;
     throw new KeyturnError(
       "invalid_options",
-      `The events of "${type}" are checked by a Standard Schema, or not at all.`,
+      `The ${what} of "${type}" is checked by a Standard Schema, or not at all.`,
     );
+  }
+  const input = options.input as ActorDefinition["input"];
+  if (input !== undefined && typeof input !== "function") {
+    throw new KeyturnError("invalid_options", `The input of "${type}" is a function of { type, key }.`);
   }
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
@@ -173,7 +184,18 @@ export function defineActor<
   const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
   new MachineHost(type, machine, children);
-  return Object.freeze({ type, machine, version, migrations, events, children, invoke });
+  return Object.freeze({
+    type,
+    machine,
+    version,
+    migrations,
+    events,
+    input,
+    inputSchema,
+    outputSchema,
+    children,
+    invoke,
+  });
 }
 
 function checkInvoke(type: string, { retry, atOnce }: InvokePolicy): void {
@@ -241,19 +263,12 @@ export type EventFor<D> = D extends ActorDefinition<string, infer M, object> ? E
 /** Throws `invalid_event` if an event does not fit its type's machine or schema. */
 export function checkFits({ definition, host }: HostedType, event: { readonly type: string }): void {
   host.checkType(event.type);
-  const verdict = definition.events?.["~standard"].validate(event);
-  if (verdict === undefined) return;
-  if (verdict instanceof Promise) {
-    verdict.catch(() => undefined);
-    throw new KeyturnError(
-      "invalid_event",
-      `The schema of "${definition.type}" is asynchronous. Use one that is not.`,
-    );
-  }
-  const [issue] = verdict.issues ?? [];
-  if (issue === undefined) return;
-  const path = (issue.path ?? []).map((part) => String(typeof part === "object" ? part.key : part));
-  throw new KeyturnError("invalid_event", `${["event", ...path].join(".")}: ${issue.message}`);
+  checkEventSchema(definition, event);
+}
+
+/** Throws `invalid_event` if an event does not fit its type's schema. */
+export function checkEventSchema({ type, events }: AnyActorDefinition, event: unknown): void {
+  checkSchema(events, event, { code: "invalid_event", name: "event", type });
 }
 
 /** The state of a definition's actors. */

@@ -22,6 +22,7 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  Create,
   Delete,
   type Frame,
   Get,
@@ -53,6 +54,7 @@ import { checkEvent } from "./outgoing.ts";
 import { nextDue } from "./state.ts";
 import {
   asError,
+  checkMessage,
   memberOf,
   type Slot,
   type Taken,
@@ -329,6 +331,7 @@ export class Engine {
         this.#answers.reject(job, unknownType(type));
         return true;
       }
+      if (hosted !== undefined && this.#unfit(job, hosted)) return true;
       a = new Activation(job.message.id, job.message.key, shard, hosted as HostedType);
       if (hosted === undefined) a.failed = unknownType(type);
       else this.loader.add(a);
@@ -347,6 +350,7 @@ export class Engine {
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
+      if (this.#unfit(job, a.hosted)) return true;
       if (a.mailbox.length >= this.parts.settings.mailboxMessages)
         this.#answers.reject(job, mailboxFull(job.message.id));
       else a.mailbox.push(job);
@@ -356,6 +360,21 @@ export class Engine {
       return this.#child(a, job, job.message.link.session, now);
     if (isTurn(job.kind)) return this.#turn(a, job, now);
     return this.#other(a, job, now);
+  }
+
+  /**
+   * Refuses a request that does not fit before its actor is loaded, or waits in its mailbox; of an actor in memory it is
+   * the turn that does. One with an id may be a repetition of what fitted once: only its actor knows.
+   */
+  #unfit(job: Job, hosted: HostedType): boolean {
+    if (job.session === undefined || job.message.requestId !== undefined || !isTurn(job.kind)) return false;
+    try {
+      checkMessage(hosted, job);
+      return false;
+    } catch (error) {
+      this.#answers.reject(job, asError(error));
+      return true;
+    }
   }
 
   #turn(a: Activation, job: Job, now: number): boolean {
@@ -821,6 +840,7 @@ export class Engine {
 
 /** What a committed turn answers. */
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
+  if (kind === Create) return stateOf(a, turn, now);
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;
@@ -828,6 +848,7 @@ function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, 
 
 /** What that takes at most when it is encoded: a record holds its reply. */
 function answerBytes(kind: number, { replied, record, turn }: Taken): number | undefined {
+  if (kind === Create) return stateBytes(turn);
   if (kind === Ask) return replied ? record.length : stateBytes(turn);
   return kind === AskBoth ? record.length + (stateBytes(turn) ?? 0) : 0;
 }

@@ -14,7 +14,7 @@
  * `machine.transition` with a scope of our own is not a documented interface (the documented `transition` builds a
  * throw-away actor per call and is seven times slower); test/machine.test.ts pins what is relied on.
  */
-import type { ContextFrom, EventFromLogic, EventObject, SnapshotFrom, StateValue } from "xstate";
+import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom, StateValue } from "xstate";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
@@ -53,6 +53,8 @@ export type { Machine, MachineSnapshot } from "./machine/internals.ts";
 /** The events that a machine accepts. */
 export type EventOf<M extends Machine> = EventFromLogic<M>;
 export type ContextOf<M extends Machine> = ContextFrom<M>;
+/** What a machine begins with: `types: {} as { input: … }`. */
+export type InputOf<M extends Machine> = InputFrom<M>;
 export type ValueOf<M extends Machine> = SnapshotFrom<M> extends { value: infer V } ? V : StateValue;
 
 /** A timer that stands in an actor's state. */

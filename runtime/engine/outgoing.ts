@@ -45,11 +45,11 @@ export function checkEvent(event: unknown): asserts event is { type: string } {
   }
 }
 
-/** The refusal of an event over the limit. */
-export function tooLarge(bytes: number): KeyturnError {
+/** The refusal of an event, or an input, over the limit. */
+export function tooLarge(bytes: number, name = "event"): KeyturnError {
   return new KeyturnError(
     "event_too_large",
-    `The event takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
+    `The ${name} takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed. Send a reference to the data instead.`,
   );
 }
 

@@ -10,6 +10,7 @@
  */
 import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
+import { Create } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import {
@@ -22,7 +23,8 @@ import {
   Turn,
 } from "./activation.ts";
 import type { EventObject } from "./machine/internals.ts";
-import { checkFits } from "./definition.ts";
+import { begin, checkInput, checkOutput } from "./beginning.ts";
+import { checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
 import {
   type ActionEffect,
@@ -86,17 +88,42 @@ export interface Slot {
 const nothing: readonly never[] = [];
 const noTimers: readonly Timer[] = [];
 
+/** Type of the event of a turn that only begins an actor, as XState calls it. */
+const INIT = "xstate.init";
+
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
-  const { event } = job.message;
-  checkEvent(event);
-  checkFits(a.hosted, event);
+  checkMessage(a.hosted, job);
+  if (job.kind === Create) return takeCreate(a, job, slot, now, shards);
+  const event = job.message.event as EventObject;
   return transit(a, job, event, restingTimers(a), slot, now, shards, sourceOf(job), undefined);
 }
 
 /** The actor's timers; without the one that has a migration recorded, since the turn itself does. */
 function restingTimers({ latest: { timers, unmigrated } }: Activation): readonly Timer[] {
   return unmigrated === undefined ? timers : withoutWake(timers);
+}
+
+/** Throws a KeyturnError if what a message brings fits neither its type's machine nor its schemas, whatever the state. */
+export function checkMessage(hosted: HostedType, { kind, message: { event } }: Job): void {
+  if (kind === Create) {
+    checkInput(hosted.definition, event);
+    return;
+  }
+  checkEvent(event);
+  checkFits(hosted, event);
+}
+
+/** Begins an actor with the input that somebody gave it. */
+function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
+  const input = job.message.event;
+  const { turn } = a.latest;
+  if (turn > 0) {
+    const text = `${a.id} exists already, it has taken ${turn} turns. Read its state, or delete it first.`;
+    throw new KeyturnError("already_exists", text);
+  }
+  const event = input === undefined ? { type: INIT } : { type: INIT, input };
+  return transit(a, job, event, noTimers, slot, now, shards, sourceOf(job), undefined);
 }
 
 /**
@@ -206,8 +233,14 @@ function transit(
   const number = before.turn + 1;
   const { host } = a.hosted;
   const fresh = before.snapshot === undefined;
-  const start = before.snapshot ?? host.start(a.key, number, now).snapshot;
-  const { snapshot, effects } = host.step(start, event, timers, number, now, fresh, session);
+  const creating = job.kind === Create;
+  const input = creating ? job.message.event : undefined;
+  const begun = fresh ? begin(a.hosted, a.key, number, now, input) : undefined;
+  const start = begun?.snapshot ?? (before.snapshot as MachineSnapshot);
+  const { snapshot, effects } =
+    begun !== undefined && creating ? begun : host.step(start, event, timers, number, now, fresh, session);
+  if (snapshot.status === "done" && before.snapshot?.status !== "done")
+    checkOutput(a.hosted.definition, snapshot);
   const { replied, reply } = effects;
   // The effects' own empty arrays are filled by later steps.
   const actions = effects.actions.length === 0 ? nothing : effects.actions;

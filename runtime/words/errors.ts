@@ -26,6 +26,8 @@ export const meanings = {
   // The caller's input.
   invalid_address: no("rejected"),
   invalid_event: no("rejected"),
+  invalid_input: no("rejected"),
+  already_exists: no("rejected"),
   reserved_event: no("rejected"),
   event_too_large: no("rejected"),
   unknown_type: no("rejected"),
@@ -38,6 +40,7 @@ export const meanings = {
   context_invalid: no("rejected"),
   state_too_large: no("rejected"),
   reply_invalid: no("rejected"),
+  output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
   timers_full: no("rejected"),
   // Load and placement: try again.

@@ -29,7 +29,9 @@ export const Watch = 5;
 export const Unwatch = 6;
 /** Like Ask, but the answer is `{ value, state }`: the machine's reply or null, and the new state. */
 export const AskBoth = 7;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7;
+/** Begins an actor. `event` is its machine's input; the answer is the state. */
+export const Create = 8;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -167,7 +169,7 @@ const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
 const LINKED_ITEMS = 4;
 
-const LAST_KIND: RequestKind = AskBoth;
+const LAST_KIND: RequestKind = Create;
 
 /** A message's kind, and the heads of its texts. */
 const MESSAGE_BYTES = 16;
