@@ -272,7 +272,7 @@ describe("frames from outside", () => {
         0,
         ...request,
       ]),
-      [...asked.slice(0, 6), 8, ...request],
+      [...asked.slice(0, 6), 9, ...request],
       [...asked, place.id, null, null],
       [...asked, place.id, null, 5, null],
       [...asked, place.id, null, long, null],

@@ -246,6 +246,8 @@ describe("errors", () => {
       [
         "invalid_address rejected",
         "invalid_event rejected",
+        "invalid_input rejected",
+        "already_exists rejected",
         "reserved_event rejected",
         "event_too_large rejected",
         "unknown_type rejected",
@@ -257,6 +259,7 @@ describe("errors", () => {
         "context_invalid rejected",
         "state_too_large rejected",
         "reply_invalid rejected",
+        "output_invalid rejected",
         "tell_invalid rejected",
         "timers_full rejected",
         "mailbox_full notApplied retry",
