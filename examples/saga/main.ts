@@ -1,0 +1,4 @@
+import { run } from "../run.ts";
+import { main } from "./saga.ts";
+
+await run("saga", main);
