@@ -1,12 +1,15 @@
 /** All workloads of this repository. */
 import type { Workload } from "../../../runtime/testing/simulator/index.ts";
+import { askingWorkload } from "./asking.ts";
 import { bankWorkload } from "./bank.ts";
 import { counterWorkload } from "./counter.ts";
+import { familyWorkload } from "./family.ts";
 import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
 import { timerWorkload } from "./timers.ts";
+import { workingWorkload } from "./working.ts";
 
 export const workloads: readonly Workload[] = [
   counterWorkload,
@@ -16,4 +19,7 @@ export const workloads: readonly Workload[] = [
   timerWorkload,
   retryWorkload,
   poisonWorkload,
+  familyWorkload,
+  askingWorkload,
+  workingWorkload,
 ];
