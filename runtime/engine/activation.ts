@@ -154,6 +154,8 @@ export class Activation {
   revision = 0;
   /** A snapshot may have been given to the store since this was loaded: there may be one, whatever `revision` says. */
   written = false;
+  /** Wall-clock time of its last turn or, before there is one, of its load. For types with a life policy. */
+  used_ms = 0;
   /** Set on every use, cleared by the passivation sweep. */
   used = true;
   /** Messages that wait for the actor to be loaded; undefined once it is. */

@@ -6,6 +6,7 @@
 import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { StateValue } from "./machine/internals.ts";
+import { type LifeOptions, type LifePolicy, lifePolicyOf } from "./life.ts";
 import {
   type ContextOf,
   type EventOf,
@@ -67,6 +68,8 @@ export interface ActorDefinition<
   /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
   readonly children: ReadonlyMap<string, unknown>;
   readonly invoke: InvokePolicy;
+  /** How long its actors live; without one, until they are deleted. */
+  readonly life?: LifePolicy | undefined;
   /** Carries the reply types only; never there at run time. */
   readonly replies?: R;
 }
@@ -133,6 +136,12 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
  * @param options.invoke how invoked promises are run: retries, how many at once
+ * @param options.expireAfter an actor is deleted so long after its first turn, whatever became of it: milliseconds or a
+ *   text such as "30 days". As with `delete`, its state, timers, request ids and work are gone, and a later message
+ *   begins anew. For all three: an actor that a former definition without them has begun gets them with its next turn
+ * @param options.idleAfter it is deleted so long after its last turn; after a restart perhaps later, by less than that
+ * @param options.keepFor it is deleted so long after its machine came to its end (done or failed); `idleAfter` does not
+ *   count any more then
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -151,6 +160,9 @@ export function defineActor<
   outputSchema?: StandardSchema;
   children?: Readonly<Record<string, object>>;
   invoke?: InvokePolicy;
+  expireAfter?: number | string;
+  idleAfter?: number | string;
+  keepFor?: number | string;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -184,6 +196,7 @@ export function defineActor<
   const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
   new MachineHost(type, machine, children);
+  const life = lifePolicyOf(type, options as LifeOptions);
   return Object.freeze({
     type,
     machine,
@@ -195,6 +208,7 @@ export function defineActor<
     outputSchema,
     children,
     invoke,
+    life,
   });
 }
 

@@ -44,6 +44,7 @@ import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
 import { type ActionEffect, isWorkTimer, plainError, type Timer, WORK, type WorkEvent } from "./machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
+import { isLifeTimer } from "./life.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
 import { Queue } from "./queue.ts";
@@ -62,6 +63,7 @@ import {
   takeDelete,
   takeFailedWork,
   takeLateAnswer,
+  takeLife,
   takeRefusal,
   takeRetry,
   takeTimer,
@@ -567,8 +569,11 @@ export class Engine {
     for (const timer of this.dueTimers(a, now)) {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
-      if (!this.#take(a, job, takeTimer(a, job, timer, this.#open.slot(now), now, this.parts.shards)))
-        return false;
+      const slot = this.#open.slot(now);
+      const taken = isLifeTimer(timer)
+        ? takeLife(a, job, timer, slot, now)
+        : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      if (!this.#take(a, job, taken)) return false;
       job.shard.busy++;
     }
     job.shard.busy--;
@@ -594,6 +599,7 @@ export class Engine {
       return false;
     }
     open.add(taken);
+    if (a.hosted.definition.life !== undefined) a.used_ms = this.parts.world.clock.now();
     a.latest = taken.turn;
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.step(job.number, taken.turn);
@@ -658,6 +664,7 @@ export class Engine {
   ready(a: Activation): void {
     const waiting = a.mailbox ?? [];
     a.mailbox = undefined;
+    a.used_ms = this.parts.world.clock.now();
     if (a.failed === undefined && this.actors.get(a.id) === a) this.works.sync(a, true);
     for (const channel of a.shard.ins.values()) this.#unpark(channel);
     if (waiting.length > 0) this.#queue.unshift(waiting);

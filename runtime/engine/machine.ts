@@ -417,7 +417,9 @@ export class MachineHost {
     // XState would draw a random id; one derived from its place is the same on every replay.
     const name = id ?? `~${this.#turn}.${this.#unnamed++}`;
     const timers = this.#effects.timers.filter((timer) => timer.id !== name || timer.source !== source);
-    if (timers.length >= limits.timersPerActor) {
+    // The life timer (life.ts) is not the machine's.
+    const others = timers.some((timer) => timer.source === "") ? timers.length - 1 : timers.length;
+    if (others >= limits.timersPerActor) {
       throw new KeyturnError(
         "timers_full",
         `An actor may have at most ${limits.timersPerActor} timers, and actors that work outside, at a time.`,

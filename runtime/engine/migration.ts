@@ -17,6 +17,7 @@ import { limits } from "../words/limits.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { ActorDefinition, HostedType } from "./definition.ts";
 import { reconcileDelays } from "./delays.ts";
+import { isLifeTimer } from "./life.ts";
 import {
   familyOf,
   type Machine,
@@ -148,7 +149,7 @@ function ofLiving(snapshot: MachineSnapshot, timers: readonly Timer[]): readonly
   const family = familyOf(snapshot);
   const lives = (session: string | undefined): boolean =>
     session === undefined || family?.bySession(session) !== undefined;
-  const kept = timers.filter(({ source, target }) => lives(source) && lives(target));
+  const kept = timers.filter((timer) => isLifeTimer(timer) || (lives(timer.source) && lives(timer.target)));
   return kept.length === timers.length ? timers : kept;
 }
 

@@ -38,6 +38,7 @@ import {
   withoutRefs,
 } from "./machine.ts";
 import { familyChange, type Member } from "./machine/family.ts";
+import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
 import {
   type Change,
@@ -210,6 +211,14 @@ export function takeTimer(
   }
 }
 
+/** The actor's life timer: its end, or a later time to look again. */
+export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
+  const source: Source = [FromTimer, timer.id, timer.generation];
+  const rest = lifeAfter(a, timer, now);
+  if (rest === undefined) return takeDelete(a, job, slot, source);
+  return takeTimers(a, job, rest, { type: LIFE }, slot, source, undefined);
+}
+
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
 
 function sourceOf(job: Job): Source {
@@ -241,6 +250,7 @@ function transit(
     begun !== undefined && creating ? begun : host.step(start, event, timers, number, now, fresh, session);
   if (snapshot.status === "done" && before.snapshot?.status !== "done")
     checkOutput(a.hosted.definition, snapshot);
+  const left = withLife(a, snapshot, effects.timers, number, now);
   const { replied, reply } = effects;
   // The effects' own empty arrays are filled by later steps.
   const actions = effects.actions.length === 0 ? nothing : effects.actions;
@@ -260,7 +270,7 @@ function transit(
   const requests =
     job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
   const keyframe = whole ? { batch: slot.batch, index: slot.index } : before.keyframe;
-  const change = whole ? wholeOf(snapshot, effects.timers) : changeOf(before, snapshot, effects.timers);
+  const change = whole ? wholeOf(snapshot, left) : changeOf(before, snapshot, left);
   const record = encoded({
     kind: whole ? KeyframeTurn : DeltaTurn,
     id: a.id,
@@ -282,18 +292,12 @@ function transit(
     trace: job.message.trace,
     refusal: undefined,
   });
-  const bytes = checkSize(
-    snapshot,
-    effects.timers,
-    requests,
-    (whole ? 0 : before.bytes) + record.length,
-    a.id,
-  );
+  const bytes = checkSize(snapshot, left, requests, (whole ? 0 : before.bytes) + record.length, a.id);
   const turn = new Turn(
     a.id,
     number,
     snapshot,
-    effects.timers,
+    left,
     requests,
     version,
     slot.batch,
@@ -318,9 +322,8 @@ function transit(
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */
-export function takeDelete(a: Activation, job: Job, slot: Slot): Taken {
+export function takeDelete(a: Activation, job: Job, slot: Slot, source = sourceOf(job)): Taken {
   const turn = new Turn(a.id, 0, undefined, noTimers, nothing, 0, slot.batch, slot.index, NoPlace, 0);
-  const source = sourceOf(job);
   const record = encoded({
     ...blank(a.id, slot, source),
     kind: DeleteTurn,

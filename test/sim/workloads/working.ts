@@ -7,7 +7,7 @@
  */
 import { assign, fromPromise, setup } from "xstate";
 import { defineActor } from "../../../runtime/engine/definition.ts";
-import type { PromiseArgs } from "../../../runtime/engine/machine/work.ts";
+import type { PromiseArgs } from "../../../runtime/engine/machine/actions.ts";
 import { insist, resultOf, type Workload } from "../../../runtime/testing/simulator/index.ts";
 
 interface Order {
