@@ -4,7 +4,6 @@ import { describe, expect, it } from "vitest";
 import { defineActor, reply, startNode } from "../runtime/index.ts";
 import { durationOf } from "../runtime/words/duration.ts";
 import { useHome } from "./embedded-home.ts";
-import type { FaultStore } from "./support/fault-store.ts";
 import { failure, type Rig, rig } from "./support/probe.ts";
 
 const MINUTE = 60_000;
