@@ -344,8 +344,10 @@ export class Engine {
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
-      if (a.mailbox.length >= this.parts.settings.mailboxMessages)
-        this.#answers.reject(job, mailboxFull(job.message.id));
+      const full = a.mailbox.length >= this.parts.settings.mailboxMessages;
+      // Nobody would bring what came of work again.
+      if (full && job.kind === ChildJob) this.#bringLater(job);
+      else if (full) this.#answers.reject(job, mailboxFull(job.message.id));
       else a.mailbox.push(job);
       return true;
     }
@@ -551,7 +553,8 @@ export class Engine {
     }
     job.shard.busy--;
     job.shard.due.set(a.id, nextDue(a.latest.timers, now));
-    if (!a.inFlight) this.works.sync(a, false);
+    // Also with turns in flight: they need not change timers, and nobody would look again.
+    this.works.sync(a, false);
     job.shard.settleDue(a);
     this.#alarm.lookAt(job.shard.due.next());
     return true;
@@ -586,8 +589,13 @@ export class Engine {
       return true;
     }
     if (job.fromShard >= 0) {
-      if (error.code !== "outbox_full")
-        return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
+      try {
+        if (error.code !== "outbox_full")
+          return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
+      } catch (cause) {
+        // Who asked is told why, and that needs room too.
+        if (asError(cause).code !== "outbox_full") throw cause;
+      }
       this.#park(job);
       return true;
     }
