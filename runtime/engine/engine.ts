@@ -437,6 +437,11 @@ export class Engine {
     event: EventObject,
   ): void {
     if (this.#stopped || shard.phase === "gone") return;
+    if (shard.phase !== "serving") {
+      // Its last checkpoint may be written already. What is handed over is run again there; what stays, goes on here.
+      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event));
+      return;
+    }
     const message = { id, key, event, trace: undefined, session };
     shard.busy++;
     this.#queue.push({ kind: ChildJob, shard, message, session: undefined, fromShard: -1, number: 0 });

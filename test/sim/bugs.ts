@@ -11,7 +11,9 @@ import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
+import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
 
@@ -431,6 +433,38 @@ export const bugs: readonly Bug[] = [
     budget: 150,
     install(_disk, patch) {
       patch.replace(Session.prototype, "recover", () => () => undefined);
+    },
+  },
+  {
+    name: "work-not-run-again",
+    text: "who loads an actor does not run its work again",
+    workloads: ["working"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Works.prototype,
+        "sync",
+        (original) =>
+          function (this: Works, a, again) {
+            if (!again) original.call(this, a, again);
+          },
+      );
+    },
+  },
+  {
+    name: "sessions-reused",
+    text: "a deleted actor's next life takes answers to its former one",
+    workloads: ["asking"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Tree.prototype,
+        "begin",
+        (original) =>
+          function (this: Tree, turn) {
+            original.call(this, turn, 0);
+          },
+      );
     },
   },
 ];
