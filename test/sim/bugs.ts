@@ -436,8 +436,8 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
-    name: "work-not-run-again",
-    text: "who loads an actor does not run its work again",
+    name: "work-off-the-index",
+    text: "who takes a shard over does not look for work that ran",
     workloads: ["working"],
     budget: 100,
     install(_disk, patch) {
@@ -446,7 +446,8 @@ export const bugs: readonly Bug[] = [
         "sync",
         (original) =>
           function (this: Works, a, again) {
-            if (!again) original.call(this, a, again);
+            original.call(this, a, again);
+            a.shard.due.taken.delete(a.id);
           },
       );
     },
