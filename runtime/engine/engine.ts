@@ -353,8 +353,10 @@ export class Engine {
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
       if (this.#unfit(job, a.hosted)) return true;
-      if (a.mailbox.length >= this.parts.settings.mailboxMessages)
-        this.#answers.reject(job, mailboxFull(job.message.id));
+      const full = a.mailbox.length >= this.parts.settings.mailboxMessages;
+      // Nobody would bring what came of work again.
+      if (full && job.kind === ChildJob) this.#bringLater(job);
+      else if (full) this.#answers.reject(job, mailboxFull(job.message.id));
       else a.mailbox.push(job);
       return true;
     }
@@ -459,6 +461,11 @@ export class Engine {
     event: EventObject,
   ): void {
     if (this.#stopped || shard.phase === "gone") return;
+    if (shard.phase !== "serving") {
+      // Its last checkpoint may be written already. What is handed over is run again there; what stays, goes on here.
+      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event));
+      return;
+    }
     const message = { id, key, event, trace: undefined, session };
     shard.busy++;
     this.#queue.push({ kind: ChildJob, shard, message, session: undefined, fromShard: -1, number: 0 });
@@ -578,7 +585,8 @@ export class Engine {
     }
     job.shard.busy--;
     job.shard.due.set(a.id, nextDue(a.latest.timers, now));
-    if (!a.inFlight) this.works.sync(a, false);
+    // Also with turns in flight: they need not change timers, and nobody would look again.
+    this.works.sync(a, false);
     job.shard.settleDue(a);
     this.#alarm.lookAt(job.shard.due.next());
     return true;
@@ -614,8 +622,13 @@ export class Engine {
       return true;
     }
     if (job.fromShard >= 0) {
-      if (error.code !== "outbox_full")
-        return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
+      try {
+        if (error.code !== "outbox_full")
+          return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
+      } catch (cause) {
+        // Who asked is told why, and that needs room too.
+        if (asError(cause).code !== "outbox_full") throw cause;
+      }
       this.#park(job);
       return true;
     }

@@ -334,7 +334,7 @@ export class MachineHost {
     this.#turn = turn;
     this.#now = now;
     this.#unnamed = 0;
-    this.#tree.begin(turn);
+    this.#tree.begin(turn, now);
   }
 
   /** The session of a child, undefined for the machine itself. */

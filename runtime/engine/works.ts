@@ -35,6 +35,8 @@ interface Piece {
   readonly type: string;
   readonly id: string;
   readonly order: WorkOrder;
+  /** As its timer has it; the order's is higher if it may have run before. */
+  readonly attempt: number;
   readonly promise: boolean;
   /** Of its type, how many promises run at once. */
   readonly atOnce: number;
@@ -78,7 +80,7 @@ export class Works {
   sync(a: Activation, again: boolean): void {
     const works = a.committed.timers.filter(isWorkTimer);
     for (const [session, piece] of this.#pieces.get(a.id) ?? [])
-      if (!works.some((timer) => timer.source === session && attemptOf(timer) <= piece.order.attempt))
+      if (!works.some((timer) => timer.source === session && attemptOf(timer) === piece.attempt))
         this.#end(piece);
     const now = this.#clock.now();
     for (const timer of works) {
@@ -128,6 +130,7 @@ export class Works {
       type: definition.type,
       id,
       order,
+      attempt,
       promise: kind === "promise",
       atOnce: definition.invoke.atOnce ?? this.#atOnce,
       running: undefined,

@@ -12,7 +12,9 @@ import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
+import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
 
@@ -463,6 +465,39 @@ export const bugs: readonly Bug[] = [
         const written = owner === undefined ? { owner, epoch, segments } : entry;
         return original.call(directory, shard, written, expected);
       });
+    },
+  },
+  {
+    name: "work-off-the-index",
+    text: "who takes a shard over does not look for work that ran",
+    workloads: ["working"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Works.prototype,
+        "sync",
+        (original) =>
+          function (this: Works, a, again) {
+            original.call(this, a, again);
+            a.shard.due.taken.delete(a.id);
+          },
+      );
+    },
+  },
+  {
+    name: "sessions-reused",
+    text: "a deleted actor's next life takes answers to its former one",
+    workloads: ["asking"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Tree.prototype,
+        "begin",
+        (original) =>
+          function (this: Tree, turn) {
+            original.call(this, turn, 0);
+          },
+      );
     },
   },
 ];

@@ -80,6 +80,7 @@ export class Tree {
   #stepping = false;
   #relayed = 0;
   #turn = 0;
+  #now = 0;
   #booked = 0;
   /** Set while a family is rebuilt: the session of the actor that is being made. */
   #session: string | undefined;
@@ -113,8 +114,9 @@ export class Tree {
   }
 
   /** Begins a turn. */
-  begin(turn: number): void {
+  begin(turn: number, now: number): void {
     this.#turn = turn;
+    this.#now = now;
     this.#booked = 0;
     this.#relayed = 0;
     this.broken = undefined;
@@ -211,7 +213,8 @@ export class Tree {
       return this.#keyed as Map<string, XActor>;
     };
     return {
-      _bookId: () => this.#session ?? `x${this.#turn}.${this.#booked++}`,
+      // With the time: an actor that was deleted begins at turn 1 again, and answers to its former life may still come.
+      _bookId: () => this.#session ?? `x${this.#turn}.${this.#booked++}.${this.#now.toString(36)}`,
       _register: (session) => session,
       _unregister: (actor) => {
         if (actor.systemId !== undefined && this.#keyed.get(actor.systemId) === actor)

@@ -74,10 +74,10 @@ function compareEngine(engine: Engine, name: string, actors: Audit["actors"]): s
 
 function textOfData(data: ActorData | undefined): string {
   if (data === undefined) return "nothing";
-  const { value, context, status } = data.machine;
+  const { value, context, status, children = [] } = data.machine;
   const timers = data.timers.map((t) => [t.id, t.due, t.generation]);
   const requests = data.requests.map((r) => r.requestId);
-  return stable({ value, context, status, turn: data.turn, timers, requests });
+  return stable({ value, context, status, children, turn: data.turn, timers, requests });
 }
 
 /** Every actor as a freshly recovered node sees it against what the journal tells. */

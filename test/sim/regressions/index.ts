@@ -68,4 +68,11 @@ export const regressions: readonly Regression[] = [
     seed: 31_773,
     found: "a shard that was offered while the table was read was acquired twice, and then served by nobody",
   },
+  {
+    seed: 50,
+    workloads: ["working"],
+    found: "a result of work came while its shard was handed over, and its turn was taken twice",
+  },
+  { seed: 30, workloads: ["asking"], found: "an answer to an actor that was deleted went to its next life" },
+  { seed: 2, workloads: ["working"], found: "a retry whose time came beside a turn in flight was never run" },
 ];
