@@ -59,13 +59,16 @@ const invoking =
             onDone: { target: "over", actions: assign({ got: ({ event }) => event.output }) },
             onError: { target: "failed", actions: assign({ got: ({ event }) => event.error }) },
           },
-          on: { leave: "idle", tell: { actions: sendTo("w" as never, ({ event }: AnyEvent) => event.what) } },
+          on: {
+            leave: "idle",
+            tell: { actions: sendTo("w" as never, (({ event }: AnyEvent) => event.what) as never) },
+          },
         },
         over: { on: { go: "on" } },
         failed: { on: { go: "on" } },
       },
       on: { "*": { actions: assign({ list: ({ context, event }) => [...context.list, event] }) } },
-    } as never);
+    } as never) as unknown as ReturnType<Make>;
 
 const tell = (what: object) => ({ type: "tell", what });
 
@@ -221,7 +224,7 @@ describe("what recovery does with each actor logic", () => {
   it("spawned inline without a name: refused with the remedy; with a name in children it is resumed", async () => {
     const hidden: Make = () =>
       createMachine({
-        context: ({ spawn }) => ({ child: spawn(adder, { id: "c" }) }),
+        context: ({ spawn }: AnyEvent) => ({ child: spawn(adder, { id: "c" }) }),
         on: { add: { actions: sendTo(({ context }) => context.child, { type: "add", by: 2 } as never) } },
       });
     const refused = await playDurable(hidden, ["add"], "left alone").catch((error: unknown) => error);

@@ -176,7 +176,9 @@ describe("states", () => {
   });
 
   it("wildcard events and partial event descriptors: the most exact one is taken", async () => {
-    const see = (name: string) => ({ actions: assign({ seen: ({ context }) => [...context.seen, name] }) });
+    const see = (name: string): AnyEvent => ({
+      actions: assign({ seen: ({ context }) => [...context.seen, name] }),
+    });
     await expectSame(
       () =>
         setup({ types }).createMachine({
@@ -221,7 +223,7 @@ describe("actions", () => {
                   target: "b",
                   actions: [
                     assign({ n: ({ context }) => context.n + 1 }),
-                    { type: "note", params: ({ context, event }) => ({ n: context.n, type: event.type }) },
+                    { type: "note", params: ({ context, event }: AnyEvent) => ({ n: context.n, type: event.type }) },
                     raise({ type: "raised" }),
                     emit(({ context }) => ({ type: "count" as const, n: context.n })),
                     log(({ context }) => `n is ${context.n}`, "label"),
