@@ -223,7 +223,10 @@ describe("actions", () => {
                   target: "b",
                   actions: [
                     assign({ n: ({ context }) => context.n + 1 }),
-                    { type: "note", params: ({ context, event }: AnyEvent) => ({ n: context.n, type: event.type }) },
+                    {
+                      type: "note",
+                      params: ({ context, event }: AnyEvent) => ({ n: context.n, type: event.type }),
+                    },
                     raise({ type: "raised" }),
                     emit(({ context }) => ({ type: "count" as const, n: context.n })),
                     log(({ context }) => `n is ${context.n}`, "label"),
