@@ -240,7 +240,10 @@ describe("a migration that goes wrong", () => {
     "gives a value in a circle": [() => ({ ...state, value: circle }), /the value an object, which names/],
     "forgets the context": [() => ({ ...state, context: undefined }), /returned undefined as context/],
     "gives a list as context": [() => ({ ...state, context: [] }), /returned an array as context/],
-    "gives no status": [() => ({ value: "on", context: {} }), /the status undefined, not "active" or "done"/],
+    "gives no status": [
+      () => ({ value: "on", context: {} }),
+      /the status undefined, not "active", "done" or "error"/,
+    ],
     "gives another status": [() => ({ ...state, status: "stopped" }), /the status "stopped", not/],
     "gives a bad history": [() => ({ ...state, history: { a: "b" } }), /a history that is not lists/],
     "gives too much": [() => ({ ...state, contxt: {} }), /a state with "contxt", which no state has/],

@@ -607,7 +607,9 @@ export class Engine {
       return false;
     }
     open.add(taken);
-    if (a.hosted.definition.life !== undefined) a.used_ms = this.parts.world.clock.now();
+    // A refusal is no use of it, and its type may not be hosted.
+    if (taken.turn !== a.latest && a.hosted.definition.life !== undefined)
+      a.used_ms = this.parts.world.clock.now();
     a.latest = taken.turn;
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.step(job.number, taken.turn);
@@ -763,7 +765,7 @@ export class Engine {
   #run(a: Activation, action: ActionEffect): void {
     const failed = (error: unknown): void => this.parts.observer.actionFailed(a.id, action.name, error);
     try {
-      const result = a.hosted.host.runFor(a.id, action);
+      const result = a.hosted.host.runFor(a.id, a.committed.snapshot, action);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);

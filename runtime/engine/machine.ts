@@ -166,7 +166,10 @@ export class MachineHost {
   #now = 0;
   #turn = 0;
   #unnamed = 0;
-  #owner = "";
+  /** Whose custom action runs now. */
+  #acting: { readonly owner: string; readonly snapshot: MachineSnapshot | undefined } | undefined;
+  /** Whose children they are, as far as custom actions have seen them. */
+  readonly #owners = new WeakMap<XActor, string>();
 
   /** @param children logics that machines spawn without naming them, by the name that is stored for them */
   constructor(type: string, machine: Machine, children: ReadonlyMap<string, unknown> = noChildren) {
@@ -187,7 +190,7 @@ export class MachineHost {
       question: (actor) => this.#question(actor),
       receive: (actor, event) => this.#effects.receives.push({ session: actor.sessionId, event }),
       checkChild: (next, before, id) => this.#checkChild(next, before, id),
-      sentOutside: (target, event) => this.outlet?.(this.#owner, this.#sessionOf(target), event),
+      sentOutside: (target, event) => this.#sentOutside(target, event),
     });
     if (typeof machine.config.context === "object")
       this.#sealed(machine.config.context, "context", undefined);
@@ -299,7 +302,7 @@ export class MachineHost {
 
   #log(params: unknown): void {
     const { label, value } = params as { label?: string; value: unknown };
-    this.logger?.(this.#owner, label, value);
+    this.logger?.(this.#acting?.owner ?? "", label, value);
   }
 
   /** Tags of a state; none if this machine does not have it. */
@@ -316,10 +319,52 @@ export class MachineHost {
     return this.#tree.logicOf(actor);
   }
 
-  /** Whose custom actions run now: what they send at once is sent in its name. */
-  runFor(owner: string, action: ActionEffect): unknown {
-    this.#owner = owner;
-    return action.run();
+  /**
+   * Runs a custom action of a committed turn: what it reads of its actors is of that turn, whatever it sends, now or
+   * later, is sent to them.
+   */
+  runFor(owner: string, snapshot: MachineSnapshot | undefined, action: ActionEffect): unknown {
+    this.#acting = { owner, snapshot };
+    for (const { actor } of familyOf(snapshot)?.members.values() ?? []) this.#owners.set(actor, owner);
+    try {
+      return action.run();
+    } finally {
+      this.#acting = undefined;
+    }
+  }
+
+  /** The arguments of an action that runs now, bound to the actor that it is of. */
+  #bound(info: ExecutableAction["info"], actor: XActor): object {
+    const acting = this.#acting;
+    if (acting === undefined) return info;
+    const family = familyOf(acting.snapshot);
+    const bind = (one: XActor): XActor => {
+      const session = this.#sessionOf(one);
+      const snapshot = session === undefined ? acting.snapshot : family?.bySession(session)?.snapshot;
+      const send = (event: EventObject): void => this.outlet?.(acting.owner, session, event);
+      const bound = Object.create(one) as XActor;
+      Object.defineProperties(bound, {
+        send: { value: send },
+        _send: { value: send },
+        getSnapshot: { value: () => snapshot ?? one._snapshot },
+      });
+      return bound;
+    };
+    const named = (id: string): XActor | undefined => {
+      const found = family?.keyed.get(id);
+      return found === undefined ? undefined : bind(found);
+    };
+    const all = (): object =>
+      Object.fromEntries([...(family?.keyed ?? [])].map(([id, one]) => [id, bind(one)]));
+    const system = Object.create(info.system as object) as object;
+    Object.defineProperties(system, { get: { value: named }, getAll: { value: all } });
+    return { ...info, self: bind(actor), system };
+  }
+
+  /** An event that user code sent one of its actors outside of a step. */
+  #sentOutside(target: XActor, event: EventObject): void {
+    const owner = this.#owners.get(target) ?? this.#acting?.owner;
+    if (owner !== undefined) this.outlet?.(owner, this.#sessionOf(target), event);
   }
 
   #begin(timers: readonly Timer[], turn: number, now: number): void {
@@ -352,7 +397,11 @@ export class MachineHost {
         `The action "${action.type}" of "${this.#type}" has no implementation. Give it one in setup({ actions }).`,
       );
     } else if (action.type.startsWith("xstate.")) this.#collectBuiltIn(action, actor);
-    else this.#effects.actions.push({ name: action.type, run: () => exec(action.info, action.params) });
+    else
+      this.#effects.actions.push({
+        name: action.type,
+        run: () => exec(this.#bound(action.info, actor), action.params),
+      });
   }
 
   #collectOwn(spec: EffectSpec, action: ExecutableAction): void {
@@ -456,17 +505,27 @@ export class MachineHost {
     // A child's error that the machine does not handle ends it, if it came from outside. One that was thrown in this
     // very turn is the turn's failure.
     if (next.status === "error") {
-      const given = (event as { data?: unknown } | undefined)?.data;
-      if (given === undefined || next.error !== given) throw this.#failure(next.error);
+      const given = event !== undefined && "data" in event;
+      if (!given || next.error !== (event as { data?: unknown }).data) throw this.#failure(next.error);
       this.#sealed(next.error, "error", undefined);
     }
     if (next._nodes !== before?._nodes) settleNodes(next);
     if (next.context !== before?.context && this.#checkContext(next.context, before?.context))
       this.#tree.ensureFamily(next);
+    this.#dropOrphans(next, before);
     if (next.status === "active") return;
     if (next.output !== undefined) this.#sealed(next.output, "output", before?.output);
     // Nothing can happen to an actor that is done.
     if (this.#effects.timers.length > 0) this.#effects.timers = [];
+  }
+
+  /** An actor that another of the same id has taken the place of is not part of the state: nor is what it waits for. */
+  #dropOrphans(next: MachineSnapshot, before: MachineSnapshot | undefined): void {
+    const family = familyOf(next);
+    if (family === undefined && familyOf(before) === undefined) return;
+    this.#cancel(
+      ({ source }) => source !== undefined && source !== "" && family?.bySession(source) === undefined,
+    );
   }
 
   #checkChild(next: ChildSnapshot, before: ChildSnapshot | undefined, id: string): void {

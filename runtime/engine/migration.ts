@@ -35,7 +35,7 @@ export interface MigratedState {
   readonly value: MachineState["value"];
   // biome-ignore lint/suspicious/noExplicitAny: the context of a version that the program has no types of any more
   readonly context: Readonly<Record<string, any>>;
-  readonly status: "active" | "done";
+  readonly status: "active" | "done" | "error";
   /** Of a machine that is done. */
   readonly output: unknown;
   /**
@@ -117,11 +117,16 @@ export function migrate(
   checkSize(type, version - 1, state, data.timers);
   const { value, context, status, output, children = [] } = state;
   const history = rememberedBy(machine, state);
-  const migrated: MachineState = { value, context, status, output, history };
+  const { error, children: stored } = data.machine;
+  const plain: MachineState = { value, context, status, output, history };
+  const migrated = error === undefined ? plain : { ...plain, error };
   return {
     ...data,
     version,
-    machine: children.length === 0 ? migrated : { ...migrated, children: children.map(packChild) },
+    machine:
+      children.length === 0 && stored === undefined
+        ? migrated
+        : { ...migrated, children: children.map(packChild) },
   };
 }
 
@@ -230,8 +235,8 @@ function problemOf(given: unknown): string | undefined {
   const { value, context, status, history } = given as Partial<Record<keyof MigratedState, unknown>>;
   if (!isStateValue(value, 0)) return `it returned the value ${nameOf(value)}, which names no state`;
   if (!isRecord(context)) return `it returned ${nameOf(context)} as context, not an object`;
-  if (status !== "active" && status !== "done")
-    return `it returned the status ${JSON.stringify(status) ?? nameOf(status)}, not "active" or "done"`;
+  if (status !== "active" && status !== "done" && status !== "error")
+    return `it returned the status ${JSON.stringify(status) ?? nameOf(status)}, not "active", "done" or "error"`;
   if (history !== undefined && !isHistory(history))
     return "it returned a history that is not lists of state node ids";
   const { children } = given;

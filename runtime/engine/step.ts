@@ -22,7 +22,14 @@ import {
   type RequestPlace,
   Turn,
 } from "./activation.ts";
-import type { EventObject } from "./machine/internals.ts";
+import {
+  type EventObject,
+  FAILED,
+  OBSERVABLE_COMPLETE,
+  OBSERVABLE_ERROR,
+  PROMISE_REJECT,
+  PROMISE_RESOLVE,
+} from "./machine/internals.ts";
 import { begin, checkInput, checkOutput } from "./beginning.ts";
 import { checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
@@ -30,6 +37,7 @@ import {
   type ActionEffect,
   familyOf,
   historyOf,
+  isWorkTimer,
   type MachineSnapshot,
   persist,
   type ReceiveEffect,
@@ -164,6 +172,15 @@ export function takeRetry(
   );
 }
 
+/** Events with which work comes to its end. */
+const ENDS: ReadonlySet<string> = new Set([
+  PROMISE_RESOLVE,
+  PROMISE_REJECT,
+  OBSERVABLE_ERROR,
+  OBSERVABLE_COMPLETE,
+  FAILED,
+]);
+
 /**
  * What came of a child's work and cannot be taken: the work is over, nobody will bring it again. A dead letter says so.
  */
@@ -176,8 +193,9 @@ export function takeFailedWork(
   error: KeyturnError,
 ): Taken {
   const { timers, snapshot } = a.latest;
-  if (snapshot === undefined || session === undefined) return refused(a, job, slot, nothing, error);
-  const rest = timers.filter((timer) => timer.source !== session);
+  if (snapshot === undefined || session === undefined || !ENDS.has(event.type))
+    return refused(a, job, slot, nothing, error);
+  const rest = timers.filter((timer) => timer.source !== session || !isWorkTimer(timer));
   return takeTimers(a, job, rest, event, slot, [FromWork, session, 0], error);
 }
 
@@ -488,7 +506,7 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
 function restOf(next: MachineSnapshot): Change["rest"] {
   const history = historyOf(next) ?? null;
   return next.error === undefined
-    ? [next.status, next.output, history]
+    ? [next.status, withoutRefs(next.output), history]
     : [next.status, withoutRefs(next.output), history, next.error];
 }
 

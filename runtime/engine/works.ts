@@ -17,7 +17,7 @@ import { seal, ValueFault } from "../words/values.ts";
 import type { Activation } from "./activation.ts";
 import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
 import type { Member } from "./machine/family.ts";
-import { type EventObject, FAILED, PROMISE_REJECT, type XActor } from "./machine/internals.ts";
+import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
 
@@ -102,6 +102,8 @@ export class Works {
 
   /** The shard leaves this node. */
   stopShard(shard: ShardState): void {
+    // First what waits: the end of another would begin it.
+    for (const piece of this.#waiting) if (piece.shard === shard) this.#waiting.delete(piece);
     for (const pieces of this.#pieces.values())
       for (const piece of pieces.values()) if (piece.shard === shard) this.#end(piece);
   }
@@ -136,8 +138,11 @@ export class Works {
       running: undefined,
       start: () =>
         runWork(order, {
-          deliver: (to, event) =>
-            this.#deliver(shard, id, key, to === "self" ? session : parent, storable(event)),
+          deliver: (to, event) => {
+            const kept = storable(event);
+            const own = to === "self" || kept.type === FAILED;
+            this.#deliver(shard, id, key, own ? session : parent, kept);
+          },
           failed: (error) => this.#failed(id, src, error),
         }),
     };
@@ -200,15 +205,15 @@ function storable(event: EventObject): EventObject {
   try {
     const bytes = seal(plain, "event");
     if (bytes <= limits.eventBytes) return plain;
-    return failure(`it takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed.`, event.type);
+    return failure(`it takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed.`);
   } catch (fault) {
     if (!(fault instanceof ValueFault)) throw fault;
-    return failure(fault.message, event.type);
+    return failure(fault.message);
   }
 }
 
-function failure(problem: string, type: string): EventObject {
+function failure(problem: string): EventObject {
   const message = `What came of it cannot be kept: ${problem}`;
   const data = Object.freeze({ name: "KeyturnError", code: "context_invalid", message });
-  return Object.freeze({ type: type.startsWith("xstate.promise.") ? PROMISE_REJECT : FAILED, data });
+  return Object.freeze({ type: FAILED, data });
 }

@@ -123,7 +123,9 @@ export function familyChange(before: Family | undefined, after: Family | undefin
   for (const [path, member] of after?.members ?? []) {
     if (before?.members.get(path) !== member) change.push(member.packed);
   }
-  return change.length === 0 ? null : change;
+  // A family that is empty says that there are references in the context.
+  if (change.length === 0) return before === undefined && after !== undefined ? [] : null;
+  return change;
 }
 
 /** Adds a change to a stored family, in place. */

@@ -54,18 +54,27 @@ function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
   const { self, system, emit } = standIn(order, ports, () => snapshot);
   const create = logic.config as (args: object) => unknown;
   const { signal } = controller;
+  let settled = false;
   const end = (type: string, data: unknown): void => {
+    settled = true;
     if (!signal.aborted) ports.deliver("self", { type, data } as EventObject);
   };
   const args = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt };
   // In a task of its own, so that what it throws at once is a rejection too.
   Promise.resolve()
-    .then(() => create(args))
+    // Ended before it began: then nobody is to see anything of it.
+    .then(() => (signal.aborted ? undefined : create(args)))
     .then(
       (data) => end(PROMISE_RESOLVE, data),
       (error: unknown) => end(PROMISE_REJECT, error),
     );
-  return { receive: () => undefined, stop: () => controller.abort() };
+  return {
+    receive: () => undefined,
+    stop: () => {
+      // As in XState: what has come to its end is not called off.
+      if (!settled) controller.abort();
+    },
+  };
 }
 
 function runLogic(order: WorkOrder, ports: WorkPorts): RunningWork {
