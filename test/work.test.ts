@@ -191,6 +191,24 @@ describe("invoked promises", () => {
     await world.run(node.stop());
   });
 
+  it("that reject with an Error give the machine its name, message and marks, as plain data", async () => {
+    const calls = new Calls();
+    const actor = loader(calls);
+    const { node, world } = await begin([actor]);
+    const ref = node.client.actor(actor, "a");
+    await world.run(ref.send({ type: "go" }));
+    await world.settle();
+    const refused = new TypeError("not covered", { cause: new Error("poor") });
+    calls
+      .settle(0)
+      .reject(Object.assign(refused, { code: "E_FUNDS", status: 402, response: () => undefined }));
+    await world.settle();
+    const { value, context } = await world.run(ref.get());
+    expect(value).toBe("failed");
+    expect(context.why).toEqual({ name: "TypeError", message: "not covered", code: "E_FUNDS", status: 402 });
+    await world.run(node.stop());
+  });
+
   it("whose result is no plain data fail with that", async () => {
     const calls = new Calls();
     const actor = loader(calls);

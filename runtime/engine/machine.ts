@@ -630,7 +630,10 @@ export function persist(snapshot: MachineSnapshot): MachineState {
 /** An error as plain data: what is kept of one that comes from outside of a machine. */
 export function plainError(error: unknown): unknown {
   if (error instanceof KeyturnError) return { name: error.name, ...error.toJSON() };
-  return error;
+  if (!(error instanceof Error)) return error;
+  // What libraries put on their errors to tell them apart, as `code` and `status`; the stack and causes are not kept.
+  const marks = Object.entries(error).filter(([, mark]) => /^(string|number|boolean)$/.test(typeof mark));
+  return { ...Object.fromEntries(marks), name: String(error.name), message: String(error.message) };
 }
 
 function sameValue(a: StateValue, b: StateValue): boolean {
