@@ -52,7 +52,7 @@ import { decodeRecord, typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent } from "./outgoing.ts";
-import { nextDue } from "./state.ts";
+import { earliestDue, nextDue } from "./state.ts";
 import {
   asError,
   checkMessage,
@@ -828,8 +828,9 @@ export class Engine {
     for (const { entries } of given) {
       for (const { a, job } of entries) {
         a.latest = a.committed;
-        // Also for a message: a timer that it cancelled may have been rung meanwhile, and found cancelled.
-        job.shard.due.set(a.id, nextDue(a.committed.timers, this.parts.world.clock.now()));
+        // Also for a message: a timer that it cancelled may have been rung meanwhile, and found cancelled. Work too: a
+        // retry that was due and not rung yet is not running.
+        job.shard.due.set(a.id, earliestDue(a.committed.timers));
       }
     }
     // Nothing uncommitted is left anywhere: every channel goes back to what is, and told messages come again.
