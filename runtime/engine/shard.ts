@@ -16,6 +16,7 @@ import { KeyturnError } from "../words/errors.ts";
 import { sizeOf } from "../words/values.ts";
 import type { Activation, Job } from "./activation.ts";
 import { Letters } from "./dead-letters.ts";
+import { isWorkTimer } from "./machine.ts";
 import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts";
 import { earliestDue, type Patch } from "./state.ts";
 import { DueHeap } from "./timers.ts";
@@ -363,8 +364,10 @@ export class ShardState {
   /** The heap may be believed again of an actor that was taken out of it, if it says what is committed. */
   settleDue(a: Activation): void {
     if (!this.due.taken.has(a.id)) return;
-    const committed = earliestDue(a.committed.timers);
-    if (committed === undefined || committed >= this.indexed_ms || this.due.get(a.id) === committed)
-      this.due.taken.delete(a.id);
+    const { timers } = a.committed;
+    const committed = earliestDue(timers);
+    // Work that runs is in no heap, and what of the index is still to be read may be older than it.
+    const indexed = committed !== undefined && committed >= this.indexed_ms && !timers.some(isWorkTimer);
+    if (committed === undefined || indexed || this.due.get(a.id) === committed) this.due.taken.delete(a.id);
   }
 }

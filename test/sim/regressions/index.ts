@@ -74,5 +74,10 @@ export const regressions: readonly Regression[] = [
     found: "a result of work came while its shard was handed over, and its turn was taken twice",
   },
   { seed: 30, workloads: ["asking"], found: "an answer to an actor that was deleted went to its next life" },
-  { seed: 2, workloads: ["working"], found: "a retry whose time came beside a turn in flight was never run" },
+  {
+    seed: 2,
+    workloads: ["working"],
+    found: "a promise hung: its retry was taken for running, or came due beside a turn in flight",
+  },
+  { seed: 26, found: "work that ran while the wall clock jumped was in no heap, and no later owner found it" },
 ];
