@@ -79,5 +79,8 @@ export const regressions: readonly Regression[] = [
     workloads: ["working"],
     found: "a promise hung: its retry was taken for running, or came due beside a turn in flight",
   },
-  { seed: 26, found: "work that ran while the wall clock jumped was in no heap, and no later owner found it" },
+  {
+    seed: 26,
+    found: "work that ran while the wall clock jumped was in no heap, and no later owner found it",
+  },
 ];
