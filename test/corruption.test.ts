@@ -266,7 +266,7 @@ describe("XState #3091: a machine that no longer has the stored state", () => {
     await world.run(first.node.stop({ closeStore: false }));
     const second = await rig({ store, world, actors: [after], name: "n2" });
     for (const key of ["a", "b"]) {
-      const error = await world.run(failure(second.node.client.actor(`door/${key}`).ask({ type: "x" })));
+      const error = await world.run(failure(second.node.client.actor(`door/${key}`).ask({ type: "shut" })));
       expect(error).toMatchObject({ code: "incompatible_snapshot", outcome: "notApplied" });
       expect(error.message).toContain(key === "a" ? '"locked"' : '"shut"');
     }
