@@ -440,7 +440,7 @@ export const bugs: readonly Bug[] = [
     name: "older-owner",
     text: "a shard goes to the best of all nodes, also to one whose version cannot read it",
     focus: { upgrades: true },
-    budget: 40,
+    budget: 120,
     install(_disk, patch) {
       patch.replace(VersionedPlacement.prototype, "reads", () => () => true);
       patch.replace(
