@@ -191,10 +191,10 @@ describe("invoked promises", () => {
     await world.run(node.stop());
   });
 
-  it("that reject with an Error give the machine its name, message and marks, as plain data", async () => {
+  it("that reject with an Error give the machine that Error, also after a kill, without what cannot be kept", async () => {
     const calls = new Calls();
     const actor = loader(calls);
-    const { node, world } = await begin([actor]);
+    const { node, world, store } = await begin([actor]);
     const ref = node.client.actor(actor, "a");
     await world.run(ref.send({ type: "go" }));
     await world.settle();
@@ -205,7 +205,47 @@ describe("invoked promises", () => {
     await world.settle();
     const { value, context } = await world.run(ref.get());
     expect(value).toBe("failed");
-    expect(context.why).toEqual({ name: "TypeError", message: "not covered", code: "E_FUNDS", status: 402 });
+    expect(context.why).toBeInstanceOf(TypeError);
+    expect(context.why).toMatchObject({ message: "not covered", code: "E_FUNDS", status: 402 });
+    expect(context.why).not.toHaveProperty("response");
+    node.kill();
+    const { node: heir } = await begin([actor], { world, store, name: "n2" });
+    const again = (await world.run(heir.client.actor(actor, "a").get())).context.why;
+    expect(again).toBeInstanceOf(TypeError);
+    expect(again).toMatchObject({ message: "not covered", code: "E_FUNDS", status: 402 });
+    await world.run(heir.stop());
+  });
+
+  it("custom actions read and send as the actor that they are of, also later, while others of its type act", async () => {
+    const later: (() => void)[] = [];
+    const seen: unknown[] = [];
+    const actor = defineActor({
+      type: "actor",
+      machine: setup({
+        types: { context: {} as { n: number }, events: {} as { type: "act" } | { type: "back" } },
+      }).createMachine({
+        context: { n: 0 },
+        on: {
+          act: {
+            actions: ({ self }) => {
+              seen.push((self.getSnapshot() as { context: { n: number } }).context.n);
+              later.push(() => self.send({ type: "back" }));
+            },
+          },
+          back: { actions: assign({ n: ({ context }) => context.n + 1 }) },
+        },
+      }),
+    });
+    const { node, world } = await begin([actor]);
+    const [a, b] = [node.client.actor(actor, "a"), node.client.actor(actor, "b")];
+    await world.run(b.send({ type: "back" }));
+    await world.run(a.send({ type: "act" }));
+    await world.run(b.send({ type: "act" }));
+    expect(seen).toEqual([0, 1]);
+    later[0]?.();
+    await world.settle();
+    expect((await world.run(a.get())).context.n).toBe(1);
+    expect((await world.run(b.get())).context.n).toBe(1);
     await world.run(node.stop());
   });
 

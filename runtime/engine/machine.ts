@@ -627,13 +627,9 @@ export function persist(snapshot: MachineSnapshot): MachineState {
   return { value, context, status, output, history: history ?? undefined, error, children: family?.pack() };
 }
 
-/** An error as plain data: what is kept of one that comes from outside of a machine. */
+/** One of our errors as plain data, which it crosses nodes as. Other errors are values like any other (words/values.ts). */
 export function plainError(error: unknown): unknown {
-  if (error instanceof KeyturnError) return { name: error.name, ...error.toJSON() };
-  if (!(error instanceof Error)) return error;
-  // What libraries put on their errors to tell them apart, as `code` and `status`; the stack and causes are not kept.
-  const marks = Object.entries(error).filter(([, mark]) => /^(string|number|boolean)$/.test(typeof mark));
-  return { ...Object.fromEntries(marks), name: String(error.name), message: String(error.message) };
+  return error instanceof KeyturnError ? { name: error.name, ...error.toJSON() } : error;
 }
 
 function sameValue(a: StateValue, b: StateValue): boolean {

@@ -11,6 +11,7 @@
  * 3. At most `promisesAtOnce` promises run, and of a type at most its `invoke.atOnce`; the others wait in order.
  */
 import type { Clock } from "../ports/index.ts";
+import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import type { Activation } from "./activation.ts";
@@ -200,7 +201,7 @@ function parentSession(actor: XActor): string | undefined {
 /** An event from outside as it can be kept; what cannot be becomes the work's own failure. */
 function storable(event: EventObject): EventObject {
   const { data } = event as EventObject & { data?: unknown };
-  const plain = data instanceof Error ? ({ ...event, data: plainError(data) } as EventObject) : event;
+  const plain = data instanceof KeyturnError ? ({ ...event, data: plainError(data) } as EventObject) : event;
   try {
     const bytes = seal(plain, "event");
     if (bytes <= limits.eventBytes) return plain;

@@ -18,8 +18,7 @@ export const OBSERVABLE_NEXT = "xstate.observable.next";
 export const OBSERVABLE_ERROR = "xstate.observable.error";
 export const OBSERVABLE_COMPLETE = "xstate.observable.complete";
 
-/** XState's `ProcessingStatus`. */
-export const NotStarted = 0;
+/** Of XState's `ProcessingStatus`: what follows on "not started". */
 export const Running = 1;
 export const Stopped = 2;
 
