@@ -4,7 +4,14 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { placeOf } from "../runtime/words/address.ts";
 import { encode } from "../runtime/words/codec.ts";
-import { decodeFrame, decodeFrames, encodeFrame, encodeFrames, type Frame } from "../runtime/words/frames.ts";
+import {
+  decodeFrame,
+  decodeFrames,
+  encodeFrame,
+  encodeFrames,
+  type Frame,
+  Query,
+} from "../runtime/words/frames.ts";
 import { limits } from "../runtime/words/limits.ts";
 import { seal } from "../runtime/words/values.ts";
 import { hex, MAX, outcome } from "./support/foreign.ts";
@@ -34,10 +41,13 @@ const housed = fc
 const requestFrame = fc
   .tuple(
     housed,
-    fc.array(record({ kind: fc.nat({ max: 8 }), event: storable, requestId: optional, trace: optional }), {
-      minLength: 1,
-      maxLength: 4,
-    }),
+    fc.array(
+      record({ kind: fc.nat({ max: Query }), event: storable, requestId: optional, trace: optional }),
+      {
+        minLength: 1,
+        maxLength: 4,
+      },
+    ),
     fc.array(short, { minLength: 1, maxLength: 3 }),
     counted,
     counted,
@@ -53,8 +63,8 @@ const requestFrame = fc
     requests: requests.map(({ kind, event, requestId, trace }) => ({
       kind,
       type: place.type,
-      key: place.key,
-      id: place.id,
+      // A query is for no actor.
+      ...(kind === Query ? { key: "", id: place.type } : { key: place.key, id: place.id }),
       event,
       requestId,
       trace,
@@ -272,7 +282,10 @@ describe("frames from outside", () => {
         0,
         ...request,
       ]),
-      [...asked.slice(0, 6), 9, ...request],
+      [...asked.slice(0, 6), 99, ...request],
+      [...asked.slice(0, 6), Query, ...request],
+      [...asked.slice(0, 6), Query, "", null, null, null],
+      [...asked.slice(0, 6), Query, "no type", null, null, null],
       [...asked, place.id, null, null],
       [...asked, place.id, null, 5, null],
       [...asked, place.id, null, long, null],
