@@ -13,6 +13,7 @@ export type {
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
+export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
 export type {
   Count,
   FindQuery,

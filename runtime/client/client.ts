@@ -41,7 +41,9 @@ import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
+import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
+  type AskShard,
   type Count,
   Finder,
   type FindQuery,
@@ -105,7 +107,13 @@ export class Client {
   readonly #clock: Clock;
   readonly #requests: Requests;
   readonly #shards: number;
+  readonly #askShard: AskShard;
   readonly #finder: Finder;
+  readonly #world: World;
+  /** A client of its own for questions that are held: what waits for long must not slow down repetitions here. */
+  #holder: Client | undefined;
+  /** Its questions that are answered at once. */
+  #reading = 0;
   readonly #watches = new Map<string, (state: unknown) => void>();
   #watchCount = 0;
 
@@ -117,15 +125,17 @@ export class Client {
     this.#requests = new Requests(name, store.transport, world.clock, (watch, state) =>
       this.#watches.get(watch)?.(state),
     );
-    this.#finder = new Finder((shard, type, query, timeout_ms) => {
+    this.#askShard = (shard, type, query, timeout_ms) => {
       const to = { type, key: "", id: type, shard, last: undefined };
       return this.request(to, Query, query, { timeout_ms }, sizeOf(query)) as Promise<ShardAnswer>;
-    }, shards);
+    };
+    this.#finder = new Finder(this.#askShard, shards);
+    this.#world = world;
   }
 
   /** Requests that wait for their outcome. */
   get inFlight(): number {
-    return this.#requests.inFlight;
+    return this.#requests.inFlight + this.#reading;
   }
 
   /**
@@ -170,6 +180,24 @@ export class Client {
     return this.#finder.count(target, query);
   }
 
+  /**
+   * The actors of a type that fit, and then each that changes, as it is after the change; one that was deleted, or does
+   * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
+   */
+  changes(target: string | AnyActorDefinition, query: ChangesQuery = {}): AsyncGenerator<ChangedActor> {
+    const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
+    const ask: AskShard = async (shard, type, asked, timeout_ms) => {
+      const isHeld = asked.since !== undefined;
+      if (!isHeld) this.#reading++;
+      try {
+        return await holder.#askShard(shard, type, asked, timeout_ms);
+      } finally {
+        if (!isHeld) this.#reading--;
+      }
+    };
+    return changes(ask, this.#shards, this.#clock, target, query);
+  }
+
   /** What actors of a type wait for: their `after`s and delayed events, by key. */
   timers(target: string | AnyActorDefinition, query: TimersQuery = {}): AsyncGenerator<FoundTimer> {
     return this.#finder.timers(target, query);
@@ -200,6 +228,7 @@ export class Client {
 
   /** Settles everything that is open as unknown, and ends. */
   close(): void {
+    this.#holder?.close();
     this.#requests.close();
   }
 

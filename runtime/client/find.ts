@@ -259,7 +259,7 @@ function pageOfTimers({ timers = [] }: ShardAnswer): readonly TimerRow[] {
   return timers;
 }
 
-function foundOf(type: string, row: FoundRow, paths: readonly string[]): FoundActor {
+export function foundOf(type: string, row: FoundRow, paths: readonly string[]): FoundActor {
   const [key, value, status, turn, position, time, values, omitted = []] = row;
   const fields: Record<string, unknown> = {};
   for (const [place, path] of paths.entries()) if (!omitted.includes(place)) fields[path] = values[place];
@@ -277,7 +277,7 @@ function foundOf(type: string, row: FoundRow, paths: readonly string[]): FoundAc
 }
 
 /** @throws KeyturnError `invalid_options` */
-function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQuery {
+export function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQuery {
   const { state, status, where, olderThan, prefix, after } = query;
   let { from, to } = query;
   if (prefix !== undefined) {
@@ -317,7 +317,7 @@ function checkLimit(limit: number): void {
     throw new KeyturnError("invalid_options", `A limit is a number from 0 on, not ${limit}.`);
 }
 
-function typeOf(target: string | AnyActorDefinition): string {
+export function typeOf(target: string | AnyActorDefinition): string {
   const type = typeof target === "string" ? target : target?.type;
   if (typeof type !== "string")
     throw new KeyturnError("invalid_address", 'Name a type by its definition, or as "order".');

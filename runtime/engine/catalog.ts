@@ -6,6 +6,8 @@
  * in step with every commit from then on, and dropped when nobody has asked for a while. Talks to Snapshots and to the
  * actors and patches in memory; the engine tells it of commits.
  *
+ * Each complete list of rows has a log of its newest changes, by which watchers are told what changed since they asked.
+ *
  * Invariants:
  * 1. A complete catalog shows exactly what is committed: the engine notes a turn before it is answered.
  * 2. What memory or the tail knows when a walk begins, or a commit brings during it, is newer than what the walk finds
@@ -54,8 +56,18 @@ const IDLE_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
 const nothing: readonly never[] = [];
 
+/** Changes that are remembered for watchers, of one type in one shard. */
+const CHANGES_MAX = 8_192;
+
 /** The actors of one type in one shard. */
 export class ShardRows {
+  /** Names this list: numbers of changes count within it. */
+  readonly log: string;
+  /** Number of the last change. */
+  number = 0;
+  /** Keys that changed; the last one is change `number`. */
+  #changed: string[] = [];
+  readonly #waiting = new Set<() => void>();
   readonly #rows = new Map<string, Row>();
   /** Keys in order; some may be gone. */
   #sorted: string[] = [];
@@ -63,6 +75,10 @@ export class ShardRows {
   #gone = 0;
   /** While the walk goes on: actors that were deleted, which it may still find. */
   deleted: Set<string> | undefined = new Set();
+
+  constructor(log: string) {
+    this.log = log;
+  }
 
   get size(): number {
     return this.#rows.size;
@@ -80,11 +96,36 @@ export class ShardRows {
     if (!this.#rows.has(row.key)) this.#added.push(row.key);
     this.#rows.set(row.key, row);
     this.deleted?.delete(row.key);
+    this.#change(row.key);
   }
 
   delete(key: string): void {
     if (this.#rows.delete(key)) this.#gone++;
     this.deleted?.add(key);
+    this.#change(key);
+  }
+
+  #change(key: string): void {
+    if (this.deleted !== undefined) return;
+    this.number++;
+    this.#changed.push(key);
+    if (this.#changed.length >= 2 * CHANGES_MAX) this.#changed = this.#changed.slice(-CHANGES_MAX);
+    if (this.#waiting.size === 0) return;
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
+  /** Keys that changed behind a number, in order; undefined if that is not known any more. */
+  changedSince(number: number): readonly string[] | undefined {
+    const count = this.number - number;
+    if (count < 0 || count > this.#changed.length) return undefined;
+    return count === 0 ? nothing : this.#changed.slice(-count);
+  }
+
+  /** Calls back, once, with the next change. Returns the way to stop it. */
+  onChange(wake: () => void): () => void {
+    this.#waiting.add(wake);
+    return () => this.#waiting.delete(wake);
   }
 
   /** What the walk found, unless something newer is known. */
@@ -185,12 +226,16 @@ export class Catalogs {
     while (true) {
       const rows = catalog.shards.get(shard);
       if (rows?.complete === true) return rows;
-      if (this.#engine.stopped || shard.phase === "gone") return new ShardRows();
+      if (this.#engine.stopped || shard.phase === "gone") return this.#rows();
       catalog.walk ??= this.#walk(catalog).finally(() => {
         catalog.walk = undefined;
       });
       await catalog.walk;
     }
+  }
+
+  #rows(): ShardRows {
+    return new ShardRows(this.#engine.parts.world.random.id());
   }
 
   async #walk(catalog: Catalog): Promise<void> {
@@ -214,7 +259,7 @@ export class Catalogs {
     const wanted = new Map<number, Wanted>();
     for (const shard of shards.values()) {
       if (shard.phase === "gone" || shard.failed !== undefined || catalog.shards.has(shard)) continue;
-      const rows = new ShardRows();
+      const rows = this.#rows();
       catalog.shards.set(shard, rows);
       const patches = new Map([...shard.patches].filter(([id]) => typeOfId(id) === type));
       wanted.set(shard.shard, { shard, rows, patches });

@@ -178,7 +178,13 @@ export class Engine {
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#answers = new Answers(incarnation, store.transport, this.history);
-    this.#inquiry = new Inquiry(world.clock, this.catalogs, this.#answers, () => this.#surelyCurrent());
+    this.#inquiry = new Inquiry(
+      world.clock,
+      this.catalogs,
+      this.#answers,
+      () => this.#surelyCurrent(),
+      () => this.committedSeq,
+    );
     this.#intake = new Intake(
       world.clock,
       this.#queue,

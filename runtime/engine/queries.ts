@@ -36,6 +36,51 @@ export function answerQuery(
 
 type Test = (row: Row) => boolean;
 
+/**
+ * What changed since a mark: as much as fits into a page, each actor once, as it is now.
+ * @throws KeyturnError `invalid_options`
+ */
+export function answerChanges(
+  rows: ShardRows,
+  definition: AnyActorDefinition,
+  query: ShardQuery,
+  now: number,
+): ShardAnswer {
+  const { log, number } = rows;
+  const { since } = query;
+  const changed = since?.log === log ? rows.changedSince(since.number) : undefined;
+  if (since === undefined || since === null || changed === undefined)
+    return { reset: true, mark: { log, number } };
+  const fits = tester(definition, query, now);
+  const found: FoundRow[] = [];
+  const gone: string[] = [];
+  const seen = new Set<string>();
+  let bytes = 0;
+  let read = 0;
+  for (const key of changed) {
+    if (seen.size >= limits.queryPage || bytes >= PAGE_BYTES) break;
+    read++;
+    if (seen.has(key) || !isWithin(key, query)) continue;
+    seen.add(key);
+    const row = rows.get(key);
+    // One that does not fit (any more) is gone for whoever asks.
+    if (row === undefined || !fits(row)) {
+      gone.push(key);
+      bytes += ROW_BYTES + key.length;
+    } else {
+      const packed = packRow(row);
+      found.push(packed);
+      bytes += ROW_BYTES + sizeOf(packed);
+    }
+  }
+  return { paths: definition.index ?? [], found, gone, mark: { log, number: since.number + read } };
+}
+
+function isWithin(key: string, { from, to }: ShardQuery): boolean {
+  const isBehind = (from ?? undefined) === undefined || compareKeys(key, from as string) >= 0;
+  return isBehind && ((to ?? undefined) === undefined || compareKeys(key, to as string) < 0);
+}
+
 function findRows(
   rows: ShardRows,
   { index = [] }: AnyActorDefinition,

@@ -39,13 +39,23 @@ export interface Filter {
 
 /** What a shard is asked. */
 export interface ShardQuery extends Filter {
-  readonly ask: "find" | "count" | "timers";
+  readonly ask: "find" | "count" | "timers" | "changes";
   /** Rows in one answer, at most. */
   readonly limit: number;
   /** Only keys behind this one: the answer before ended there. */
   readonly after?: string | undefined;
   /** For timers: those due before, milliseconds since the epoch. */
   readonly dueBefore?: number | undefined;
+  /** For changes: where the answer before ended; without it, or if that is not known any more, `reset` is answered. */
+  readonly since?: ChangesMark | undefined;
+  /** For changes: how long to wait for the first one, milliseconds. */
+  readonly hold_ms?: number | undefined;
+}
+
+/** A place among the changes that one owner of a shard has seen, since it began to look. */
+export interface ChangesMark {
+  readonly log: string;
+  readonly number: number;
 }
 
 /** One actor: key, state value, status, turn, position, time of the last turn (0 unknown), values of the index. */
@@ -78,10 +88,18 @@ export interface ShardAnswer {
   /** How many actors stand in each state. */
   readonly counts?: Readonly<Record<string, number>>;
   readonly timers?: readonly TimerRow[];
+  /** For changes, beside `found`: actors that were deleted. */
+  readonly gone?: readonly string[];
+  /** Where the changes of this answer end. */
+  readonly mark?: ChangesMark;
+  /** What changed is not known: read everything, then ask from `mark` on. */
+  readonly reset?: true;
+  /** Of the newest batch that the shard's owner has committed. */
+  readonly position?: number;
   readonly next?: string;
 }
 
-const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers"]);
+const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers", "changes"]);
 const STATUSES: ReadonlySet<unknown> = new Set(["active", "done", "error", "stopped"]);
 const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix"]);
 
@@ -91,13 +109,13 @@ const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "
  */
 export function checkShardQuery(value: unknown): ShardQuery {
   const query = (value ?? {}) as ShardQuery & Record<string, unknown>;
-  if (!ASKS.has(query.ask)) throw fault("A shard is asked to find, to count, or for timers.");
+  if (!ASKS.has(query.ask)) throw fault("A shard is asked to find, to count, for timers or changes.");
   if (!Number.isSafeInteger(query.limit) || query.limit < 1) throw fault("A limit is a whole number from 1.");
   for (const name of ["after", "from", "to", "state"] as const) {
     const text = query[name] ?? undefined;
     if (text !== undefined && typeof text !== "string") throw fault(`"${name}" is a text.`);
   }
-  for (const name of ["olderThan", "dueBefore"] as const) {
+  for (const name of ["olderThan", "dueBefore", "hold_ms"] as const) {
     const time = query[name] ?? undefined;
     if (time !== undefined && (typeof time !== "number" || Number.isNaN(time)))
       throw fault(`"${name}" is a number of milliseconds.`);
@@ -107,7 +125,14 @@ export function checkShardQuery(value: unknown): ShardQuery {
   if (typeof query.from === "string" && typeof query.to === "string" && compareKeys(query.from, query.to) > 0)
     throw fault(`"from" (${clip(query.from)}) comes after "to" (${clip(query.to)}).`);
   checkWhere(query.where ?? undefined);
+  const { since } = query;
+  if (since !== undefined && since !== null && (typeof since.log !== "string" || !isNumber(since.number)))
+    throw fault("What changed is asked for since the mark of an answer.");
   return query;
+}
+
+function isNumber(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }
 
 function checkWhere(where: unknown): void {
