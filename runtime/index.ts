@@ -53,6 +53,9 @@ export {
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
+export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";
+export type { Key } from "./kv/keys.ts";
+export type { Pinned } from "./kv/pinned.ts";
 export type { Observer } from "./engine/observer.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";

@@ -61,6 +61,13 @@ export async function* changes(
   }
 }
 
+/** What was given or passed over of one shard: positions by key. */
+type Known = Map<string, number>;
+
+function positionIn([, , , , position]: FoundRow): number {
+  return position;
+}
+
 class Watch {
   readonly #ask: AskShard;
   readonly #clock: Clock;
@@ -114,7 +121,7 @@ class Watch {
   async #follow(shard: number): Promise<void> {
     let since: ChangesMark | undefined;
     let silent = !this.#initial;
-    const known = new Set<string>();
+    const known: Known = new Map();
     while (!this.#ended) {
       try {
         const answer = await this.#ask(
@@ -141,15 +148,15 @@ class Watch {
     }
   }
 
-  async #readAll(shard: number, known: Set<string>, silent: boolean): Promise<void> {
-    const left = new Set(known);
+  async #readAll(shard: number, known: Known, silent: boolean): Promise<void> {
+    const left = new Set(known.keys());
     let after: string | undefined;
     do {
       const asked: ShardQuery = { ...this.#query, ask: "find", after };
       const { found = [], paths = [], next } = await this.#ask(shard, this.#type, asked, TIMEOUT_MS);
       for (const row of found) {
         left.delete(row[0]);
-        if (silent) known.add(row[0]);
+        if (silent) known.set(row[0], positionIn(row));
         else this.#put(known, row, paths);
       }
       after = next;
@@ -157,13 +164,15 @@ class Watch {
     for (const key of left) this.#drop(known, key);
   }
 
-  #put(known: Set<string>, row: FoundRow, paths: readonly string[]): void {
-    known.add(row[0]);
+  #put(known: Known, row: FoundRow, paths: readonly string[]): void {
+    // The reading of everything and the changes behind its mark overlap.
+    if (known.get(row[0]) === positionIn(row)) return;
+    known.set(row[0], positionIn(row));
     const actor = foundOf(this.#type, row, paths);
     this.#give({ key: actor.key, address: actor.address, actor });
   }
 
-  #drop(known: Set<string>, key: string): void {
+  #drop(known: Known, key: string): void {
     // What never fitted did not go either.
     if (known.delete(key)) this.#give({ key, address: `${this.#type}/${key}`, actor: undefined });
   }

@@ -52,6 +52,7 @@ import {
   type FoundTimer,
   type TimersQuery,
 } from "./find.ts";
+import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 
 export interface CallOptions {
@@ -224,6 +225,29 @@ export class Client {
     }
     await Promise.all(open);
     return count;
+  }
+
+  /**
+   * A key-value store of this app, by its name: it need not exist. See KeyValueStore.
+   * @throws KeyturnError `invalid_options`
+   */
+  store<V = unknown>(name: string, options?: StoreOptions & { readonly keys?: "text" }): KeyValueStore<V>;
+  store<V = unknown>(
+    name: string,
+    options: StoreOptions & { readonly keys: "bytes" },
+  ): KeyValueStore<V, Uint8Array>;
+  store(name: string, options: StoreOptions = {}): KeyValueStore<unknown, never> {
+    return new KeyValueStore(this, () => this.#clock.now(), name, options);
+  }
+
+  /** Where the journal stands for each shard. @internal */
+  positions(type: string, options: CallOptions): Promise<number[]> {
+    return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** @internal */
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#clock.after(ms, resolve));
   }
 
   /** Settles everything that is open as unknown, and ends. */

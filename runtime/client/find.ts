@@ -140,6 +140,17 @@ export class Finder {
     };
   }
 
+  /** Where the journal stands for each shard: all that was acknowledged before lies there or earlier. */
+  async positions(type: string, timeout_ms: number | undefined): Promise<number[]> {
+    const positions: number[] = new Array(this.#shards).fill(0);
+    await eachOf(this.#shards, async (shard) => {
+      // Of no actor at all: no key is empty.
+      const nobody: ShardQuery = { ask: "count", limit: 1, from: "", to: "" };
+      positions[shard] = (await this.#ask(shard, type, nobody, timeout_ms)).position ?? 0;
+    });
+    return positions;
+  }
+
   async *timers(target: string | AnyActorDefinition, query: TimersQuery): AsyncGenerator<FoundTimer> {
     const type = typeOf(target);
     const asked = { ...shardQueryOf("timers", query), dueBefore: query.dueBefore };
