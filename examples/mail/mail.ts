@@ -63,7 +63,7 @@ export async function withNode<T>(store: Store, work: (client: Client) => Promis
   }
 }
 
-export const mail: Program = {
+export const program: Program = {
   app: "mail",
   help: HELP,
   options: ["take", "classify"],

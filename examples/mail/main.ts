@@ -1,4 +1,4 @@
 import { runProgram } from "../program.ts";
-import { mail } from "./mail.ts";
+import { program } from "./mail.ts";
 
-await runProgram(mail);
+await runProgram(program);
