@@ -10,8 +10,8 @@ export type Shelf = ReadonlyMap<string, ItemContext>;
 
 export interface Advice {
   readonly item: string;
-  /** Of the baskets that an item was in, the share that had this too; the mean over the items that were asked. */
-  readonly share: number;
+  /** How likely this is in a basket with one of the items that were asked; the mean over them, from 0 to 1. */
+  readonly chance: number;
 }
 
 /** How many are recommended. */
@@ -20,20 +20,23 @@ export const SHOWN = 10;
 /**
  * What goes with these items, best first.
  *
- * Each item votes with the share of its baskets that had the other. That needs nothing but what the item itself knows,
- * and it guesses better here than what divides by the other's frequency too: of hidden items it finds 60 %, cosine 51 %,
- * lift 31 %. Baskets are small and few, so what is rare is found together by chance, and what is frequent is often right.
+ * Each item votes with the share of its baskets that had the other, taking one basket more that had not: what an item
+ * knows of one basket only is worth half. That needs nothing but what the item itself knows, and it guesses better here
+ * than what divides by the other's frequency too: of all hidden items (each fifth held out in turn) it finds 57 %, cosine
+ * 45 %, lift 19 %, the most popular 25 %. Baskets are few, so what is rare is together by chance; and what is frequent is
+ * often right.
  */
 export function adviceFor(items: readonly string[], shelf: Shelf): Advice[] {
-  const shares = new Map<string, number>();
+  const chances = new Map<string, number>();
   for (const name of items) {
     const { baskets, together } = shelf.get(name) ?? nothing;
     for (const [other, count] of together) {
-      shares.set(other, (shares.get(other) ?? 0) + surely(count) / baskets / items.length);
+      const vote = surely(count) / (baskets + 1) / items.length;
+      chances.set(other, (chances.get(other) ?? 0) + vote);
     }
   }
-  for (const name of items) shares.delete(name);
-  return [...shares].map(([item, share]) => ({ item, share })).sort(byShare);
+  for (const name of items) chances.delete(name);
+  return [...chances].map(([item, chance]) => ({ item, chance })).sort(byChance);
 }
 
 /** The items that are in most baskets, most first. */
@@ -79,6 +82,6 @@ export function hitRates(heldOut: readonly Basket[], shelf: Shelf): HitRates {
 
 const nothing: ItemContext = { baskets: 0, together: new Map() };
 
-function byShare(a: Advice, b: Advice): number {
-  return b.share - a.share || (a.item < b.item ? -1 : 1);
+function byChance(a: Advice, b: Advice): number {
+  return b.chance - a.chance || (a.item < b.item ? -1 : 1);
 }

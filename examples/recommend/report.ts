@@ -33,7 +33,7 @@ export function reportOf(baskets: number, heldOut: number, shelf: Shelf, rates: 
 export function textOf(report: Report): string {
   const { baskets, heldOut, items, hidden, unknown, together, popular, examples } = report;
   return [
-    "What goes with the most popular packages, and in what share of the baskets with them:",
+    "What goes with the most popular packages, and how likely:",
     tableOf(
       [
         "package",
@@ -67,10 +67,10 @@ export function adviceText(
   const lines = unknown.map((item) => `Nobody has ${item}.`);
   if (advice.length > 0) {
     lines.push(
-      `Packages with ${known.join(", ")} also have:`,
+      `Who has ${known.join(", ")} is likely to have:`,
       tableOf(
-        ["package", "share"],
-        advice.map(({ item, share }) => [item, percent(share)]),
+        ["package", "chance"],
+        advice.map(({ item, chance }) => [item, percent(chance)]),
       ),
     );
   } else if (known.length > 0) lines.push(`Nothing goes with ${known.join(", ")}.`);
@@ -85,7 +85,7 @@ function tableOf(head: string[], rows: readonly (readonly string[])[]): string {
 }
 
 function cellOf(advice: Advice | undefined): string {
-  return advice === undefined ? "" : `${advice.item} ${Math.round(100 * advice.share)} %`;
+  return advice === undefined ? "" : `${advice.item} ${Math.round(100 * advice.chance)} %`;
 }
 
 function percent(share: number): string {
