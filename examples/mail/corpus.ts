@@ -18,6 +18,7 @@ export interface Mail {
 
 /** Words of a mail that are looked at: the first so many. More help little, and cost an actor's turn each. */
 const WORDS = 100;
+const FILES_AT_ONCE = 64;
 /** Draws the order. */
 const SEED = 2002;
 
@@ -28,17 +29,20 @@ const folder = new URL(
 
 /** The first `take` mails to arrive; all of them by default. */
 export async function readMails(take = Number.POSITIVE_INFINITY): Promise<readonly Mail[]> {
-  const files = JSON.parse(await readFile(new URL("file_list.json", folder), "utf8")) as string[];
+  const files = shuffled(JSON.parse(await readFile(new URL("file_list.json", folder), "utf8")) as string[]);
   const mails: Mail[] = [];
-  for (const file of shuffled(files).slice(0, take)) {
-    const { group, text } = JSON.parse(
-      await readFile(new URL(file.replace(/\.txt$/, ".json"), folder), "utf8"),
-    ) as { group: string; text: string };
-    const number = mails.length;
-    const subject = subjectOf(text);
-    mails.push({ number, subject, spam: group.startsWith("spam"), words: wordsOf(text) });
+  const end = Math.min(take, files.length);
+  while (mails.length < end) {
+    const next = files.slice(mails.length, Math.min(end, mails.length + FILES_AT_ONCE));
+    mails.push(...(await Promise.all(next.map((file, place) => readMail(file, mails.length + place)))));
   }
   return mails;
+}
+
+async function readMail(file: string, number: number): Promise<Mail> {
+  const json = await readFile(new URL(file.replace(/\.txt$/, ".json"), folder), "utf8");
+  const { group, text } = JSON.parse(json) as { group: string; text: string };
+  return { number, subject: subjectOf(text), spam: group.startsWith("spam"), words: wordsOf(text) };
 }
 
 /**

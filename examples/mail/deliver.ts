@@ -8,6 +8,7 @@
  * files next, and delivery goes on there: each question has the mail's number as its request id, so a word that has
  * learnt this mail is not taught it again, and answers what it answered the first time.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ActorRef, type Client, isKeyturnError, type RefFor } from "keyturn";
 import type { Evidence } from "./bayes.ts";
 import type { Mail } from "./corpus.ts";
@@ -17,6 +18,8 @@ import { filter, word } from "./filter.ts";
 const MAILS_AT_ONCE = 32;
 /** Failures in a row without a mail filed between them. */
 const TRIES = 5;
+/** After the first of them; each doubles it. */
+const PAUSE_MS = 50;
 
 /** The one filter that there is. */
 export function inboxOf(client: Client): RefFor<typeof filter> {
@@ -46,6 +49,7 @@ export async function deliver(
     } catch (error) {
       // A lost answer is like a crash: what came of it is found out by going on from what is filed.
       if (!isKeyturnError(error) || !error.retryable || tries === TRIES) throw error;
+      await sleep(PAUSE_MS * 2 ** tries);
     }
   }
 }

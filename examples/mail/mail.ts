@@ -30,21 +30,37 @@ export interface Learning {
   readonly progress: Progress;
 }
 
+export interface Learnt {
+  readonly report: Report;
+  /** Mails that were filed now and before, words that were asked now, and how long that took. */
+  readonly work: {
+    readonly now: number;
+    readonly before: number;
+    readonly words: number;
+    readonly seconds: number;
+  };
+}
+
 /** Files the mails that are not filed yet, and says what it came to; undefined if it was stopped before. */
 export async function learn(
   client: Client,
   { take, signal, progress }: Learning,
-): Promise<Report | undefined> {
+): Promise<Learnt | undefined> {
   const mails = await readMails(take);
-  const { mails: before } = (await inboxOf(client).get()).context;
+  const filed = async (): Promise<number> => (await inboxOf(client).get()).context.mails;
+  const before = await filed();
+  const begun = performance.now();
   progress.start(mails.length, Math.min(before, mails.length), "mails");
   try {
-    await deliver(client, mails, (filed) => progress.update(filed), signal);
+    await deliver(client, mails, (count) => progress.update(count), signal);
   } finally {
     progress.stop();
   }
-  const { mails: filed } = (await inboxOf(client).get()).context;
-  return filed < mails.length ? undefined : await reportOf(client, mails);
+  if ((await filed()) < mails.length) return undefined;
+  const seconds = (performance.now() - begun) / 1_000;
+  const words = mails.slice(before).reduce((sum, mail) => sum + mail.words.length, 0);
+  const work = { now: Math.max(0, mails.length - before), before, words, seconds };
+  return { report: await reportOf(client, mails), work };
 }
 
 /** What the filter takes a text for. The text is not learnt from. */
@@ -63,6 +79,12 @@ export async function withNode<T>(store: Store, work: (client: Client) => Promis
   }
 }
 
+function workText({ work: { now, before, words, seconds } }: Learnt): string {
+  if (now === 0) return `All ${before} mails had been filed before.`;
+  const rate = Math.round(words / seconds).toLocaleString("en-US");
+  return `${now} mails in ${seconds.toFixed(1)} s, ${rate} words asked a second; ${before} had been filed before.`;
+}
+
 export const program: Program = {
   app: "mail",
   help: HELP,
@@ -73,8 +95,8 @@ export const program: Program = {
       const learning = { take: countOf(options, "take"), signal, progress };
       const { classify: text } = options;
       if (text === undefined) {
-        const report = await learn(client, learning);
-        return report && { json: report, text: textOf(report) };
+        const learnt = await learn(client, learning);
+        return learnt && { json: learnt, text: `${textOf(learnt.report)}\n${workText(learnt)}` };
       }
       const isNew = (await inboxOf(client).get()).context.mails === 0;
       if (isNew && (await learn(client, learning)) === undefined) return undefined;
