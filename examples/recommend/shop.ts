@@ -17,7 +17,7 @@ export interface ItemContext {
 }
 
 /** How many neighbours an item remembers. */
-const KEPT = 300;
+const KEPT = 500;
 
 export const item = defineActor({
   type: "item",

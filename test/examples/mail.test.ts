@@ -3,15 +3,7 @@
  * runtime, on both stores and when a node dies; and the rule is good.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import {
-  addVerdict,
-  type Evidence,
-  type Filed,
-  nothingFiled,
-  STRETCH,
-  verdictOf,
-  weightOf,
-} from "../../examples/mail/bayes.ts";
+import { nothingFiled, STRETCH, verdictOf, weightOf } from "../../examples/mail/bayes.ts";
 import { type Mail, readMails, wordsOf } from "../../examples/mail/corpus.ts";
 import { deliver, inboxOf } from "../../examples/mail/deliver.ts";
 import { filter, word } from "../../examples/mail/filter.ts";
@@ -20,33 +12,13 @@ import type { Progress } from "../../examples/program.ts";
 import { natsOn } from "../../examples/run.ts";
 import { embedded, type NodeSettings, startNode } from "../../runtime/index.ts";
 import { onBothStores } from "../support/example-stores.ts";
+import { learntWithout } from "../support/mails.ts";
 import { type NatsServer, startServer } from "../support/nats-server.ts";
 import { temporaryPath } from "../support/temporary.ts";
 
 const TAKE = 150;
 const quiet: Progress = { start: () => undefined, update: () => undefined, stop: () => undefined };
 const never = new AbortController().signal;
-
-interface Learnt {
-  readonly filed: Filed;
-  readonly words: Map<string, { spam: number; ham: number }>;
-}
-
-/** The same, without actors. */
-function learnt(mails: readonly Mail[]): Learnt {
-  const words: Learnt["words"] = new Map();
-  let filed = nothingFiled;
-  for (const mail of mails) {
-    const evidence: Evidence = mail.words.map((name) => {
-      const { spam, ham } = words.get(name) ?? { spam: 0, ham: 0 };
-      return [name, spam, ham];
-    });
-    filed = addVerdict(filed, mail, verdictOf(filed, evidence));
-    for (const [name, spam, ham] of evidence)
-      words.set(name, mail.spam ? { spam: spam + 1, ham } : { spam, ham: ham + 1 });
-  }
-  return { filed, words };
-}
 
 let mails: readonly Mail[];
 let few: readonly Mail[];
@@ -75,7 +47,7 @@ describe("the corpus", () => {
 
 describe("the rule", () => {
   it("files over 95 % of mails not yet seen right, where filing all alike is right for 69 %", () => {
-    const { mails: count, spam, caught, falseAlarms, right } = learnt(mails).filed;
+    const { mails: count, spam, caught, falseAlarms, right } = learntWithout(mails).filed;
     const accuracy = right.reduce((sum, of) => sum + of, 0) / count;
     expect(accuracy).toBeGreaterThan(0.96);
     expect(accuracy).toBeCloseTo(0.97, 2);
@@ -105,7 +77,7 @@ onBothStores(
   },
   (open) => {
     it("comes to the same as the rule without actors, stopped half way and gone on", async () => {
-      const expected = learnt(few);
+      const expected = learntWithout(few);
       const stop = new AbortController();
       const progress = { ...quiet, update: (done: number) => done === TAKE / 2 && stop.abort() };
       const store = await open();
@@ -173,7 +145,7 @@ describe("on NATS", () => {
     await deliver(west.client, few, onProgress, never);
     expect(killed).toBe(true);
 
-    const { filed, words } = learnt(few);
+    const { filed, words } = learntWithout(few);
     expect((await inboxOf(west.client).get()).context).toEqual(filed);
     for (const name of ["the", "free", "list"]) {
       expect((await west.client.actor(word, name).get()).context).toEqual(words.get(name));
