@@ -7,9 +7,12 @@
  * Whoever dies here leaves some words that have seen a mail and some that have not. The filter knows which mail it
  * files next, and delivery goes on there: each question has the mail's number as its request id, so a word that has
  * learnt this mail is not taught it again, and answers what it answered the first time.
+ *
+ * The same happens after a failure that this survives, such as a time-out. Only then a word may learn a later mail before
+ * the one that failed; no count is wrong by that.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ActorRef, type Client, isKeyturnError, type RefFor } from "keyturn";
+import { type Client, isKeyturnError, type RefFor } from "keyturn";
 import type { Evidence } from "./bayes.ts";
 import type { Mail } from "./corpus.ts";
 import { filter, word } from "./filter.ts";
@@ -79,10 +82,7 @@ async function deliverFrom(
 }
 
 /** Asks a mail's words what they know, and teaches them what it is. */
-function ask(
-  { number, spam, words }: Mail,
-  refOf: (name: string) => ActorRef<typeof word.machine, { seen: { spam: number; ham: number } }>,
-): Promise<Evidence> {
+function ask({ number, spam, words }: Mail, refOf: (name: string) => RefFor<typeof word>): Promise<Evidence> {
   const options = { requestId: requestIdOf(number) };
   return Promise.all(
     words.map(async (name) => {

@@ -1,10 +1,13 @@
 /** Brings baskets into the shop, many at once, and reads what its items know. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Client, isKeyturnError } from "keyturn";
 import type { Shelf } from "./advice.ts";
 import type { Basket } from "./baskets.ts";
 import { basket, item } from "./shop.ts";
 
 const AT_ONCE = 64;
+const TRIES = 5;
+const PAUSE_MS = 50;
 
 /**
  * Has the baskets bought, until all their items know of them.
@@ -38,13 +41,15 @@ async function buy(client: Client, { name, items }: Basket): Promise<void> {
   }
 }
 
+/** Again after a failure that a repetition may cure: a basket knows that it was bought. */
 async function untilAnswered(call: () => Promise<unknown>): Promise<void> {
-  while (true) {
+  for (let tries = 1; ; tries++) {
     try {
       await call();
       return;
     } catch (error) {
-      if (!isKeyturnError(error) || !error.retryable) throw error;
+      if (!isKeyturnError(error) || !error.retryable || tries === TRIES) throw error;
+      await sleep(PAUSE_MS * 2 ** tries);
     }
   }
 }
