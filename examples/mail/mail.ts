@@ -20,7 +20,8 @@ before it, then learnt from. Run it again, or kill it and run it again: no mail 
   --take N           only the first N mails
   --classify TEXT    say what this text is; it learns the mails first, if it has seen none
   --data DIR         where the actors live; data/mail by default, made if it is not there
-  --nats HOST:PORT   they live on a NATS server, in the app "mail"
+  --nats HOST:PORT   they live on a NATS server, in the app "mail", shared with every node there:
+                     keyturn start --nats HOST:PORT --app mail --actors examples/mail/filter.ts
   --json             print one JSON document on standard output and nothing else there
   --help             print this`;
 

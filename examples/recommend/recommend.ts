@@ -21,7 +21,8 @@ no basket counts twice.
   --like NAME,NAME   recommend what goes with these packages
   --from DIR         another folder node_modules to learn from; those that were learnt before stay
   --data DIR         where the actors live; data/recommend by default, made if it is not there
-  --nats HOST:PORT   they live on a NATS server, in the app "recommend"
+  --nats HOST:PORT   they live on a NATS server, in the app "recommend", shared with every node there:
+                     keyturn start --nats HOST:PORT --app recommend --actors examples/recommend/shop.ts
   --json             print one JSON document on standard output and nothing else there
   --help             print this`;
 
