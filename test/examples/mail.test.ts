@@ -119,7 +119,7 @@ onBothStores(
         expect((await inboxOf(client).get()).context).toEqual(expected.filed);
       });
       await store.close();
-    });
+    }, 60_000);
   },
 );
 
@@ -151,5 +151,5 @@ describe("on NATS", () => {
       expect((await west.client.actor(word, name).get()).context).toEqual(words.get(name));
     }
     await west.stop();
-  });
+  }, 60_000);
 });

@@ -139,6 +139,6 @@ onBothStores(
       // About 0.65 and 0.27; what is installed differs from system to system.
       expect(report?.together).toBeGreaterThan(0.45);
       expect(report?.together).toBeGreaterThan(1.5 * (report?.popular as number));
-    });
+    }, 60_000);
   },
 );
