@@ -47,14 +47,7 @@ export async function pageFrom(
   if (order !== "newest" && order !== "oldest")
     throw new KeyturnError("invalid_options", 'The order of history is "newest" or "oldest".');
   const query = cursor === undefined ? { order, limit, cursor } : { ...cursorIn(cursor), limit };
-  try {
-    return { query, page: await ask(query) };
-  } catch (error) {
-    // What a foreign cursor names is no record of this actor: nothing is damaged.
-    const foreign = error instanceof KeyturnError && error.code === "corrupt_record" && cursor !== undefined;
-    if (foreign) throw noCursor();
-    throw error;
-  }
+  return { query, page: await ask(query) };
 }
 
 /** The cursor behind a page, as a text; undefined at the end. */
@@ -97,5 +90,8 @@ function numberIn(text: string, least = 0): number {
 }
 
 function noCursor(): KeyturnError {
-  return new KeyturnError("invalid_options", "The cursor is none that a page of this actor's history has given.");
+  return new KeyturnError(
+    "invalid_options",
+    "The cursor is none that a page of this actor's history has given.",
+  );
 }

@@ -116,7 +116,9 @@ function errorToJson(error: Error): Json {
     ...(name === null ? {} : { name }),
     ...(message === null ? {} : { message }),
     ...Object.fromEntries(Object.entries(hidden).map(([part, value]) => [part, toJson(value)])),
-    ...(properties === undefined ? {} : { properties: recordToJson(properties) }),
+    ...(properties === undefined || Object.keys(properties).length === 0
+      ? {}
+      : { properties: recordToJson(properties) }),
   };
 }
 
@@ -163,8 +165,7 @@ function readRecord(record: Readonly<Record<string, unknown>>, path: string, dep
   for (const name of names) {
     if (name === "__proto__") throw new ValueFault(path, "has a property named __proto__.");
     const part = record[name];
-    const value =
-      typeof part === "object" && part !== null ? read(part, `${path}.${name}`, depth + 1) : part;
+    const value = typeof part === "object" && part !== null ? read(part, `${path}.${name}`, depth + 1) : part;
     if (made === undefined && value !== part) made = { ...record };
     if (made !== undefined) made[name] = value;
   }
