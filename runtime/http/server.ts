@@ -41,6 +41,7 @@ const PARAM_LENGTH = 2_048;
 /** Version of what is served. */
 const API_VERSION = "1.0.0";
 const CHECK_MS = 1_000;
+const IDLE_LOOK_MS = 20;
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -116,13 +117,26 @@ export async function serveHttp(
 function running(app: FastifyInstance, streams: Streams, grace_ms: number, isTls: boolean): HttpServer {
   const { address, family, port } = app.server.address() as AddressInfo;
   const host = family === "IPv6" ? `[${address}]` : address;
+  /** Connections on which nothing was asked yet: Node takes them for busy. */
+  const silent = new Set<Socket>();
+  for (const event of ["connection", "secureConnection"])
+    app.server.on(event, (socket: Socket) => {
+      silent.add(socket);
+      socket.once("close", () => silent.delete(socket));
+    });
+  app.server.on("request", ({ socket }) => silent.delete(socket));
   let closed: Promise<void> | undefined;
   const close = async (): Promise<void> => {
     const cut = setTimeout(() => app.server.closeAllConnections(), grace_ms);
     const ended = app.close();
     streams.close();
-    await ended;
-    clearTimeout(cut);
+    for (const socket of silent) socket.destroy();
+    // A connection whose last answer was under way is idle a moment later, and would be kept for another request.
+    const idle = setInterval(() => app.server.closeIdleConnections(), IDLE_LOOK_MS);
+    await ended.finally(() => {
+      clearTimeout(cut);
+      clearInterval(idle);
+    });
   };
   return {
     url: `${isTls ? "https" : "http"}://${host}:${port}`,

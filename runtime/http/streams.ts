@@ -75,6 +75,8 @@ export class Streams {
     for (const [name, value] of Object.entries(headers)) {
       if (value !== undefined) response.setHeader(name, value);
     }
+    // Nobody asks on it again.
+    response.shouldKeepAlive = false;
     response.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",
       "cache-control": "no-cache, no-transform",
