@@ -12,11 +12,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
+import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
+import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
 import { DONE, FAILED } from "./shell.ts";
 import { withinWait } from "./wait.ts";
@@ -31,6 +33,8 @@ export interface ServeOptions {
   readonly wait_ms: number;
   /** How long stopping may take. */
   readonly grace_ms: number;
+  /** Serves the node over HTTP too. */
+  readonly http?: ServeHttp | undefined;
   /** Address of the health server, for the line that says that the node is ready. */
   readonly health?: string | undefined;
 }
@@ -64,11 +68,14 @@ export async function serve(
     console.say("stopped", { graceful: true }, "Stopped before it had begun.");
     return DONE;
   }
-  ready(node, options, console);
+  const http = await httpOn(node, options, console);
+  ready(node, options, console, http?.url);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
     await aborted(stop);
+    // What is asked now is asked of others.
+    await http?.close();
     return await stopWithin(node, options.grace_ms, observing, console);
   } finally {
     looking.end();
@@ -86,7 +93,26 @@ async function startOn(options: ServeOptions, observer: Observing): Promise<Keyt
   }
 }
 
-function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, console: Console): void {
+/** Serves it over HTTP, or stops it if that cannot be. */
+async function httpOn(
+  node: KeyturnNode,
+  { http }: ServeOptions,
+  console: Console,
+): Promise<HttpServer | undefined> {
+  try {
+    return await http?.(node, console);
+  } catch (error) {
+    await node.stop();
+    throw error;
+  }
+}
+
+function ready(
+  node: KeyturnNode,
+  { health, node: { actors } }: ServeOptions,
+  console: Console,
+  http: string | undefined,
+): void {
   const { store, shards, shardsOfApp } = node;
   const types = actors.map(({ type }) => type);
   console.say(
@@ -101,12 +127,14 @@ function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, co
       shardsOfApp,
       types,
       ...(health === undefined ? {} : { health }),
+      ...(http === undefined ? {} : { http }),
     },
     `Ready: serves ${shards.length} of ${shardsOfApp} shards, hosts ${types.join(", ")}.`,
   );
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
   if (health !== undefined) console.note(`Health: ${health}/healthz`);
+  if (http !== undefined) console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
 }
 
 function noteOf({ durabilityNote, durability }: Store): string {
