@@ -99,8 +99,10 @@ async function httpOn(
   { http }: ServeOptions,
   console: Console,
 ): Promise<HttpServer | undefined> {
+  if (http === undefined) return undefined;
   try {
-    return await http?.(node, console);
+    const server: Promise<HttpServer> = http(node, console);
+    return await server;
   } catch (error) {
     await node.stop();
     throw error;
