@@ -31,6 +31,7 @@ export type { HistoryTurn } from "./engine/history.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
+  type AddressedEvent,
   ask,
   type AskInput,
   type ContextOf,
@@ -42,6 +43,7 @@ export {
   type Machine,
   reply,
   tell,
+  tellAll,
   type ValueOf,
 } from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";

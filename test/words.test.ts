@@ -286,6 +286,9 @@ describe("errors", () => {
         "migration_failed notApplied",
         "history_trimmed rejected",
         "answer_too_large applied",
+        "source_failed notApplied",
+        "source_changed notApplied",
+        "source_malformed rejected",
         "invalid_frame rejected",
       ]
     `);

@@ -1,0 +1,34 @@
+/**
+ * Streams into actors and out of them: `keyturn/streams`.
+ *
+ * Sources feed actors from files, from JetStream and from HTTP, so that each item counts once.
+ */
+export {
+  type AnySource,
+  type BatchOptions,
+  defineSource,
+  type EachOptions,
+  type ItemInfo,
+  type Mapped,
+  type Source,
+  type Told,
+  toldTo,
+} from "./sources/define.ts";
+export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
+export type { Extent, MessageInfo, SourceReader } from "./sources/reader.ts";
+export {
+  type ProgressOptions,
+  runSource,
+  type RunOptions,
+  type SourceProgress,
+  SourceRun,
+} from "./sources/run.ts";
+export {
+  type LetterOptions,
+  type PartitionStatus,
+  resetSource,
+  type SourceDeadLetter,
+  sourceDeadLetters,
+  type SourceStatus,
+  sourceStatus,
+} from "./sources/status.ts";
