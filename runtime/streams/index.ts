@@ -15,6 +15,7 @@ export {
   toldTo,
 } from "./sources/define.ts";
 export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
+export { parquet, type ParquetOptions } from "./sources/files/parquet.ts";
 export type { Extent, MessageInfo, SourceReader } from "./sources/reader.ts";
 export {
   type ProgressOptions,
