@@ -14,6 +14,7 @@ export {
   type Told,
   toldTo,
 } from "./sources/define.ts";
+export { csv, type CsvOptions } from "./sources/files/csv.ts";
 export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
 export { parquet, type ParquetOptions } from "./sources/files/parquet.ts";
 export type { Extent, MessageInfo, SourceReader } from "./sources/reader.ts";

@@ -178,7 +178,12 @@ function itemOf<T>(row: Record<string, unknown>, number: number, bigints: boolea
       else if (typeof value === "bigint") {
         const small = Number(value);
         if (!Number.isSafeInteger(small))
-          return { number, after: number, value: row as T, fault: `${name} is ${value}, more than a number can hold.` };
+          return {
+            number,
+            after: number,
+            value: row as T,
+            fault: `${name} is ${value}, more than a number can hold.`,
+          };
         row[name] = small;
       }
     }
