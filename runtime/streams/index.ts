@@ -17,6 +17,8 @@ export {
 export { csv, type CsvOptions } from "./sources/files/csv.ts";
 export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
 export { parquet, type ParquetOptions } from "./sources/files/parquet.ts";
+export { jetstream, type JetStreamOptions, type StreamServer } from "./sources/jetstream.ts";
+export { type Endpoint, type EndpointOptions, http, sourceEndpoint } from "./sources/http.ts";
 export type { Extent, MessageInfo, SourceReader } from "./sources/reader.ts";
 export {
   type ProgressOptions,

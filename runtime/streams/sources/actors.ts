@@ -37,7 +37,7 @@ export type PackedLetter = readonly [number: number, reason: string, text: strin
 export type PartitionEvent =
   | {
       readonly type: "items";
-      /** The revision that this follows. */
+      /** The revision that this follows; `WHEREVER` if it is told apart by a request id instead. */
       readonly from: number;
       /** Where the reader stands after it. */
       readonly position: Position;
@@ -115,6 +115,9 @@ export interface PageContext {
   readonly letters: readonly PackedLetter[];
 }
 
+/** Follows any revision. */
+export const WHEREVER = -1;
+
 /** Letters in one page. */
 export const PAGE_LETTERS = 64;
 /** Parts of a source; one actor keeps the list of them. */
@@ -177,7 +180,10 @@ function partitionMachine(type: string, pages: number) {
       input: {} as { readonly type: string; readonly key: string },
     },
     guards: {
-      follows: ({ context, event }) => (event as ItemsEvent).from === context.revision,
+      follows: ({ context, event }) => {
+        const { from } = event as ItemsEvent;
+        return from === context.revision || from === WHEREVER;
+      },
       isMore: ({ event }) => (event as { more?: true }).more === true,
     },
     actions: {

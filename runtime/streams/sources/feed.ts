@@ -22,7 +22,7 @@ const DEPTH = 4;
 const PAUSE_FIRST_MS = 20;
 const PAUSE_LAST_MS = 2_000;
 /** Codes that say that something in the batch cannot be sent. */
-const CONTENT: ReadonlySet<string> = new Set([
+export const CONTENT: ReadonlySet<string> = new Set([
   "event_too_large",
   "invalid_event",
   "reserved_event",
@@ -70,6 +70,16 @@ export class Feed {
     this.#next = standing.revision;
     this.#confirmed = standing.position;
     this.#parts = parts;
+  }
+
+  /** Batches that are not confirmed. */
+  get waiting(): number {
+    return this.#queue.length;
+  }
+
+  /** What is in the way. */
+  get trouble(): unknown {
+    return this.#trouble;
   }
 
   /** Resolves when there is room for another one. Throws what no repetition can cure. */
@@ -138,10 +148,8 @@ export class Feed {
 
   #refused(waiting: Waiting, error: unknown): void {
     this.#open--;
-    const first = this.#queue[0] === waiting;
     if (isKeyturnError(error) && CONTENT.has(error.code)) {
-      // One that is not the first is asked again, and refused again, when it is.
-      if (first && this.#trouble === undefined) this.#takeApart(waiting, error);
+      this.#takeApart(waiting, error);
       this.#trouble ??= new Error("A batch cannot be sent.");
     } else if (this.#trouble === undefined && !(isKeyturnError(error) && isPassing(error))) {
       this.#failure ??= error;
@@ -155,7 +163,8 @@ export class Feed {
       const rest = [...this.#parts.apart(waiting.batch, error)];
       const last = rest.at(-1);
       if (last !== undefined) last.ended = waiting.batch.ended;
-      this.#queue.splice(0, 1, ...rest.map((batch) => ({ batch, from: -1 })));
+      const at = this.#queue.indexOf(waiting);
+      if (at >= 0) this.#queue.splice(at, 1, ...rest.map((batch) => ({ batch, from: -1 })));
     } catch (fault) {
       this.#failure ??= fault;
     }
@@ -165,7 +174,7 @@ export class Feed {
   async #recover(): Promise<void> {
     const { signal, troubled } = this.#parts;
     if (isKeyturnError(this.#trouble)) {
-      if (this.#pauses > 0) troubled(this.#trouble);
+      troubled(this.#trouble);
       await sleep(Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** this.#pauses++), undefined, { signal }).catch(
         () => undefined,
       );

@@ -69,7 +69,8 @@ export class PartitionRun {
         pauses = 0;
       } catch (error) {
         if (signal.aborted && isKeyturnError(error) && error.retryable) return;
-        if (!source.from.follow || !isKeyturnError(error, "source_failed")) throw error;
+        const away = isKeyturnError(error, "source_failed") || isKeyturnError(error, "unreachable");
+        if (!source.from.follow || !away) throw error;
         troubled(error);
         const pause_ms = Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** pauses++);
         await sleep(pause_ms, undefined, { signal }).catch(() => undefined);
@@ -97,7 +98,7 @@ export class PartitionRun {
           await this.#ask();
         } else {
           position = chunk.position ?? chunk.items.at(-1)?.after ?? position;
-          for (const batch of this.#mapper.batches(chunk.items, chunk.missed)) {
+          for (const batch of this.#batches(chunk, position)) {
             batches++;
             this.#told += batch.tells.length + batch.letters.length;
             await feed.push(batch);
@@ -116,7 +117,7 @@ export class PartitionRun {
     if (signal.aborted) return true;
     if (feed.lost) return false;
     if (batches > 0 || !from.ended || !same(position, from.position)) {
-      await feed.push(endAt(position));
+      await feed.push({ ...passedTo(position), ended: true });
       await feed.drain();
     }
     if (feed.lost) return false;
@@ -124,10 +125,16 @@ export class PartitionRun {
     return true;
   }
 
+  #batches({ items, missed }: Chunk<unknown>, position: Position): Iterable<Batch> {
+    return items.length === 0 ? [passedTo(position)] : this.#mapper.batches(items, missed);
+  }
+
   /** What is read; undefined where nothing comes for a while and something told is not known to be delivered. */
   async *#chunks(position: Position): AsyncGenerator<Chunk<unknown> | undefined> {
     const { source, planned } = this.#parts;
-    const { signal } = this.#stop;
+    // Ends also where somebody else has moved the partition: nothing may come for long.
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.#stop.signal, over.signal]);
     const reading = source.from.read(planned, position, { signal })[Symbol.asyncIterator]();
     try {
       while (true) {
@@ -148,6 +155,7 @@ export class PartitionRun {
     } catch (cause) {
       throw unreadable(source.from.description, cause);
     } finally {
+      over.abort();
       await reading.return?.();
     }
   }
@@ -169,7 +177,7 @@ export class PartitionRun {
   }
 }
 
-/** Says that nothing came after the last batch. */
-function endAt(position: Position): Batch {
-  return { source: [], position, items: 0, skipped: 0, missed: 0, letters: [], tells: [], ended: true };
+/** Only moves the position: past empty lines, other parts' messages, to the end. */
+function passedTo(position: Position): Batch {
+  return { source: [], position, items: 0, skipped: 0, missed: 0, letters: [], tells: [], ended: false };
 }

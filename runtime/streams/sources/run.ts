@@ -12,7 +12,13 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../client/client.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { PARTITIONS_MAX, type PlanContext, type PlanEvent, PLAN_KEY } from "./actors.ts";
+import {
+  PARTITIONS_MAX,
+  type PlanContext,
+  type PlanEvent,
+  type PlannedPartition,
+  PLAN_KEY,
+} from "./actors.ts";
 import type { AnySource } from "./define.ts";
 import { gatesOf } from "./gates.ts";
 import { PartitionRun } from "./partition.ts";
@@ -153,7 +159,11 @@ export class SourceRun {
     const { signal } = this.#stop;
     let met = false;
     try {
-      const partitions = await this.#source.from.plan();
+      const { from } = this.#source;
+      // What is followed may come to be there later.
+      const planned = (): Promise<readonly PlannedPartition[]> => from.plan();
+      const troubled = (error: unknown): void => this.#troubled("plan", error);
+      const partitions = from.follow ? await retrying(planned, signal, troubled) : await planned();
       if (partitions.length === 0 || partitions.length > PARTITIONS_MAX)
         throw new KeyturnError("invalid_options", `A source has 1 to ${PARTITIONS_MAX} partitions.`);
       await this.#meet({ type: "plan", partitions });

@@ -22,10 +22,7 @@ interface TextOptions extends ReadOptions, FollowOptions {
   readonly maxLineBytes: number;
 }
 
-/**
- * @param cutter made for each reading
- * @param head for a format whose first line says what the others mean: is given it, also when it is read on later
- */
+/** @param cutter makes the format, for this reading */
 export async function* readText<T>(
   { spec, identity }: PlannedPartition,
   position: LinePosition | null,
