@@ -116,10 +116,11 @@ class StreamReader<T> implements SourceReader<T> {
         `The stream ${stream} is not the one that was read before: it was made on ${created}, and its last sequence is ${state.last_seq}. Begin anew with resetSource().`,
       );
     let missed = position === null ? 0 : this.#missed(state, last);
+    const start = Math.max(last, position === null ? 0 : state.first_seq - 1);
     const messages = await this.#consume(spec.from as number | string, position as number | null, signal);
-    if (!this.follow && (state.messages === 0 || state.last_seq <= last)) return;
+    if (messages === undefined) return;
     try {
-      for await (const passed of this.#passed(messages, spec, last, state.last_seq)) {
+      for await (const passed of this.#passed(messages, spec, start, state.last_seq)) {
         if (signal.aborted) return;
         const { trimmed, ...chunk } = passed;
         missed += trimmed;
@@ -216,11 +217,12 @@ class StreamReader<T> implements SourceReader<T> {
     }
   }
 
+  /** Undefined if there is nothing to read, and what comes later is not read. */
   async #consume(
     from: number | string,
     position: number | null,
     signal: AbortSignal,
-  ): Promise<ConsumerMessages> {
+  ): Promise<ConsumerMessages | undefined> {
     const { stream, subjects } = this.#options;
     const start =
       position !== null
@@ -231,6 +233,7 @@ class StreamReader<T> implements SourceReader<T> {
     const filter = subjects === undefined ? {} : { filter_subjects: [...subjects] };
     return this.#guarded(async () => {
       const consumer: Consumer = await (await this.#client()).consumers.get(stream, { ...start, ...filter });
+      if (!this.follow && (await consumer.info(true)).num_pending === 0) return undefined;
       const messages = await consumer.consume({
         max_messages: 2 * CHUNK_ITEMS,
         abort_on_missing_resource: true,

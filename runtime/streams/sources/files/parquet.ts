@@ -158,7 +158,7 @@ async function* read<T>(
           if (options.signal.aborted) return;
           const part = rows.slice(at, at + CHUNK_ITEMS) as Record<string, unknown>[];
           const first = row + at + 1;
-          yield { items: part.map((value, index) => itemOf<T>(value, first + index, options.bigints)) };
+          yield { items: part.map((value, index) => rowItem<T>(value, first + index, options.bigints)) };
         }
         row = rowEnd;
       }
@@ -170,7 +170,8 @@ async function* read<T>(
   }
 }
 
-function itemOf<T>(row: Record<string, unknown>, number: number, bigints: boolean): Item<T> {
+/** A row as an item: its bigints as numbers, where they fit. */
+export function rowItem<T>(row: Record<string, unknown>, number: number, bigints: boolean): Item<T> {
   if (!bigints) {
     for (const name in row) {
       const value = row[name];
