@@ -51,11 +51,14 @@ async function publish(
   subject = (n: number) => `k${n % 5}`,
 ): Promise<void> {
   const js = clientOf(nc);
-  for (let n = from; n < to; n++)
-    await js.publish(
-      `${name}.${subject(n)}`,
-      JSON.stringify({ key: `k${n % 5}`, by: 2 ** Math.floor(n / 5) }),
+  for (let n = from; n < to; ) {
+    const data = JSON.stringify({ key: `k${n % 5}`, by: 2 ** Math.floor(n / 5) });
+    // Where the server is restarted it is published again, and taken once.
+    await js.publish(`${name}.${subject(n)}`, data, { msgID: String(n), timeout: 1_000 }).then(
+      () => n++,
+      () => nc.flush(),
     );
+  }
 }
 
 function expected(count: number): number[] {
@@ -115,6 +118,21 @@ describe("a JetStream stream", () => {
       await reached(next, 100);
       await next.stop();
       expect(await sums(client)).toEqual(expected(100));
+    });
+  });
+
+  it("is read on after its server was restarted", async () => {
+    const name = await stream();
+    const items = source(name);
+    await publish(name, 0, 30);
+    await on(items, async (client) => {
+      const run = runSource(client, items);
+      await reached(run, 30);
+      await server.restart();
+      await publish(name, 30, 60);
+      await reached(run, 60);
+      await run.stop();
+      expect(await sums(client)).toEqual(expected(60));
     });
   });
 

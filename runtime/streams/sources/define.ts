@@ -4,9 +4,8 @@
  * Owns the checks of a declaration. Talks to the source's actors and its reader.
  */
 import type { EventOf, Machine } from "../../engine/machine.ts";
-import type { ActorDefinition, AnyActorDefinition } from "../../engine/definition.ts";
+import { type ActorDefinition, type AnyActorDefinition, checkEventSchema } from "../../engine/definition.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { parseAddress } from "../../words/address.ts";
 import { type SourceActors, sourceActors } from "./actors.ts";
 import { checkWhole, type MessageInfo, type SourceReader } from "./reader.ts";
 
@@ -122,25 +121,21 @@ export function defineSource<T>(name: string, options: EachOptions<T> | BatchOpt
 }
 
 /**
- * A message for an actor, with the types of its definition.
- * @throws KeyturnError `invalid_address`
+ * A message for an actor, with the types of its definition; an event that does not fit its schema makes the item malformed.
+ * @throws KeyturnError `invalid_address`, `invalid_event`
  */
 export function toldTo<M extends Machine, R extends object>(
   definition: ActorDefinition<string, M, R>,
   key: string,
   event: EventOf<M>,
 ): Told {
+  if (typeof key !== "string" || key === "")
+    throw new KeyturnError(
+      "invalid_address",
+      `The key of a message to "${definition.type}" is ${String(key)}.`,
+    );
+  checkEventSchema(definition, event);
   return { to: `${definition.type}/${key}`, event: event as Told["event"] };
-}
-
-/** Whether an address is one. */
-export function isAddress(address: string): boolean {
-  try {
-    parseAddress(address);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function bad(text: string): never {

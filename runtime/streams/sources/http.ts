@@ -197,13 +197,19 @@ class Ingest {
         );
       const known = Math.min(items.length, next - first);
       if (repeated < 0) repeated = known;
-      const apart = (batch: Batch, refusal: KeyturnError): Iterable<Batch> =>
-        this.#mapper.apart(batch, refusal);
+      let malformed = 0;
+      const counted = (batch: Batch, sign = 1): Batch => {
+        malformed += sign * batch.letters.length;
+        return batch;
+      };
+      const apart = (batch: Batch, refusal: KeyturnError): Iterable<Batch> => {
+        counted(batch, -1);
+        return [...this.#mapper.apart(batch, refusal)].map((part) => counted(part));
+      };
       const feed = new Feed(context, { ref, signal, troubled: () => undefined, apart });
-      await this.#pushAll(feed, items.slice(known));
+      await this.#pushAll(feed, items.slice(known), counted);
       if (feed.lost) continue;
       if (feed.waiting > 0) throw busy(feed.trouble);
-      const malformed = items.filter(({ fault }) => fault !== undefined).length;
       return {
         next: Math.max(next, first + items.length),
         accepted: items.length - repeated,
@@ -214,10 +220,14 @@ class Ingest {
     throw busy(new Error("Another process takes requests of the same producer."));
   }
 
-  async #pushAll(feed: Feed, items: readonly Item<unknown>[]): Promise<void> {
+  async #pushAll(
+    feed: Feed,
+    items: readonly Item<unknown>[],
+    counted: (batch: Batch) => Batch,
+  ): Promise<void> {
     try {
       for (const batch of this.#mapper.batches(items)) {
-        await feed.push(batch);
+        await feed.push(counted(batch));
         if (feed.lost) return;
       }
     } catch (error) {
@@ -229,6 +239,7 @@ class Ingest {
 
   async #keyed(partition: string, items: readonly Item<unknown>[], key: string): Promise<object> {
     const ref = partitionRef(this.#client, this.#source, partition);
+    let malformed = 0;
     const ask = async (batch: Batch, id: string): Promise<void> => {
       const { items: count, skipped, missed, letters, tells } = batch;
       // The position of such a partition says nothing.
@@ -245,6 +256,7 @@ class Ingest {
       };
       try {
         await ref.ask(event as never, { requestId: id, timeout_ms: this.#timeout_ms });
+        malformed += letters.length;
       } catch (error) {
         if (!isKeyturnError(error) || !CONTENT.has(error.code)) throw error;
         // The parts, and so their ids, are the same whenever the request is repeated.
@@ -254,7 +266,6 @@ class Ingest {
     };
     let number = 0;
     for (const batch of this.#mapper.batches(items)) await ask(batch, `${key}#${number++}`);
-    const malformed = items.filter(({ fault }) => fault !== undefined).length;
     return { accepted: items.length, malformed };
   }
 
