@@ -4,7 +4,7 @@
  * The runtime in memory loses what was not flushed; nodes on a real store are handed over; real processes are killed in
  * test/sources-kill.test.ts.
  */
-import { appendFileSync, renameSync, truncateSync, writeFileSync } from "node:fs";
+import { appendFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { assign, setup } from "xstate";
@@ -233,6 +233,30 @@ describe("each item counts once", () => {
       expect(status).toMatchObject({ items: 300, delivered: 300 });
       expect(status.told).toBe(8 * KEYS);
       expect(await sums(client)).toEqual(expected(rows(300)));
+    });
+  });
+
+  it("files that are new are read, those not declared any more are left; parts stay as they were planned", async () => {
+    const folder = temporaryPath();
+    const files = Array.from({ length: 150 }, (_, n) => join(folder, `${n}.ndjson`));
+    for (const [n, path] of files.entries()) writeFileSync(path, text(rows(2, 2 * n)));
+    const [many, fewer] = [files.slice(0, 140), files.slice(10, 150)];
+    const first = source(ndjson({ path: many }));
+    await on(first, async (client) => {
+      expect(await runSource(client, first).done).toMatchObject({ items: 280, ended: true });
+      for (const path of files.slice(0, 10)) rmSync(path);
+      const status = await runSource(client, source(ndjson({ path: fewer, partitions: 3 }))).done;
+      expect(status).toMatchObject({ items: 300, delivered: 300, malformed: 0, ended: true });
+      expect(status.partitions).toHaveLength(140 + 3 * 10);
+      expect(await sums(client)).toEqual(expected(rows(300)));
+      const tooMany = ndjson<Row>({ path: files.slice(10), partitions: 8 });
+      expect(await runSource(client, source(tooMany)).done).toMatchObject({ items: 300 });
+    });
+    const wide = source(ndjson({ path: files.slice(10), partitions: 8 }));
+    await on(wide, async (client) => {
+      expect(await failure(runSource(client, wide).done)).toMatch(
+        /^invalid_options: .* 1 to 1024 partitions/,
+      );
     });
   });
 

@@ -49,14 +49,16 @@ export type PartitionEvent =
       /** Nothing came after it. */
       readonly ended: boolean;
     }
-  /** Asks some of so many gates; `more` of those that were asked last. */
-  | {
-      readonly type: "fence";
-      readonly gates: readonly string[];
-      readonly total: number;
-      readonly more?: true;
-    }
+  | FenceEvent
   | { readonly type: "arrived"; readonly fence: number };
+
+/** Asks some of so many gates. The number is drawn; those that belong together have the same. */
+export interface FenceEvent {
+  readonly type: "fence";
+  readonly fence: number;
+  readonly gates: readonly string[];
+  readonly total: number;
+}
 
 export interface PartitionContext {
   /** Batches that it has taken. */
@@ -74,7 +76,6 @@ export interface PartitionContext {
   /** Items of the batches up to `delivered`. */
   readonly deliveredItems: number;
   readonly fences: readonly Fence[];
-  readonly lastFence: number;
 }
 
 /** A question to gates that is not wholly answered. */
@@ -125,6 +126,9 @@ export const PARTITIONS_MAX = 1_024;
 /** Each has a timer in the plan. */
 export const RUNNERS_MAX = 200;
 
+/** Questions to gates that may be open. A later one that is answered settles those before. */
+const FENCES_MAX = 16;
+
 export const PLAN_KEY = "plan";
 
 const fresh: PartitionContext = {
@@ -139,7 +143,6 @@ const fresh: PartitionContext = {
   delivered: 0,
   deliveredItems: 0,
   fences: [],
-  lastFence: 0,
 };
 
 type ItemsEvent = Extract<PartitionEvent, { type: "items" }>;
@@ -184,7 +187,7 @@ function partitionMachine(type: string, pages: number) {
         const { from } = event as ItemsEvent;
         return from === context.revision || from === WHEREVER;
       },
-      isMore: ({ event }) => (event as { more?: true }).more === true,
+      isMore: ({ context, event }) => context.fences.some(({ id }) => id === (event as FenceEvent).fence),
     },
     actions: {
       take: assign(({ context, event }) => {
@@ -205,14 +208,17 @@ function partitionMachine(type: string, pages: number) {
         pagesOf(`${type}-letters`, context, event as ItemsEvent, pages),
       ),
       askGates: tellAll(({ context, event }) => {
-        const told = { type: "fence", fence: context.lastFence, from: `${type}/${context.key}` };
-        return (event as { gates: readonly string[] }).gates.map((gate) => [gate, told] as const);
+        const { fence, gates } = event as FenceEvent;
+        const told = { type: "fence", fence, from: `${type}/${context.key}` };
+        return gates.map((gate) => [gate, told] as const);
       }),
       fence: assign(({ context, event }) => {
         const { revision, items, fences } = context;
-        const id = context.lastFence + 1;
-        const waiting = (event as { total: number }).total;
-        return settled({ ...context, fences: [...fences, { id, revision, items, waiting }], lastFence: id });
+        const { fence: id, total: waiting } = event as FenceEvent;
+        return settled({
+          ...context,
+          fences: [...fences, { id, revision, items, waiting }].slice(-FENCES_MAX),
+        });
       }),
       pass: assign(({ context, event }) => {
         const { fence } = event as { fence: number };
@@ -246,12 +252,11 @@ function standing({ revision, position, delivered }: PartitionContext, applied: 
 }
 
 /** Takes away the fences that are passed, with those before them, and notes how far everything is delivered. */
-function settled({ fences, delivered, deliveredItems, lastFence }: PartitionContext) {
+function settled({ fences, delivered, deliveredItems }: PartitionContext) {
   const at = fences.findLastIndex(({ waiting }) => waiting <= 0);
   const passed = fences[at];
   return {
     fences: fences.slice(at + 1),
-    lastFence,
     delivered: Math.max(delivered, passed?.revision ?? 0),
     deliveredItems: Math.max(deliveredItems, passed?.items ?? 0),
   };

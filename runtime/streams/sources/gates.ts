@@ -5,6 +5,7 @@
  * partition goes the way of its items, after them; so once the gate of every shard has answered, everything before is
  * committed there.
  */
+import { randomInt } from "node:crypto";
 import type { ActorRef, Client } from "../../client/client.ts";
 import { shardOf } from "../../words/address.ts";
 import { limits } from "../../words/limits.ts";
@@ -12,6 +13,9 @@ import type { PartitionEvent } from "./actors.ts";
 
 /** Gates in one turn. */
 const GATES_MAX = limits.tellsPerTurn - 24;
+
+/** Of an earlier life of the partition no answer must fit. */
+const FENCE_MAX = 2 ** 47;
 
 /** An address in each shard. */
 export function gatesOf(type: string, shards: number): readonly string[] {
@@ -26,13 +30,10 @@ export function gatesOf(type: string, shards: number): readonly string[] {
 /** Asks all gates. The answers come to the partition. */
 export async function askGates(ref: ActorRef, gates: readonly string[]): Promise<void> {
   const asked: Promise<void>[] = [];
+  const fence = randomInt(FENCE_MAX);
   for (let at = 0; at < gates.length; at += GATES_MAX) {
-    const event: PartitionEvent = {
-      type: "fence",
-      gates: gates.slice(at, at + GATES_MAX),
-      total: gates.length,
-      ...(at === 0 ? {} : { more: true as const }),
-    };
+    const some = gates.slice(at, at + GATES_MAX);
+    const event: PartitionEvent = { type: "fence", fence, gates: some, total: gates.length };
     asked.push(ref.send(event as never));
   }
   await Promise.all(asked);

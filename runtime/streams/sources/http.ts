@@ -18,7 +18,7 @@ import { askGates, gatesOf } from "./gates.ts";
 import { type BodyLimits, itemsOf, readBody, Refused } from "./http-body.ts";
 import { type Batch, Mapper } from "./mapping.ts";
 import { checkWhole, type Item, type SourceReader } from "./reader.ts";
-import { partitionRef } from "./status.ts";
+import { partitionRef, planOf } from "./status.ts";
 
 export interface EndpointOptions {
   /** Bytes of one request, at most; 4 MiB by default. Over it: 413. */
@@ -125,7 +125,7 @@ class Ingest {
     const producer = header(request, "keyturn-producer");
     if (request.method === "GET") {
       if (producer === undefined) throw new Refused(400, "A GET names a producer: Keyturn-Producer.");
-      return { next: (await this.#standing(await this.#partition(producer))) + 1 };
+      return { next: (await this.#standing(producer)) + 1 };
     }
     if (request.method !== "POST") throw new Refused(405, "Items are posted.", { allow: "GET, POST" });
     const key = header(request, "idempotency-key");
@@ -269,8 +269,12 @@ class Ingest {
     return { accepted: items.length, malformed };
   }
 
-  async #standing(partition: string): Promise<number> {
-    const { context } = await partitionRef(this.#client, this.#source, partition).get();
+  /** The number of a producer's last item that counts. Changes nothing: it may be one that never sends any. */
+  async #standing(producer: string): Promise<number> {
+    const { partitions } = await planOf(this.#client, this.#source);
+    const index = partitions.findIndex(({ group }) => group === producer);
+    if (index < 0) return 0;
+    const { context } = await partitionRef(this.#client, this.#source, String(index)).get();
     return Number((context as unknown as PartitionContext).position);
   }
 

@@ -119,10 +119,12 @@ class StreamReader<T> implements SourceReader<T> {
     const start = Math.max(last, position === null ? 0 : state.first_seq - 1);
     const messages = await this.#consume(spec.from as number | string, position as number | null, signal);
     if (messages === undefined) return;
+    let ended = false;
     try {
       for await (const passed of this.#passed(messages, spec, start, state.last_seq)) {
         if (signal.aborted) return;
-        const { trimmed, ...chunk } = passed;
+        const { trimmed, over, ...chunk } = passed;
+        ended = over;
         missed += trimmed;
         // They are counted with the item after them.
         if (missed === 0 || chunk.items.length === 0) yield chunk;
@@ -131,7 +133,7 @@ class StreamReader<T> implements SourceReader<T> {
           missed = 0;
         }
       }
-      if (!signal.aborted && this.follow) throw new Error("the reading was ended by the server");
+      if (!signal.aborted && !ended) throw new Error("the reading was ended by the server");
     } finally {
       messages.stop();
     }
@@ -143,7 +145,7 @@ class StreamReader<T> implements SourceReader<T> {
     spec: PlannedPartition["spec"],
     last: number,
     end: number,
-  ): AsyncGenerator<Chunk<T> & { readonly trimmed: number }> {
+  ): AsyncGenerator<Chunk<T> & { readonly trimmed: number; readonly over: boolean }> {
     const whole = this.#options.subjects === undefined;
     let items: Item<T>[] = [];
     let at = last;
@@ -163,7 +165,7 @@ class StreamReader<T> implements SourceReader<T> {
         passed >= PASSED_MAX ||
         (items.length > 0 && messages.getPending() === 0)
       ) {
-        yield { items, position: at, trimmed };
+        yield { items, position: at, trimmed, over };
         items = [];
         passed = 0;
         trimmed = 0;

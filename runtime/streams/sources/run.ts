@@ -21,6 +21,7 @@ import {
 } from "./actors.ts";
 import type { AnySource } from "./define.ts";
 import { gatesOf } from "./gates.ts";
+import { held } from "./held.ts";
 import { PartitionRun } from "./partition.ts";
 import { checkWhole } from "./reader.ts";
 import { retrying } from "./retrying.ts";
@@ -50,6 +51,8 @@ export interface SourceProgress extends SourceStatus {
 const LEASE_MS = 10_000;
 const LEASE_MIN_MS = 300;
 const LEASE_MAX_MS = 10 * 60_000;
+/** Partitions in one event, about. */
+const PLANNED_AT_ONCE = 128;
 /** Between looks at the partitions of others, once all of one's own have ended. */
 const LOOK_FIRST_MS = 20;
 
@@ -81,6 +84,8 @@ export class SourceRun {
   readonly #lease_ms: number;
   readonly #gates: readonly string[];
   readonly #running = new Map<string, { readonly run: PartitionRun; readonly over: Promise<void> }>();
+  /** What is read, as it is declared here. */
+  readonly #groups = new Set<string>();
   /** Own partitions that have ended in this run. */
   readonly #ended = new Set<string>();
   readonly #stop = new AbortController();
@@ -98,7 +103,7 @@ export class SourceRun {
     if (options.signal?.aborted === true) this.#stop.abort();
     const stop = (): void => this.#end();
     options.signal?.addEventListener("abort", stop);
-    this.done = this.#run().finally(() => {
+    this.done = held(source.from, () => this.#run()).finally(() => {
       options.signal?.removeEventListener("abort", stop);
       this.#stop.abort();
     });
@@ -164,10 +169,8 @@ export class SourceRun {
       const planned = (): Promise<readonly PlannedPartition[]> => from.plan();
       const troubled = (error: unknown): void => this.#troubled("plan", error);
       const partitions = from.follow ? await retrying(planned, signal, troubled) : await planned();
-      if (partitions.length === 0 || partitions.length > PARTITIONS_MAX)
-        throw new KeyturnError("invalid_options", `A source has 1 to ${PARTITIONS_MAX} partitions.`);
-      await this.#meet({ type: "plan", partitions });
       met = true;
+      await this.#plan(partitions);
       await this.#share();
     } catch (error) {
       if (!signal.aborted) this.#fail(error);
@@ -175,9 +178,29 @@ export class SourceRun {
     for (const { run } of this.#running.values()) run.stop();
     await Promise.all([...this.#running.values()].map(({ over }) => over));
     if (met) await this.#leave();
-    await this.#source.from.close?.();
     if (this.#failure !== undefined) throw this.#failure.error;
     return this.status();
+  }
+
+  /** Plans what is not planned yet. */
+  async #plan(partitions: readonly PlannedPartition[]): Promise<void> {
+    let some: PlannedPartition[] = [];
+    let plan: PlanContext | undefined;
+    for (const [at, partition] of partitions.entries()) {
+      some.push(partition);
+      this.#groups.add(partition.group);
+      // Those of one group are planned in one turn, or not at all.
+      const whole = partitions[at + 1]?.group !== partition.group;
+      if (!whole || (some.length < PLANNED_AT_ONCE && at + 1 < partitions.length)) continue;
+      plan = await this.#meet({ type: "plan", partitions: some });
+      some = [];
+    }
+    const planned = new Set(plan?.partitions.map(({ group }) => group));
+    if (planned.size === 0 || [...this.#groups].some((group) => !planned.has(group)))
+      throw new KeyturnError(
+        "invalid_options",
+        `A source has 1 to ${PARTITIONS_MAX} partitions, of everything that it has ever read. Declare another one.`,
+      );
   }
 
   /** Takes its share, again and again, until everything has ended. */
@@ -203,12 +226,15 @@ export class SourceRun {
   }
 
   async #allEnded({ partitions }: PlanContext): Promise<boolean> {
-    if (this.#ended.size === partitions.length) return true;
+    const mine = partitions.filter(({ group }) => this.#groups.has(group));
+    if (this.#ended.size === mine.length) return true;
     const { partitions: all } = await this.status();
     // What this process cannot look at, its runner has to.
     return all.every(
-      ({ key, ended, extent }) =>
-        this.#ended.has(key) || (ended && (extent === undefined || extent.done === extent.total)),
+      ({ key, of, ended, extent }) =>
+        this.#ended.has(key) ||
+        !this.#groups.has(of) ||
+        (ended && (extent === undefined || extent.done === extent.total)),
     );
   }
 
@@ -217,7 +243,8 @@ export class SourceRun {
     const place = runners.indexOf(this.runner);
     for (const [index, planned] of partitions.entries()) {
       const key = String(index);
-      const own = place >= 0 && index % runners.length === place;
+      // What was read once and is not declared any more, a file that is gone perhaps, is left as it is.
+      const own = place >= 0 && index % runners.length === place && this.#groups.has(planned.group);
       const running = this.#running.get(key);
       if (!own) running?.run.stop();
       else if (running === undefined && !this.#ended.has(key)) this.#start(key, planned);

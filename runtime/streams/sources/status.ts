@@ -13,6 +13,7 @@ import {
   type PlanContext,
 } from "./actors.ts";
 import type { AnySource } from "./define.ts";
+import { held } from "./held.ts";
 import { checkWhole, type Extent } from "./reader.ts";
 
 /** How far one part is. */
@@ -70,7 +71,11 @@ export interface SourceDeadLetter {
 }
 
 /** How far a source is. Changes nothing; linearizable for each partition. */
-export async function sourceStatus(client: Client, source: AnySource): Promise<SourceStatus> {
+export function sourceStatus(client: Client, source: AnySource): Promise<SourceStatus> {
+  return held(source.from, () => statusOf(client, source));
+}
+
+async function statusOf(client: Client, source: AnySource): Promise<SourceStatus> {
   const plan = await planOf(client, source);
   const partitions = await Promise.all(
     plan.partitions.map(async (planned, index): Promise<PartitionStatus> => {

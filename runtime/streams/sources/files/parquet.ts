@@ -36,7 +36,7 @@ export interface ParquetOptions extends FileOptions {
 
 const PARTS_MAX = 256;
 /** Values decoded at once, if a row group has more. */
-const VALUES_AT_ONCE = 2_000_000;
+const VALUES_AT_ONCE = 1_000_000;
 const CHUNK_ITEMS = 8_192;
 const TAIL_BYTES = 64 * 1_024;
 
