@@ -170,7 +170,6 @@ describe("each item counts once", () => {
     const items = source(ndjson({ path }), { batch: 3 });
     await on(items, async (client) => {
       const { PartitionRun } = await import("../runtime/streams/sources/partition.ts");
-      const { gatesOf } = await import("../runtime/streams/sources/gates.ts");
       const [planned] = await items.from.plan();
       const make = () =>
         new PartitionRun({
@@ -178,7 +177,6 @@ describe("each item counts once", () => {
           source: items,
           key: "0",
           planned: planned!,
-          gates: gatesOf(items.parts.gate.type, client.shards),
           troubled: () => undefined,
         }).run();
       await Promise.all([make(), make(), make()]);
@@ -258,6 +256,15 @@ describe("each item counts once", () => {
         /^invalid_options: .* 1 to 1024 partitions/,
       );
     });
+  });
+
+  it("in an app of more shards than one turn can tell, what is delivered is known", async () => {
+    const all = rows(300);
+    const items = source(ndjson({ path: written(text(all)) }));
+    const node = await startNode({ actors: [counter, ...items.actors], store: memory(), shards: 1_100 });
+    expect(await runSource(node.client, items).done).toMatchObject({ items: 300, delivered: 300 });
+    expect(await sums(node.client)).toEqual(expected(all));
+    await node.stop();
   });
 
   it("a reset source begins anew", async () => {

@@ -14,8 +14,10 @@
  *    answers, in the order of the channel that the items went, after them.
  * 4. Dead letters of a partition lie in a ring of pages of a bounded number; older ones are overwritten.
  */
-import { and, assign, cancel, enqueueActions, setup } from "xstate";
+import { and, assign, cancel, enqueueActions, not, setup } from "xstate";
 import { type AddressedEvent, reply, tellAll } from "../../engine/machine.ts";
+import { parseAddress, shardOf } from "../../words/address.ts";
+import { limits } from "../../words/limits.ts";
 import { type AnyActorDefinition, type ActorDefinition, defineActor } from "../../engine/definition.ts";
 
 /** Where a reader stands in a partition: plain data of the reader's own. */
@@ -52,12 +54,19 @@ export type PartitionEvent =
   | FenceEvent
   | { readonly type: "arrived"; readonly fence: number };
 
-/** Asks some of so many gates. The number is drawn; those that belong together have the same. */
+/**
+ * Asks the gates of the shards that something was told to since the last such question; with `all`, of every shard. Where
+ * one turn cannot tell so many, further parts of the same question follow.
+ */
 export interface FenceEvent {
   readonly type: "fence";
+  /** Drawn, so that no answer to another life of the partition fits. */
   readonly fence: number;
-  readonly gates: readonly string[];
-  readonly total: number;
+  /** Of the app. */
+  readonly shards: number;
+  readonly all: boolean;
+  /** Counts from 0. */
+  readonly part: number;
 }
 
 export interface PartitionContext {
@@ -75,6 +84,8 @@ export interface PartitionContext {
   readonly delivered: number;
   /** Items of the batches up to `delivered`. */
   readonly deliveredItems: number;
+  /** To whom something was told since the gates were asked last: addresses, or "many". */
+  readonly since: readonly string[] | "many";
   readonly fences: readonly Fence[];
 }
 
@@ -83,6 +94,8 @@ interface Fence {
   readonly id: number;
   readonly revision: number;
   readonly items: number;
+  /** Every gate was asked: so it speaks for all that was told before, also for questions that nobody answers. */
+  readonly all: boolean;
   readonly waiting: number;
 }
 
@@ -126,8 +139,13 @@ export const PARTITIONS_MAX = 1_024;
 /** Each has a timer in the plan. */
 export const RUNNERS_MAX = 200;
 
-/** Questions to gates that may be open. A later one that is answered settles those before. */
+/** Questions to gates that may be open. */
 const FENCES_MAX = 16;
+/** Addresses that are remembered until the gates are asked. */
+const SINCE_MAX = 32;
+
+/** Gates that one turn asks. */
+export const GATES_AT_ONCE = limits.tellsPerTurn - 24;
 
 export const PLAN_KEY = "plan";
 
@@ -142,6 +160,7 @@ const fresh: PartitionContext = {
   ended: false,
   delivered: 0,
   deliveredItems: 0,
+  since: [],
   fences: [],
 };
 
@@ -187,10 +206,14 @@ function partitionMachine(type: string, pages: number) {
         const { from } = event as ItemsEvent;
         return from === context.revision || from === WHEREVER;
       },
-      isMore: ({ context, event }) => context.fences.some(({ id }) => id === (event as FenceEvent).fence),
+      isFirst: ({ event }) => (event as FenceEvent).part === 0,
+      isOpen: ({ context, event }) =>
+        context.fences.some(({ id, all }) => all && id === (event as FenceEvent).fence),
+      hasRoom: ({ context, event }) => context.fences.length < FENCES_MAX || (event as FenceEvent).all,
     },
     actions: {
       take: assign(({ context, event }) => {
+        const since = sinceThen(context, event as ItemsEvent, pages, type);
         const { position, items, skipped, missed, letters, tells, ended } = event as ItemsEvent;
         return {
           revision: context.revision + 1,
@@ -201,6 +224,7 @@ function partitionMachine(type: string, pages: number) {
           ...(missed === 0 ? {} : { missed: context.missed + missed }),
           told: context.told + tells.length,
           ended,
+          ...(since === context.since ? {} : { since }),
         };
       }),
       tellItems: tellAll(({ event }) => (event as ItemsEvent).tells),
@@ -208,17 +232,19 @@ function partitionMachine(type: string, pages: number) {
         pagesOf(`${type}-letters`, context, event as ItemsEvent, pages),
       ),
       askGates: tellAll(({ context, event }) => {
-        const { fence, gates } = event as FenceEvent;
+        const { fence, part } = event as FenceEvent;
         const told = { type: "fence", fence, from: `${type}/${context.key}` };
-        return gates.map((gate) => [gate, told] as const);
+        return gatesAsked(`${type}-gate`, context.since, event as FenceEvent)
+          .slice(part * GATES_AT_ONCE, (part + 1) * GATES_AT_ONCE)
+          .map((gate) => [gate, told] as const);
       }),
       fence: assign(({ context, event }) => {
-        const { revision, items, fences } = context;
-        const { fence: id, total: waiting } = event as FenceEvent;
-        return settled({
-          ...context,
-          fences: [...fences, { id, revision, items, waiting }].slice(-FENCES_MAX),
-        });
+        const { revision, items, fences, since } = context;
+        const { fence: id, all, shards } = event as FenceEvent;
+        const waiting = gatesAsked(`${type}-gate`, since, event as FenceEvent).length;
+        const one: Fence = { id, revision, items, all: all || waiting === shards, waiting };
+        const open = fences.length < FENCES_MAX ? [...fences, one] : [one];
+        return { ...settled({ ...context, fences: open }), since: [] };
       }),
       pass: assign(({ context, event }) => {
         const { fence } = event as { fence: number };
@@ -239,8 +265,9 @@ function partitionMachine(type: string, pages: number) {
         { actions: "answerRefused" },
       ],
       fence: [
-        { guard: "isMore", actions: ["askGates", "answerApplied"] },
-        { actions: ["fence", "askGates", "answerApplied"] },
+        { guard: and(["isFirst", "hasRoom"]), actions: ["askGates", "fence", "answerApplied"] },
+        { guard: and([not("isFirst"), "isOpen"]), actions: ["askGates", "answerApplied"] },
+        { actions: "answerRefused" },
       ],
       arrived: { actions: "pass" },
     },
@@ -251,15 +278,65 @@ function standing({ revision, position, delivered }: PartitionContext, applied: 
   return { applied, revision, position, delivered };
 }
 
-/** Takes away the fences that are passed, with those before them, and notes how far everything is delivered. */
+/** Takes away the fences that are passed, and notes how far everything is delivered. */
 function settled({ fences, delivered, deliveredItems }: PartitionContext) {
-  const at = fences.findLastIndex(({ waiting }) => waiting <= 0);
+  let at = fences.findLastIndex(({ all, waiting }) => all && waiting <= 0);
+  while (at + 1 < fences.length && (fences[at + 1] as Fence).waiting <= 0) at++;
   const passed = fences[at];
   return {
     fences: fences.slice(at + 1),
     delivered: Math.max(delivered, passed?.revision ?? 0),
     deliveredItems: Math.max(deliveredItems, passed?.items ?? 0),
   };
+}
+
+/** To whom something was told since the gates were asked, after a batch. */
+function sinceThen(
+  context: PartitionContext & { readonly key: string },
+  event: ItemsEvent,
+  pages: number,
+  type: string,
+): PartitionContext["since"] {
+  const { since } = context;
+  const { tells, letters } = event;
+  if (since === "many" || (tells.length === 0 && letters.length === 0)) return since;
+  if (tells.length > 4 * SINCE_MAX) return "many";
+  const told = new Set(since);
+  for (const [to] of tells) told.add(to);
+  for (const [to] of pagesOf(`${type}-letters`, context, event, pages)) told.add(to);
+  return told.size > SINCE_MAX ? "many" : [...told];
+}
+
+/** The gates that a question is for. Further parts of one come when `since` is empty, so they name all. */
+function gatesAsked(type: string, since: PartitionContext["since"], { all, part, shards }: FenceEvent) {
+  const gates = gatesOf(type, shards);
+  if (all || part > 0 || since === "many") return gates;
+  const told = since.map((to) => {
+    const { type: of, key } = parseAddress(to);
+    return gates[shardOf(of, key, shards)] as string;
+  });
+  return [...new Set(told)];
+}
+
+const known = new Map<string, readonly string[]>();
+
+/** An address of a type in each shard, by shard. */
+function gatesOf(type: string, shards: number): readonly string[] {
+  const name = `${type}/${shards}`;
+  let gates = known.get(name);
+  if (gates === undefined) known.set(name, (gates = findGates(type, shards)));
+  return gates;
+}
+
+function findGates(type: string, shards: number): readonly string[] {
+  const gates: string[] = [];
+  for (let key = 0, found = 0; found < shards; key++) {
+    const shard = shardOf(type, String(key), shards);
+    if (gates[shard] !== undefined) continue;
+    gates[shard] = `${type}/${key}`;
+    found++;
+  }
+  return gates;
 }
 
 function pagesOf(

@@ -1,39 +1,24 @@
 /**
  * Finds out how far what a partition told is delivered.
  *
- * Owns the addresses of a source's gates, one in each shard. Talks to the partition's actor. What is asked through the
- * partition goes the way of its items, after them; so once the gate of every shard has answered, everything before is
- * committed there.
+ * Talks to the partition's actor. What is asked through the partition goes the way of its items, after them; so once the
+ * gates of the shards that it told something have answered, everything before is committed there.
  */
 import { randomInt } from "node:crypto";
 import type { ActorRef, Client } from "../../client/client.ts";
-import { shardOf } from "../../words/address.ts";
-import { limits } from "../../words/limits.ts";
-import type { PartitionEvent } from "./actors.ts";
+import { type FenceEvent, GATES_AT_ONCE } from "./actors.ts";
 
-/** Gates in one turn. */
-const GATES_MAX = limits.tellsPerTurn - 24;
-
-/** Of an earlier life of the partition no answer must fit. */
 const FENCE_MAX = 2 ** 47;
 
-/** An address in each shard. */
-export function gatesOf(type: string, shards: number): readonly string[] {
-  const gates = new Map<number, string>();
-  for (let key = 0; gates.size < shards; key++) {
-    const shard = shardOf(type, String(key), shards);
-    if (!gates.has(shard)) gates.set(shard, `${type}/${key}`);
-  }
-  return [...gates.values()];
-}
-
-/** Asks all gates. The answers come to the partition. */
-export async function askGates(ref: ActorRef, gates: readonly string[]): Promise<void> {
-  const asked: Promise<void>[] = [];
+/**
+ * Asks the gates. The answers come to the partition.
+ * @param all also those that were asked before, and may not have answered
+ */
+export async function askGates(ref: ActorRef, shards: number, all = false): Promise<void> {
   const fence = randomInt(FENCE_MAX);
-  for (let at = 0; at < gates.length; at += GATES_MAX) {
-    const some = gates.slice(at, at + GATES_MAX);
-    const event: PartitionEvent = { type: "fence", fence, gates: some, total: gates.length };
+  const asked: Promise<void>[] = [];
+  for (let part = 0; part * GATES_AT_ONCE < shards; part++) {
+    const event: FenceEvent = { type: "fence", fence, shards, all, part };
     asked.push(ref.send(event as never));
   }
   await Promise.all(asked);

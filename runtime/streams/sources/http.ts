@@ -14,7 +14,7 @@ import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import { type PartitionContext, PLAN_KEY, type PlannedPartition, WHEREVER } from "./actors.ts";
 import type { AnySource } from "./define.ts";
 import { CONTENT, Feed } from "./feed.ts";
-import { askGates, gatesOf } from "./gates.ts";
+import { askGates } from "./gates.ts";
 import { type BodyLimits, itemsOf, readBody, Refused } from "./http-body.ts";
 import { type Batch, Mapper } from "./mapping.ts";
 import { checkWhole, type Item, type SourceReader } from "./reader.ts";
@@ -100,7 +100,6 @@ class Ingest {
   readonly #partitions = new Map<string, string>();
   /** The last request of each partition that is in flight. */
   readonly #last = new Map<string, Promise<unknown>>();
-  readonly #gates: readonly string[];
   /** Partitions of which something was told and is not known to be delivered. */
   readonly #undelivered = new Set<string>();
 
@@ -110,7 +109,6 @@ class Ingest {
     this.#limits = limits;
     this.#timeout_ms = timeout_ms;
     this.#mapper = new Mapper(source);
-    this.#gates = gatesOf(source.parts.gate.type, client.shards);
   }
 
   async take(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -162,7 +160,9 @@ class Ingest {
     this.#undelivered.clear();
     // It is for people only, and asked again after the next request.
     for (const partition of partitions)
-      askGates(partitionRef(this.#client, this.#source, partition), this.#gates).catch(() => undefined);
+      askGates(partitionRef(this.#client, this.#source, partition), this.#client.shards).catch(
+        () => undefined,
+      );
   }
 
   /** Requests of one producer, one after the other. */

@@ -29,7 +29,6 @@ export interface PartitionParts {
   readonly source: AnySource;
   readonly key: string;
   readonly planned: PlannedPartition;
-  readonly gates: readonly string[];
   readonly troubled: (error: unknown) => void;
 }
 
@@ -161,18 +160,19 @@ export class PartitionRun {
   }
 
   /** Asks the gates; the answer shows in the partition. */
-  async #ask(): Promise<void> {
+  async #ask(all = false): Promise<void> {
     this.#told = 0;
-    const { gates, troubled } = this.#parts;
-    await retrying(() => askGates(this.#ref, gates), this.#stop.signal, troubled);
+    const { client, troubled } = this.#parts;
+    await retrying(() => askGates(this.#ref, client.shards, all), this.#stop.signal, troubled);
   }
 
   async #deliver(revision: number): Promise<void> {
     const { signal } = this.#stop;
     const { client, troubled } = this.#parts;
-    const { context } = await retrying(() => this.#ref.get(), signal, troubled);
-    if ((context as unknown as PartitionContext).delivered >= revision) return;
-    await this.#ask();
+    const state = await retrying(() => this.#ref.get(), signal, troubled);
+    const context = state.context as unknown as PartitionContext;
+    if (context.delivered >= revision) return;
+    await this.#ask(context.fences.length > 0);
     await delivered(client, this.#ref, revision, signal);
   }
 }

@@ -20,7 +20,6 @@ import {
   PLAN_KEY,
 } from "./actors.ts";
 import type { AnySource } from "./define.ts";
-import { gatesOf } from "./gates.ts";
 import { held } from "./held.ts";
 import { PartitionRun } from "./partition.ts";
 import { checkWhole } from "./reader.ts";
@@ -32,6 +31,8 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** Others take this process's share after it was silent for so long; milliseconds, 10,000 by default. */
   readonly lease_ms?: number;
+  /** Partitions that this process reads at once, if they are not followed; 8 by default. */
+  readonly atOnce?: number;
   /** Called with what is in the way, whenever something is that may pass: a store that is full, a server that is away. */
   readonly onTrouble?: (error: unknown) => void;
 }
@@ -48,6 +49,7 @@ export interface SourceProgress extends SourceStatus {
   readonly trouble: string | undefined;
 }
 
+const AT_ONCE = 8;
 const LEASE_MS = 10_000;
 const LEASE_MIN_MS = 300;
 const LEASE_MAX_MS = 10 * 60_000;
@@ -66,6 +68,7 @@ const LOOK_FIRST_MS = 20;
 export function runSource(client: Client, source: AnySource, options: RunOptions = {}): SourceRun {
   const { lease_ms = LEASE_MS } = options;
   checkWhole("lease_ms", lease_ms, LEASE_MIN_MS, LEASE_MAX_MS);
+  if (options.atOnce !== undefined) checkWhole("atOnce", options.atOnce, 1, PARTITIONS_MAX);
   return new SourceRun(client, source, options, lease_ms);
 }
 
@@ -82,7 +85,6 @@ export class SourceRun {
   readonly #source: AnySource;
   readonly #options: RunOptions;
   readonly #lease_ms: number;
-  readonly #gates: readonly string[];
   readonly #running = new Map<string, { readonly run: PartitionRun; readonly over: Promise<void> }>();
   /** What is read, as it is declared here. */
   readonly #groups = new Set<string>();
@@ -99,7 +101,6 @@ export class SourceRun {
     this.#source = source;
     this.#options = options;
     this.#lease_ms = lease_ms;
-    this.#gates = gatesOf(source.parts.gate.type, client.shards);
     if (options.signal?.aborted === true) this.#stop.abort();
     const stop = (): void => this.#end();
     options.signal?.addEventListener("abort", stop);
@@ -152,6 +153,7 @@ export class SourceRun {
 
   #end(): void {
     this.#stop.abort();
+    for (const { run } of this.#running.values()) run.stop();
     this.#wake();
   }
 
@@ -215,8 +217,8 @@ export class SourceRun {
       if (plan === undefined || now - beat >= this.#lease_ms / 3) {
         plan = await this.#meet(event);
         beat = now;
-        this.#take(plan);
       }
+      this.#take(plan);
       const idle = this.#running.size === 0;
       if (idle && !this.#source.from.follow && (await this.#allEnded(plan))) return;
       const wait_ms = Math.max(1, this.#lease_ms / 3 - (performance.now() - beat));
@@ -241,21 +243,23 @@ export class SourceRun {
   /** Starts what is its share and does not run, and stops what is another's. */
   #take({ partitions, runners }: PlanContext): void {
     const place = runners.indexOf(this.runner);
+    // What is followed never ends, so none may wait for another.
+    const most = this.#source.from.follow ? PARTITIONS_MAX : (this.#options.atOnce ?? AT_ONCE);
     for (const [index, planned] of partitions.entries()) {
       const key = String(index);
       // What was read once and is not declared any more, a file that is gone perhaps, is left as it is.
       const own = place >= 0 && index % runners.length === place && this.#groups.has(planned.group);
       const running = this.#running.get(key);
       if (!own) running?.run.stop();
-      else if (running === undefined && !this.#ended.has(key)) this.#start(key, planned);
+      else if (running === undefined && !this.#ended.has(key) && this.#running.size < most)
+        this.#start(key, planned);
     }
   }
 
   #start(key: string, planned: PlanContext["partitions"][number]): void {
-    const [client, source, gates] = [this.#client, this.#source, this.#gates];
+    const [client, source] = [this.#client, this.#source];
     const troubled = (error: unknown): void => this.#troubled(key, error);
-    const run = new PartitionRun({ client, source, key, planned, gates, troubled });
-    this.#stop.signal.addEventListener("abort", () => run.stop(), { once: true });
+    const run = new PartitionRun({ client, source, key, planned, troubled });
     const over = run
       .run()
       .then(
