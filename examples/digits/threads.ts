@@ -3,6 +3,7 @@
  *
  * Owns the threads, one for each processor, and who waits for one.
  */
+import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { Worker as Thread } from "node:worker_threads";
 import { digits } from "./digits.ts";
@@ -63,25 +64,17 @@ async function start(): Promise<Thread> {
 }
 
 function ask(thread: Thread, task: Task): Promise<Learned> {
-  return new Promise<Learned>((resolve, reject) => {
-    const settle = (): void => {
-      thread.removeAllListeners();
-      // One that waits for work keeps nobody's process alive.
-      thread.unref();
-    };
-    thread.once("message", (learned: Learned) => {
-      settle();
-      resolve(learned);
-    });
-    thread.once("error", (error) => {
-      settle();
-      reject(error);
-    });
-    thread.once("exit", (code) => {
-      settle();
-      reject(new Error(`A thread has ended with ${code}.`));
-    });
-    thread.ref();
-    thread.postMessage(task);
+  // One that waits for work keeps nobody's process alive.
+  thread.ref();
+  const asked = new AbortController();
+  const { signal } = asked;
+  const ended = once(thread, "exit", { signal }).then(([code]) => {
+    throw new Error(`A thread has ended with ${code}.`);
+  });
+  const answered = once(thread, "message", { signal }).then(([learned]) => learned as Learned);
+  thread.postMessage(task);
+  return Promise.race([answered, ended]).finally(() => {
+    asked.abort();
+    thread.unref();
   });
 }
