@@ -163,7 +163,7 @@ async function runOne(
     if (trained === undefined) return undefined;
     const seconds = (performance.now() - started) / 1_000;
     onRound(run.rounds, trained.loss);
-    return reportOf(run, trained, seconds, (await digits()).heldOut);
+    return reportOf(run, trained, seconds, await digits());
   } finally {
     bar?.stop();
   }
@@ -193,7 +193,7 @@ async function textOf(
   const best = reports.reduce((a, b) => (b.accuracy > a.accuracy ? b : a));
   const lines = [
     tableOf(reports),
-    `Learned from ${number.format(training)} digits, tried on ${number.format(heldOut)} others. Actors: parameter servers + workers.`,
+    `Learned from ${number.format(training)} digits, tried on ${number.format(heldOut)} others. Actors are parameter servers + workers.`,
     "",
     `What the ${best.title} read each digit as (a row is what it is):`,
     confusionOf(best),

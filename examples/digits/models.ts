@@ -54,7 +54,7 @@ const SECOND = (PIXELS + 1) * HIDDEN;
 
 /** One hidden layer of rectified linear units; softmax and cross-entropy at the end. */
 const network: Model = {
-  title: `neural network ${PIXELS}-${HIDDEN}-${CLASSES}`,
+  title: `neural net ${PIXELS}-${HIDDEN}-${CLASSES}`,
   size: SECOND + (HIDDEN + 1) * CLASSES,
   rate: 0.05,
   first(seed) {

@@ -1,9 +1,9 @@
 /** What came out of the trainings: as data, and as tables and drawings for people. */
 import { createHash } from "node:crypto";
 import Table from "cli-table3";
-import { CLASSES, type Digits, pixelsOf, SIDE } from "./digits.ts";
+import { CLASSES, type DataSet, type Digits, pixelsOf, SIDE } from "./digits.ts";
 import { classOf, models } from "./models.ts";
-import { type Run, shardCount } from "./run.ts";
+import { lessonLength, type Run, shardCount } from "./run.ts";
 import type { Trained } from "./training.ts";
 
 export interface Mistake {
@@ -20,6 +20,8 @@ export interface ModelReport extends Run {
   readonly parameters: number;
   /** Over how many actors they are spread. */
   readonly shards: number;
+  /** Digits that it learned from, each time that it did. */
+  readonly steps: number;
   /** Rounds of this training that were over before this program was started. */
   readonly roundsBefore: number;
   /** Mean over the digits of the last round, each before it was learned from. */
@@ -47,7 +49,7 @@ export function reportOf(
   run: Run,
   { values, begunAt, loss }: Trained,
   seconds: number,
-  heldOut: Digits,
+  { training, heldOut }: DataSet,
 ): ModelReport {
   const model = models[run.model];
   const confusion = Array.from({ length: CLASSES }, () => new Array<number>(CLASSES).fill(0));
@@ -66,6 +68,7 @@ export function reportOf(
     title: model.title,
     parameters: model.size,
     shards: shardCount(run),
+    steps: run.rounds * run.workers * lessonLength(run, training.count),
     roundsBefore: begunAt,
     loss,
     seconds,
@@ -84,17 +87,8 @@ const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 /** All models, a row each. */
 export function tableOf(reports: readonly ModelReport[]): string {
   const table = new Table({
-    head: [
-      "model",
-      "parameters",
-      "actors",
-      "rounds",
-      "loss",
-      "held-out digits read right",
-      "time",
-      "weights",
-    ],
-    colAligns: ["left", "right", "right", "right", "right", "right", "right", "left"],
+    head: ["model", "parameters", "actors", "rounds", "steps", "loss", "read right", "time", "weights"],
+    colAligns: ["left", ...new Array<"right">(7).fill("right"), "left"],
     style,
   });
   for (const one of reports)
@@ -103,10 +97,11 @@ export function tableOf(reports: readonly ModelReport[]): string {
       number.format(one.parameters),
       `${one.shards} + ${one.workers}`,
       `${one.rounds}`,
+      number.format(one.steps),
       one.loss.toFixed(3),
       percent(one.accuracy),
       one.roundsBefore === one.rounds ? "before" : `${one.seconds.toFixed(1)} s`,
-      one.fingerprint.slice(0, 12),
+      one.fingerprint.slice(0, 8),
     ]);
   return table.toString();
 }

@@ -22,10 +22,10 @@ export const ROUNDS_MAX = 10_000;
 export const SEED_MAX = 1_000_000;
 
 /**
- * Parameters in one shard: 32 KiB of them. A shard holds up to `WORKERS_MAX` steps of that size besides, and all of it
+ * Parameters in one shard: 16 KiB of them. A shard holds up to `WORKERS_MAX` steps of that size besides, and all of it
  * has to fit into one actor (`limits.stateBytes`), however large the model is.
  */
-const SHARD_SIZE = 8_192;
+const SHARD_SIZE = 4_096;
 const FLOAT_BYTES = Float32Array.BYTES_PER_ELEMENT;
 
 /** Digits that all workers together look at in one round. */
@@ -78,6 +78,11 @@ export function valuesOf(...shards: readonly Uint8Array[]): Float32Array {
   return new Float32Array(bytes.buffer, 0, bytes.byteLength / FLOAT_BYTES);
 }
 
+/** How many of `count` digits a worker looks at in each round. */
+export function lessonLength({ workers }: Run, count: number): number {
+  return Math.max(1, Math.floor(Math.min(DIGITS_PER_ROUND, count) / workers));
+}
+
 /** Which of `count` digits a worker looks at in a round, in order, and how large its steps are then. */
 export function lessonOf(
   run: Run,
@@ -85,7 +90,7 @@ export function lessonOf(
   round: number,
   count: number,
 ): { digits: Uint32Array; rate: number } {
-  const each = Math.max(1, Math.floor(Math.min(DIGITS_PER_ROUND, count) / run.workers));
+  const each = lessonLength(run, count);
   const roundsPerPass = Math.floor(count / (each * run.workers));
   const order = orderOf(count, run.seed, Math.floor(round / roundsPerPass));
   const start = ((round % roundsPerPass) * run.workers + worker) * each;

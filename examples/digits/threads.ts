@@ -7,32 +7,17 @@ import { once } from "node:events";
 import { availableParallelism } from "node:os";
 import { Worker as Thread } from "node:worker_threads";
 import { digits } from "./digits.ts";
-import type { Run } from "./run.ts";
-
-export interface Task {
-  readonly run: Run;
-  readonly worker: number;
-  readonly round: number;
-  /** The model's parameters at the beginning of the round. */
-  readonly values: Float32Array;
-}
-
-export interface Learned {
-  /** For each parameter, how far the worker would move it. */
-  readonly change: Float32Array;
-  /** Mean over the worker's digits. */
-  readonly loss: number;
-}
+import type { Learned, Task } from "./learning.ts";
 
 const free: Thread[] = [];
 /** Wakes those who wait for a thread, first come, first served. */
 const waiting: (() => void)[] = [];
 let started = 0;
 
-/** Works out what a worker learns in a round. The same task gives the same answer, bit by bit. */
-export async function learn(task: Task): Promise<Learned> {
-  const thread = await take();
+/** Works a task out, on the next thread that is free. */
+export async function learnOnThread(task: Task): Promise<Learned> {
   try {
+    const thread = await take();
     const learned = await ask(thread, task);
     free.push(thread);
     return learned;

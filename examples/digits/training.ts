@@ -4,8 +4,10 @@
  * All of that may be done again, at any time, by any process: what has begun goes on, what is done stays done.
  */
 import { type Client, type Store, startNode, type KeyturnNode } from "keyturn";
+import type { Learned, Task } from "./learning.ts";
 import { parameters, serversOf } from "./parameters.ts";
 import { keyOf, nameOf, type Run, valuesOf } from "./run.ts";
+import { learnOnThread } from "./threads.ts";
 import { workerOf, type WorkerActor } from "./worker.ts";
 
 export interface Trained {
@@ -30,10 +32,16 @@ export interface DigitsNode {
   readonly worker: WorkerActor;
 }
 
-/** Starts a node that hosts the workers and the parameter servers, on a store that may be shared with others. */
-export async function startDigits(store: Store): Promise<DigitsNode> {
+/**
+ * Starts a node that hosts the workers and the parameter servers, on a store that may be shared with others.
+ * @param learn works out a worker's round
+ */
+export async function startDigits(
+  store: Store,
+  learn: (task: Task) => Promise<Learned> = learnOnThread,
+): Promise<DigitsNode> {
   let connect: (client: Client) => void = () => undefined;
-  const worker = workerOf(new Promise<Client>((resolve) => (connect = resolve)));
+  const worker = workerOf(new Promise<Client>((resolve) => (connect = resolve)), learn);
   const node = await startNode({ actors: [parameters, worker], store });
   connect(node.client);
   return { node, worker };

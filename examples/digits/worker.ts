@@ -9,9 +9,9 @@
  */
 import { type Client, defineActor, fromDurablePromise, type RefFor } from "keyturn";
 import { assign, setup } from "xstate";
+import type { Learned, Task } from "./learning.ts";
 import { type parameters, serversOf } from "./parameters.ts";
 import { bytesOf, partOf, type Run, valuesOf } from "./run.ts";
-import { learn } from "./threads.ts";
 
 export interface Worker {
   readonly run: Run;
@@ -30,8 +30,9 @@ export type WorkerActor = ReturnType<typeof workerOf>;
 /**
  * The type of the workers.
  * @param client of the node that they live on: a promise, unlike a machine, speaks to actors as any program does
+ * @param learn works out a round
  */
-export function workerOf(client: Promise<Client>) {
+export function workerOf(client: Promise<Client>, learn: (task: Task) => Promise<Learned>) {
   const takeRound = fromDurablePromise<{ loss: number }, Worker>(
     async ({ input: { run, part, round }, signal }) => {
       const servers = serversOf(await client, run);
