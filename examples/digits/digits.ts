@@ -40,13 +40,18 @@ export function digits(): Promise<DataSet> {
 
 async function read(): Promise<DataSet> {
   const require = createRequire(import.meta.url);
-  const all: { label: number; pixels: readonly number[] }[] = [];
+  const files: (readonly number[])[] = [];
   for (let label = 0; label < CLASSES; label++) {
     const file = require.resolve(`mnist/src/digits/${label}.json`);
-    const { data } = JSON.parse(await readFile(file, "utf8")) as { data: readonly number[] };
-    for (let at = 0; at + PIXELS <= data.length; at += PIXELS)
-      all.push({ label, pixels: data.slice(at, at + PIXELS) });
+    files.push((JSON.parse(await readFile(file, "utf8")) as { data: readonly number[] }).data);
   }
+  const all = files.flatMap((file, label) =>
+    Array.from({ length: Math.floor(file.length / PIXELS) }, (_, number) => ({
+      label,
+      // As fractions of 1.
+      pixels: file.slice(number * PIXELS, (number + 1) * PIXELS),
+    })),
+  );
   return {
     training: packed(all.filter((_, number) => number % HELD_OUT_OF !== 0)),
     heldOut: packed(all.filter((_, number) => number % HELD_OUT_OF === 0)),
@@ -54,13 +59,11 @@ async function read(): Promise<DataSet> {
 }
 
 function packed(digits: readonly { label: number; pixels: readonly number[] }[]): Digits {
-  const pixels = new Uint8Array(new SharedArrayBuffer(digits.length * PIXELS));
   const labels = new Uint8Array(new SharedArrayBuffer(digits.length));
+  const pixels = new Uint8Array(new SharedArrayBuffer(digits.length * PIXELS));
   for (const [number, digit] of digits.entries()) {
     labels[number] = digit.label;
-    // The package has them as fractions of 1.
-    for (let at = 0; at < PIXELS; at++)
-      pixels[number * PIXELS + at] = Math.round((digit.pixels[at] as number) * 255);
+    for (const [at, ink] of digit.pixels.entries()) pixels[number * PIXELS + at] = Math.round(ink * 255);
   }
   return { count: digits.length, pixels, labels };
 }

@@ -4,8 +4,8 @@
  *
  * It is an actor, so somebody always has the work: its actor says which round it is in, and whichever node has the actor
  * runs that round, again if a node was lost in the middle of it. The learning itself is a promise, on a thread of its
- * own. What is large, parameters and changes, goes between the promise and the servers and is not in the worker's state;
- * so a model may have any number of parameters, and no number is written down twice.
+ * own. What is large, parameters and changes, goes between the promise and the servers and never through the worker's
+ * state, so a model may have any number of parameters.
  */
 import { type Client, defineActor, fromDurablePromise, type RefFor } from "keyturn";
 import { assign, setup } from "xstate";
@@ -64,15 +64,14 @@ export function workerOf(client: Promise<Client>, learn: (task: Task) => Promise
       context: ({ input: { run, part } }) => ({ run, part, round: 0, loss: 0, trouble: "" }),
       initial: "idle",
       states: {
-        idle: { on: { begin: "working" } },
+        idle: { on: { begin: "next round" } },
+        "next round": { always: [{ guard: "isDone", target: "done" }, { target: "working" }] },
         working: {
-          always: { guard: "isDone", target: "done" },
           invoke: {
             src: "takeRound",
             input: ({ context }) => context,
             onDone: {
-              target: "working",
-              reenter: true,
+              target: "next round",
               actions: assign(({ context, event }) => ({
                 round: context.round + 1,
                 loss: event.output.loss,
