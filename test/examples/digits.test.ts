@@ -16,7 +16,9 @@ import {
 } from "../../examples/digits/report.ts";
 import { bytesOf, keyOf, type Run, shardCount, valuesOf } from "../../examples/digits/run.ts";
 import { type DigitsNode, startDigits, train } from "../../examples/digits/training.ts";
-import { isKeyturnError, memory } from "../../runtime/index.ts";
+import { workerOf } from "../../examples/digits/worker.ts";
+import { type Client, isKeyturnError, memory } from "../../runtime/index.ts";
+import { testRuntime } from "../../runtime/testing/index.ts";
 import { buildMainJob, runJob, startJob, temporaryFolder } from "../support/main-job.ts";
 import { type NatsServer, startServer } from "../support/nats-server.ts";
 
@@ -92,6 +94,33 @@ describe("training", () => {
     const report = await reportFor(host, network);
     expect(resultOf(report)).toEqual(resultOf(undisturbed[1]!));
     await host.node.stop();
+  });
+});
+
+describe("a worker", () => {
+  it("is stuck when its round fails again and again, and goes on from there when it is begun again", async () => {
+    const { training } = await digits();
+    let broken = true;
+    let connect: (client: Client) => void = () => undefined;
+    const worker = workerOf(new Promise<Client>((resolve) => (connect = resolve)), async (task) => {
+      if (broken && task.round === 1) throw new Error("The chalk is gone.");
+      return learn(task, training);
+    });
+    const t = await testRuntime({ actors: [parameters, worker] });
+    connect(t.client);
+    const ref = t.client.actor(worker, keyOf({ model: "svm", workers: 1, rounds: 2, seed: 0 }, 0));
+    await ref.send({ type: "begin" });
+    // The promises are real, and take the time that they take.
+    while ((await ref.get()).value !== "stuck") await t.advance("10 seconds");
+    expect(await ref.get()).toMatchObject({
+      value: "stuck",
+      context: { round: 1, trouble: "The chalk is gone." },
+    });
+    broken = false;
+    await ref.send({ type: "begin" });
+    while ((await ref.get()).value !== "done") await t.advance("10 seconds");
+    expect((await ref.get()).context.round).toBe(2);
+    await t.stop();
   });
 });
 
