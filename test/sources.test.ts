@@ -350,6 +350,25 @@ describe("items that cannot be used", () => {
     });
   });
 
+  it("stop it also where only the engine can tell that they cannot be sent", async () => {
+    const items = defineSource<Row>("items", {
+      from: ndjson({ path: written(text(rows(40))) }),
+      to: ({ key, by }, { number }) => ({
+        to: number === 23 ? "nobody" : `counter/${key}`,
+        event: { type: "add", by },
+      }),
+      onMalformed: "stop",
+      batch: 10,
+    });
+    await on(items, async (client) => {
+      expect(await failure(runSource(client, items).done)).toMatch(
+        /^source_malformed: Item 23 .*not an address/,
+      );
+      expect(await sourceStatus(client, items)).toMatchObject({ items: 22, malformed: 0, told: 22 });
+      expect(await sums(client)).toEqual(expected(rows(22)));
+    });
+  });
+
   it("only the newest letters are kept", async () => {
     const items = defineSource("items", {
       from: ndjson({ path: written("x\n".repeat(1_000)) }),

@@ -29,7 +29,7 @@ export {
 } from "./sources/run.ts";
 export {
   type LetterOptions,
-  type PartitionStatus,
+  type SourcePartitionStatus,
   resetSource,
   type SourceDeadLetter,
   sourceDeadLetters,

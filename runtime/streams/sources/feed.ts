@@ -62,6 +62,8 @@ export class Feed {
   #confirmed: Position;
   #trouble: unknown;
   #failure: unknown;
+  /** Ends the feed once what is left is confirmed. */
+  #end: { readonly fault: unknown } | undefined;
   #pauses = 0;
   #wake: () => void = () => undefined;
 
@@ -84,7 +86,7 @@ export class Feed {
 
   /** Resolves when there is room for another one. Throws what no repetition can cure. */
   async push(batch: Batch): Promise<void> {
-    this.#queue.push({ batch, from: -1 });
+    if (this.#end === undefined) this.#queue.push({ batch, from: -1 });
     this.#ask();
     await this.#until(() => this.#queue.length < DEPTH);
   }
@@ -98,6 +100,7 @@ export class Feed {
     const { signal } = this.#parts;
     while (true) {
       if (this.#failure !== undefined && this.#open === 0) throw this.#failure;
+      if (this.#end !== undefined && this.#queue.length === 0) throw this.#end.fault;
       if (this.#failure === undefined && (holds() || this.lost)) return;
       if (signal.aborted && this.#open === 0) return;
       if (this.#trouble !== undefined && this.#open === 0) await this.#recover();
@@ -159,14 +162,18 @@ export class Feed {
   }
 
   #takeApart(waiting: Waiting, error: KeyturnError): void {
+    const at = this.#queue.indexOf(waiting);
+    if (at < 0) return;
+    const parts: Waiting[] = [];
     try {
-      const rest = [...this.#parts.apart(waiting.batch, error)];
-      const last = rest.at(-1);
-      if (last !== undefined) last.ended = waiting.batch.ended;
-      const at = this.#queue.indexOf(waiting);
-      if (at >= 0) this.#queue.splice(at, 1, ...rest.map((batch) => ({ batch, from: -1 })));
+      for (const batch of this.#parts.apart(waiting.batch, error)) parts.push({ batch, from: -1 });
+      const last = parts.at(-1);
+      if (last !== undefined) last.batch.ended = waiting.batch.ended;
+      this.#queue.splice(at, 1, ...parts);
     } catch (fault) {
-      this.#failure ??= fault;
+      // What comes before the item that ends it all counts; nothing after it.
+      this.#queue.splice(at, this.#queue.length, ...parts);
+      this.#end ??= { fault };
     }
   }
 

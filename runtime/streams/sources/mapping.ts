@@ -46,18 +46,15 @@ export class Mapper {
   }
 
   /**
-   * @throws KeyturnError `source_malformed` if the first item that is not in a batch is malformed and the source stops
-   *   then; `stopped` of it holds the batches before
+   * @param missed items that were gone before the first of these
+   * @throws KeyturnError `source_malformed` if the first item that is not in a batch is malformed and the source stops then
    */
   *batches(items: readonly Item<unknown>[], missed = 0): Generator<Batch> {
-    let first = missed;
-    for (let at = 0; at < items.length; at += this.#source.batch) {
-      const part =
-        at === 0 && items.length <= this.#source.batch ? items : items.slice(at, at + this.#source.batch);
-      for (const batch of this.#map(part, first)) yield batch;
-      first = 0;
-    }
-    if (items.length === 0 && missed > 0) throw new Error("Missed items come with the one after them.");
+    const { to, batch } = this.#source;
+    if (to !== undefined) yield* this.#each(items, missed);
+    else
+      for (let at = 0; at < items.length; at += batch)
+        yield* this.#combined(items.slice(at, at + batch), at === 0 ? missed : 0);
   }
 
   /** The same items in smaller batches, after the partition, or the check of its event, refused them so. */
@@ -94,7 +91,8 @@ export class Mapper {
           item = faulty(item, `The mapping failed: ${textOf(error)}`);
         }
       }
-      if (draft.source.length > 0 && !draft.hasRoom(told.length, item.fault !== undefined)) {
+      const full = draft.items >= this.#source.batch || !draft.hasRoom(told.length, item.fault !== undefined);
+      if (full && draft.items > 0) {
         yield draft;
         draft = new Draft(0);
       }

@@ -17,7 +17,7 @@ import { held } from "./held.ts";
 import { checkWhole, type Extent } from "./reader.ts";
 
 /** How far one part is. */
-export interface PartitionStatus {
+export interface SourcePartitionStatus {
   readonly key: string;
   /** What it is a part of: a file, a stream, a producer. */
   readonly of: string;
@@ -55,7 +55,7 @@ export interface SourceStatus {
   readonly total: number | undefined;
   /** Who runs it now. */
   readonly runners: readonly string[];
-  readonly partitions: readonly PartitionStatus[];
+  readonly partitions: readonly SourcePartitionStatus[];
 }
 
 /** An item that could not be used. */
@@ -78,7 +78,7 @@ export function sourceStatus(client: Client, source: AnySource): Promise<SourceS
 async function statusOf(client: Client, source: AnySource): Promise<SourceStatus> {
   const plan = await planOf(client, source);
   const partitions = await Promise.all(
-    plan.partitions.map(async (planned, index): Promise<PartitionStatus> => {
+    plan.partitions.map(async (planned, index): Promise<SourcePartitionStatus> => {
       const key = String(index);
       const { context } = await partitionRef(client, source, key).get();
       const c = context as unknown as PartitionContext;
@@ -98,7 +98,7 @@ async function statusOf(client: Client, source: AnySource): Promise<SourceStatus
       };
     }),
   );
-  const sum = (of: (one: PartitionStatus) => number): number =>
+  const sum = (of: (one: SourcePartitionStatus) => number): number =>
     partitions.reduce((all, one) => all + of(one), 0);
   const seen = partitions.every(({ extent }) => extent !== undefined);
   return {

@@ -13,7 +13,7 @@ import { KeyturnError } from "../../../words/errors.ts";
 import { changed, unreadable } from "../reader.ts";
 
 const HEAD_BYTES = 4_096;
-const BLOCK_BYTES = 256 * 1_024;
+const BLOCK_BYTES = 512 * 1_024;
 
 export interface FileOptions {
   /** A file, or several: each is read as a partition of its own, or as several. */
