@@ -117,7 +117,16 @@ export function defineSource<T>(name: string, options: EachOptions<T> | BatchOpt
   checkWhole("keepLetters", keepLetters, 1, LETTERS_MAX);
   const parts = sourceActors(name, keepLetters);
   const actors = [parts.partition, parts.plan, parts.gate, parts.page];
-  return Object.freeze({ name, from, actors, to, toBatch, batch, onMalformed, keepLetters, parts });
+  const source = Object.freeze({ name, from, actors, to, toBatch, batch, onMalformed, keepLetters, parts });
+  declared.set(parts.partition, source);
+  return source;
+}
+
+const declared = new WeakMap<AnyActorDefinition, AnySource>();
+
+/** The sources among what a node hosts. */
+export function sourcesAmong(actors: readonly AnyActorDefinition[]): readonly AnySource[] {
+  return actors.map((actor) => declared.get(actor)).filter((source) => source !== undefined);
 }
 
 /**

@@ -48,6 +48,7 @@ const unread: SourceReader = {
   description: "HTTP",
   unit: "items",
   follow: true,
+  passive: true,
   plan: () => Promise.reject(notRun()),
   read: () => {
     throw notRun();

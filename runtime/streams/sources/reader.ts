@@ -62,6 +62,8 @@ export interface SourceReader<T = unknown> {
   plan(): Promise<readonly PlannedPartition[]>;
   read(partition: PlannedPartition, position: Position, options: ReadOptions): AsyncIterable<Chunk<T>>;
   extent(partition: PlannedPartition, position: Position): Promise<Extent>;
+  /** Items come by requests: there is nothing to run. */
+  readonly passive?: true;
   /** Lets go of connections. */
   close?(): Promise<void>;
 }
