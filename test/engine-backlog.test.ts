@@ -63,8 +63,7 @@ const wakesOf = async (r: Rig, sleeper: Sleeper, keys: readonly string[]): Promi
 const keysOf = (count: number, prefix = "k"): string[] =>
   Array.from({ length: count }, (_, n) => `${prefix}${n}`);
 
-const backlogOf = (r: Rig): number =>
-  [...r.node.incarnation.engine.shards.values()].reduce((sum, shard) => sum + shard.due.overdue, 0);
+const backlogOf = (r: Rig): number => r.node.incarnation.engine.overdue;
 
 /** Stops a node gracefully, or kills it, and starts the next one after a while; it serves when this resolves. */
 async function downtime(
@@ -152,6 +151,7 @@ describe("a backlog after a downtime", () => {
     await r.world.advance(100);
     expect(rung).toEqual(["first"]);
     expect(backlogOf(r)).toBe(4);
+    expect(r.node.health().checks.consumption.text).toContain("Timers of 4 actors are overdue");
     await send(r, sleeper, ["cancelled"], { type: "never" });
     await send(r, sleeper, ["moved"], { type: "sleep", ms: 5_000 });
     await r.world.run(r.node.client.actor(sleeper, "deleted").delete());

@@ -3,11 +3,13 @@ import { assign, fromPromise, raise, sendParent, sendTo, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { ask, type DelayPolicy, defineActor } from "../runtime/index.ts";
 import type { Activation } from "../runtime/engine/activation.ts";
-import { MachineHost, type Timer } from "../runtime/engine/machine.ts";
+import { LIFE } from "../runtime/engine/life.ts";
+import { MachineHost, type Timer, WORK } from "../runtime/engine/machine.ts";
 import { packTimers, unpackTimer } from "../runtime/engine/record.ts";
 import { isLapsed } from "../runtime/engine/resume.ts";
 import { useHome } from "./embedded-home.ts";
 import { startNode } from "../runtime/node.ts";
+import { testRuntime } from "../runtime/testing/index.ts";
 import { failure, type Rig, type RigOptions, rig } from "./support/probe.ts";
 
 const MINUTE = 60_000;
@@ -332,6 +334,8 @@ describe("what is no delay is never held to the policy", () => {
     const a = { hosted: { definition: asker }, shard: { watched_ms: now } } as unknown as Activation;
     expect(isLapsed(a, timeout, now)).toBe(false);
     expect(isLapsed(a, { ...timeout, event: { type: "tick" } }, now)).toBe(true);
+    for (const of of [{ event: { type: WORK } }, { id: LIFE, source: "" }])
+      expect(isLapsed(a, { ...timeout, event: { type: "tick" }, ...of }, now)).toBe(false);
   });
 });
 
@@ -417,6 +421,33 @@ it("a delay's length is stored for the types that begin delays anew, and for no 
       .flatMap(({ delay }) => (delay === undefined ? [] : [delay / MINUTE]))
       .sort();
     expect(lengths).toEqual(delays === "restart" ? [2, 3, 4, 5, 6] : []);
+  }
+});
+
+it("in the test kit: t.downtime", async () => {
+  for (const delays of POLICIES) {
+    const sitter = defineActor({
+      type: "sitter",
+      machine: setup({ types: { events: {} as { type: "sit" } } }).createMachine({
+        initial: "up",
+        states: { up: { on: { sit: "down" } }, down: { after: { [5 * MINUTE]: "asleep" } }, asleep: {} },
+      }),
+      delays,
+    });
+    const t = await testRuntime({ actors: [sitter], nodes: 2 });
+    const ref = t.client.actor(sitter, "a");
+    const value = async () => (await ref.get()).value;
+    await ref.send({ type: "sit" });
+    const before = t.now();
+    await t.downtime("1 hour");
+    expect(t.now()).toBe(before + 60 * MINUTE);
+    expect(await value()).toBe(delays === "resume" ? "asleep" : "down");
+    await t.advance("4 minutes");
+    expect(await value()).toBe(delays === "resume" ? "asleep" : "down");
+    await t.advance("1 minute");
+    expect(await value()).toBe(delays === "drop" ? "down" : "asleep");
+    expect(t.reports).toEqual([]);
+    await t.stop();
   }
 });
 

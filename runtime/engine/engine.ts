@@ -188,6 +188,13 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** Actors with timers that are long overdue and wait for their turn. */
+  get overdue(): number {
+    let actors = 0;
+    for (const { due } of this.shards.values()) actors += due.overdue;
+    return actors;
+  }
+
   /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
   get oldest(): object | undefined {
     return this.#inFlight ?? this.#queue.peek();
