@@ -64,6 +64,7 @@ export class Alarm {
     const before = now - this.#overdue_ms;
     let next = Number.POSITIVE_INFINITY;
     let most = SET_ASIDE;
+    const late: ShardState[] = [];
     for (const shard of this.#shards.values()) {
       if (shard.phase !== "serving") continue;
       const { due } = shard;
@@ -76,8 +77,9 @@ export class Alarm {
         this.#fire(shard, id);
       }
       next = Math.min(next, due.next() ?? next);
+      if (due.overdue > 0) late.push(shard);
     }
-    const wait_ms = this.#workOff();
+    const wait_ms = this.#workOff(late);
     if (wait_ms !== undefined) next = Math.min(next, now + wait_ms);
     this.#cancel?.();
     this.#cancel = undefined;
@@ -99,21 +101,18 @@ export class Alarm {
     this.#cancel?.();
   }
 
-  /** Hands over what the pace allows of the backlog. Returns when to go on, undefined if nothing is left of it. */
-  #workOff(): number | undefined {
-    const late = [...this.#shards.values()].filter(
-      (shard) => shard.phase === "serving" && shard.due.overdue > 0,
-    );
-    let at = this.#round;
+  /**
+   * Hands over what the pace allows of the backlogs of some shards. Returns when to go on, undefined if nothing is left.
+   */
+  #workOff(late: ShardState[]): number | undefined {
     while (late.length > 0) {
       if (!this.#hasRoom()) return BACKLOG_LOOK_MS;
       if (!this.#pace.take(this.#clock.monotonic())) return Math.max(BACKLOG_LOOK_MS, this.#pace.wait_ms);
-      at %= late.length;
-      const shard = late[at] as ShardState;
+      this.#round %= late.length;
+      const shard = late[this.#round] as ShardState;
       this.#fire(shard, shard.due.takeOverdue() as string);
-      if (shard.due.overdue === 0) late.splice(at, 1);
-      else at++;
-      this.#round = at;
+      if (shard.due.overdue === 0) late.splice(this.#round, 1);
+      else this.#round++;
     }
     return undefined;
   }

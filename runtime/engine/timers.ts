@@ -6,8 +6,8 @@
  * alarm (alarm.ts) works it off at a pace, beside what is on time.
  *
  * Invariants:
- * 1. `next` is never later than the due time last set for any actor that is not in the backlog; `earliest` is never
- *    later than that of any actor.
+ * 1. `next` is never later than the due time last set for any actor that is not in the backlog, `earliest` than that of
+ *    any actor.
  * 2. Superseded heap rows are dropped lazily and never outnumber the live ones by more than a constant factor.
  * 3. An actor is in the heap or in the backlog, never in both. It leaves the backlog when it is taken, has nothing due
  *    any more, or is due later than what was set aside; a due time that is overdue as well keeps its place.
@@ -30,6 +30,8 @@ export class DueHeap {
   #first: Iterator<string> | undefined;
   /** What is due earlier was set aside when it was looked at. */
   #before = Number.NEGATIVE_INFINITY;
+  /** No later than any due time in the backlog; infinity if that is empty. */
+  #oldest = Number.POSITIVE_INFINITY;
 
   get size(): number {
     return this.#due.size;
@@ -44,14 +46,17 @@ export class DueHeap {
   set(id: string, due: number | undefined): void {
     if (due === undefined) {
       this.#due.delete(id);
-      this.#overdue.delete(id);
+      this.#leave(id);
       return;
     }
     if (this.#due.get(id) === due) return;
     this.#due.set(id, due);
     if (this.#overdue.has(id)) {
-      if (due < this.#before) return;
-      this.#overdue.delete(id);
+      if (due < this.#before) {
+        this.#oldest = Math.min(this.#oldest, due);
+        return;
+      }
+      this.#leave(id);
     }
     this.#push({ due, id });
     if (this.#rows.length > 2 * (this.#due.size - this.#overdue.size) + 64) this.#rebuild();
@@ -71,14 +76,13 @@ export class DueHeap {
     return this.#rows[0]?.due;
   }
 
-  /** The earliest due time of all, undefined if nothing is due ever. Looks at the whole backlog. */
+  /**
+   * A time before which nothing is due at all, undefined if nothing is due ever. While there is a backlog it is that of
+   * the oldest that has been in it.
+   */
   earliest(): number | undefined {
-    let earliest = this.next();
-    for (const id of this.#overdue) {
-      const due = this.#due.get(id) as number;
-      if (earliest === undefined || due < earliest) earliest = due;
-    }
-    return earliest;
+    const next = this.next();
+    return this.#overdue.size === 0 ? next : Math.min(this.#oldest, next ?? this.#oldest);
   }
 
   /** Takes out an actor that is due at `now` and not in the backlog. */
@@ -101,6 +105,7 @@ export class DueHeap {
       if (first === undefined || first.due >= before) break;
       this.#pop();
       this.#overdue.add(first.id);
+      this.#oldest = Math.min(this.#oldest, first.due);
     }
     return moved;
   }
@@ -114,9 +119,14 @@ export class DueHeap {
       first = this.#first.next();
     }
     const id = first.value as string;
-    this.#overdue.delete(id);
+    this.#leave(id);
     this.#takeOut(id, this.#due.get(id) as number);
     return id;
+  }
+
+  #leave(id: string): void {
+    this.#overdue.delete(id);
+    if (this.#overdue.size === 0) this.#oldest = Number.POSITIVE_INFINITY;
   }
 
   #takeOut(id: string, due: number): void {
