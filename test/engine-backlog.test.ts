@@ -3,9 +3,13 @@ import { assign, cancel, fromPromise, raise, setup } from "xstate";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { defineActor } from "../runtime/index.ts";
+import { Alarm } from "../runtime/engine/alarm.ts";
 import { Pace } from "../runtime/engine/pace.ts";
+import { ShardState } from "../runtime/engine/shard.ts";
 import { DueHeap } from "../runtime/engine/timers.ts";
+import { nodeDefaults } from "../runtime/words/limits.ts";
 import { failure, keyIn, type Rig, rig } from "./support/probe.ts";
+import { VirtualWorld } from "./support/virtual-world.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -233,6 +237,29 @@ describe("a backlog after a downtime", () => {
       const error = await failure(rig({ actors: [sleeper], settings }));
       expect(error.code).toBe("invalid_options");
     }
+  });
+});
+
+describe("the alarm", () => {
+  it("has watched without a break as long as it looks by itself, whoever else does; a suspension is one", async () => {
+    const world = new VirtualWorld();
+    const shard = new ShardState(0);
+    shard.watched_ms = world.now();
+    const begun = world.now();
+    const alarm = new Alarm(
+      world.clock,
+      nodeDefaults,
+      new Map([[0, shard]]),
+      () => true,
+      () => undefined,
+    );
+    alarm.look();
+    await world.advance(10 * MINUTE);
+    expect(shard.watched_ms).toBe(begun);
+    world.wall_ms += 10 * MINUTE;
+    await world.advance(MINUTE);
+    expect(shard.watched_ms).toBeGreaterThanOrEqual(begun + 20 * MINUTE);
+    alarm.stop();
   });
 });
 

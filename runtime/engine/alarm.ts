@@ -2,8 +2,8 @@
  * Wakes the engine when timers are due.
  *
  * Owns the one pending wake-up of this engine, and the pace of the backlog. Reads the shards' due heaps; hands over the
- * ids of actors that have something due. Due times are of the wall clock, which may jump: it is looked at once a minute
- * at least.
+ * ids of actors that have something due. Due times are of the wall clock, which may jump: it is looked at every
+ * `LOOK_MS` at least, as long as there are shards.
  *
  * What is on time is handed over at once. What is found overdue by more than `overdue_ms` (after a downtime that may be
  * every timer of hours) waits in its shard's backlog and is handed over at `overduePerSecond`, from one shard after the
@@ -15,14 +15,17 @@
  */
 import type { Clock } from "../ports/index.ts";
 import { limits, type NodeSettings } from "../words/limits.ts";
+import { invariant } from "../words/errors.ts";
 import { Pace } from "./pace.ts";
 import type { ShardState } from "./shard.ts";
 
-const LOOK_MS = 60_000;
+const LOOK_MS = 30_000;
 /** Between two looks while there is a backlog. */
 const BACKLOG_LOOK_MS = 20;
 /** Entries that one look moves into the backlog: a million at once would hold the loop for a second. */
 const SET_ASIDE = 4_096;
+
+invariant(LOOK_MS < limits.delayGrace_ms, "who watches looks in time");
 
 export class Alarm {
   readonly #clock: Clock;
@@ -62,7 +65,7 @@ export class Alarm {
     const now = this.#clock.now();
     this.#watch(now);
     const before = now - this.#overdue_ms;
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.#shards.size === 0 ? Number.POSITIVE_INFINITY : now + LOOK_MS;
     let most = SET_ASIDE;
     const late: ShardState[] = [];
     for (const shard of this.#shards.values()) {
