@@ -373,7 +373,16 @@ export const bugs: readonly Bug[] = [
   {
     name: "orphans-forgotten",
     text: "a claim or a release without an answer is forgotten",
-    budget: 300,
+    focus: {
+      nodes: 3,
+      shards: 8,
+      calamities: { join: 1, stop: 1, crash: 0.5 },
+      settings: { lease_ms: 300, heartbeat_ms: 100 },
+      rates: { ...noFaults, answerLoss: 0.1, storeMean_ms: 1, storeTimeout_ms: 50 },
+      calm_ms: 300,
+      safety_ms: 6_000,
+    },
+    budget: 60,
     install(_disk, patch) {
       patch.replace(Orphans.prototype, "add", () => () => undefined);
     },
