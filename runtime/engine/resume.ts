@@ -23,10 +23,9 @@
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
-import { isWake } from "./delays.ts";
-import { isLifeTimer } from "./life.ts";
-import { isAskTimeout, isWorkTimer, type Timer } from "./machine.ts";
+import { isAskTimeout, type Timer } from "./machine.ts";
 import type { EventObject } from "./machine/internals.ts";
+import { isDelay } from "./pending.ts";
 
 /** What becomes of a delay that fell due while no node ran; see `defineActor`. */
 export type DelayPolicy = "resume" | "restart" | "drop";
@@ -60,7 +59,7 @@ export function isLapsed({ hosted, shard }: Activation, timer: Timer, now: numbe
   const { delays } = hosted.definition;
   const wanted = delays === "drop" || (delays === "restart" && timer.delay !== undefined);
   if (!wanted) return false;
-  if (isWorkTimer(timer) || isLifeTimer(timer) || isWake(timer) || isAskTimeout(timer)) return false;
+  if (!isDelay(timer) || isAskTimeout(timer)) return false;
   // By a clock that was set back meanwhile it may be later than now.
   return Math.min(shard.watched_ms, now) - timer.due > limits.delayGrace_ms;
 }
