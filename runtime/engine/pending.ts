@@ -66,6 +66,7 @@ export function checkTimerName(value: unknown): TimerName {
   return typeof child === "string" ? { id, child } : { id };
 }
 
-function isDelay(timer: Timer): boolean {
+/** Whether a timer is a delay of a machine: none of those that the runtime keeps for itself. */
+export function isDelay(timer: Timer): boolean {
   return !isWorkTimer(timer) && !isLifeTimer(timer) && !isWake(timer);
 }

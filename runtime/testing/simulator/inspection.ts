@@ -28,6 +28,7 @@ export function unrest(cluster: Cluster, { shards, settings }: Scenario): string
       if (shard.phase !== "serving") return `${at} is ${shard.phase}`;
       served.add(shard.shard);
       if (shard.busy !== 0) return `${at} is busy with ${shard.busy} messages`;
+      if (shard.due.overdue > 0) return `${at} has a backlog of ${shard.due.overdue} actors`;
       if (shard.letters.size > 0) return `${at} has ${shard.letters.size} dead letters that are not stored`;
       for (const [from, channel] of shard.ins)
         if (channel.parked.length > 0)
