@@ -14,7 +14,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef } from "../../client/client.ts";
 import { isKeyturnError, type KeyturnError } from "../../words/errors.ts";
-import type { PartitionContext, PartitionEvent, PartitionReply, Position } from "./actors.ts";
+import type { PartitionContext, PartitionEvent, PartitionReply, Position } from "./words.ts";
 import type { Batch } from "./mapping.ts";
 
 /** Batches on their way. */

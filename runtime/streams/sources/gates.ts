@@ -6,7 +6,7 @@
  */
 import { randomInt } from "node:crypto";
 import type { ActorRef, Client } from "../../client/client.ts";
-import { type FenceEvent, GATES_AT_ONCE } from "./actors.ts";
+import { type FenceEvent, GATES_AT_ONCE } from "./words.ts";
 
 const FENCE_MAX = 2 ** 47;
 

@@ -10,12 +10,22 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Client } from "../../client/client.ts";
 import { hashTokens } from "../../words/address.ts";
-import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
-import { type PartitionContext, PLAN_KEY, type PlannedPartition, WHEREVER } from "./actors.ts";
+import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
+import { type PartitionContext, PLAN_KEY, type PlannedPartition, WHEREVER } from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { CONTENT, Feed } from "./feed.ts";
 import { askGates } from "./gates.ts";
-import { type BodyLimits, itemsOf, readBody, Refused } from "./http-body.ts";
+import {
+  type BodyLimits,
+  busy,
+  header,
+  itemsOf,
+  readBody,
+  refuse,
+  Refused,
+  send,
+  sequenceOf,
+} from "./http-wire.ts";
 import { type Batch, Mapper } from "./mapping.ts";
 import { checkWhole, type Item, type SourceReader } from "./reader.ts";
 import { partitionRef, planOf } from "./status.ts";
@@ -39,9 +49,7 @@ const TIMEOUT_MS = 10_000;
 const TIMEOUT_MAX_MS = 5 * 60_000;
 /** Partitions that requests with keys share. Each remembers the last `limits.requestsPerActor` of their ids. */
 const KEY_PARTITIONS = 16;
-const NAME_MAX = 100;
 const FENCE_MS = 100;
-const RETRY_AFTER_S = "1";
 const MOVES_MAX = 20;
 
 const unread: SourceReader = {
@@ -305,65 +313,4 @@ function notRun(): KeyturnError {
   const text =
     "A source of HTTP is not run: serve sourceEndpoint(client, source), and its items come by requests.";
   return new KeyturnError("invalid_options", text);
-}
-
-function header({ headers }: IncomingMessage, name: string): string | undefined {
-  const value = headers[name];
-  if (value === undefined) return undefined;
-  if (typeof value !== "string" || !/^[\x21-\x7e]+$/.test(value) || value.length > NAME_MAX)
-    throw new Refused(400, `${name} is 1 to ${NAME_MAX} visible ASCII characters.`);
-  return value;
-}
-
-function sequenceOf(text: string | undefined): number {
-  const number = text !== undefined && /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(number) || number < 1)
-    throw new Refused(400, "Keyturn-Sequence is the number of the first item, counting from 1.");
-  return number;
-}
-
-function busy(cause: unknown): Refused {
-  const why = isKeyturnError(cause) ? cause.message : textOf(cause ?? "It takes too long.");
-  return new Refused(
-    503,
-    `${why} Repeat the request as it was.`,
-    { "retry-after": RETRY_AFTER_S },
-    {
-      code: isKeyturnError(cause) ? cause.code : "timeout",
-      retryable: true,
-      outcome: "unknown",
-    },
-  );
-}
-
-function send(
-  response: ServerResponse,
-  status: number,
-  body: object,
-  headers: Record<string, string> = {},
-): void {
-  if (response.headersSent || response.destroyed) return;
-  const text = JSON.stringify(body);
-  response.writeHead(status, {
-    "content-type": "application/json",
-    "content-length": Buffer.byteLength(text),
-    ...headers,
-  });
-  response.end(text);
-}
-
-function refuse(response: ServerResponse, error: unknown): void {
-  const refused = error instanceof Refused ? error : refusalOf(error);
-  const { status, message, headers, more } = refused;
-  const body = { type: "about:blank", status, detail: message, ...more };
-  send(response, status, body, { "content-type": "application/problem+json", ...headers });
-}
-
-/** What an error of the runtime is to a producer. */
-function refusalOf(error: unknown): Refused {
-  if (!isKeyturnError(error)) return new Refused(500, textOf(error));
-  const { code, retryable, outcome } = error;
-  if (retryable) return busy(error);
-  const status = code === "source_malformed" ? 422 : 500;
-  return new Refused(status, error.message, {}, { code, retryable, outcome });
 }

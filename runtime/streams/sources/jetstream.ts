@@ -22,7 +22,7 @@ import { openFault } from "../../stores/nats/faults.ts";
 import { checkOptions, connectionOptions, type NatsOptions } from "../../stores/nats/options.ts";
 import { hashTokens } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
-import type { PlannedPartition, Position } from "./actors.ts";
+import type { PlannedPartition, Position } from "./words.ts";
 import {
   changed,
   type Chunk,

@@ -14,7 +14,7 @@ import { parseAddress, placeOf } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { seal } from "../../words/values.ts";
-import { PAGE_LETTERS, type PackedLetter, type Position } from "./actors.ts";
+import { PAGE_LETTERS, type PackedLetter, type Position } from "./words.ts";
 import type { AnySource, ItemInfo, Mapped, Told } from "./define.ts";
 import type { Item } from "./reader.ts";
 

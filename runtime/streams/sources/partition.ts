@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef, Client } from "../../client/client.ts";
 import { isKeyturnError } from "../../words/errors.ts";
-import type { PartitionContext, PlannedPartition, Position } from "./actors.ts";
+import type { PartitionContext, PlannedPartition, Position } from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { Feed, same } from "./feed.ts";
 import { askGates, delivered } from "./gates.ts";

@@ -11,7 +11,7 @@
  * 4. Memory is bounded, whatever the items are like.
  */
 import { KeyturnError } from "../../words/errors.ts";
-import type { PlannedPartition, Position } from "./actors.ts";
+import type { PlannedPartition, Position } from "./words.ts";
 
 /** One item, or what could not be made one. */
 export interface Item<T> {

@@ -18,7 +18,7 @@ import {
   type PlanEvent,
   type PlannedPartition,
   PLAN_KEY,
-} from "./actors.ts";
+} from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
 import { PartitionRun } from "./partition.ts";

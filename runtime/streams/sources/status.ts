@@ -11,7 +11,7 @@ import {
   type PageContext,
   type PartitionContext,
   type PlanContext,
-} from "./actors.ts";
+} from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
 import { checkWhole, type Extent } from "./reader.ts";

@@ -6,7 +6,7 @@
  * neither: after a quote that is not closed they give the rest of the file away.)
  */
 import { KeyturnError } from "../../../words/errors.ts";
-import type { PlannedPartition } from "../actors.ts";
+import type { PlannedPartition } from "../words.ts";
 import { checkWhole, type Chunk, type Item, type ReadOptions, type SourceReader } from "../reader.ts";
 import { FileBytes, type FileOptions, type FollowOptions, opened, pathsOf } from "./file.ts";
 import { type Line, LineCutter, type LinePosition } from "./lines.ts";

@@ -6,7 +6,7 @@
  */
 import { isUtf8 } from "node:buffer";
 import { textOf } from "../../../words/errors.ts";
-import type { PlannedPartition, Position } from "../actors.ts";
+import type { PlannedPartition, Position } from "../words.ts";
 import { checkWhole, type Extent, type Item, type SourceReader } from "../reader.ts";
 import { type FileOptions, type FollowOptions, identityOf, pathsOf, sizeOfFile } from "./file.ts";
 import type { Line, LinePosition } from "./lines.ts";

@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import type { AsyncBuffer, FileMetaData } from "hyparquet";
 import { KeyturnError } from "../../../words/errors.ts";
-import type { PlannedPartition, Position } from "../actors.ts";
+import type { PlannedPartition, Position } from "../words.ts";
 import {
   changed,
   type Chunk,

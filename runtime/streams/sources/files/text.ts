@@ -1,5 +1,5 @@
 /** Reads a part of a text file: its bytes, cut into lines, made into items by a format, in chunks. */
-import type { PlannedPartition } from "../actors.ts";
+import type { PlannedPartition } from "../words.ts";
 import type { Chunk, Item, ReadOptions } from "../reader.ts";
 import { checkIdentity, FileBytes, type FollowOptions, opened } from "./file.ts";
 import { firstLine, type Line, LineCutter, type LinePosition } from "./lines.ts";

@@ -1,6 +1,6 @@
-/** Bodies of requests that bring items: read within bounds, and made items. */
-import type { IncomingMessage } from "node:http";
-import { textOf } from "../../words/errors.ts";
+/** What requests bring and are answered: headers, bodies within bounds made items, errors. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { isKeyturnError, textOf } from "../../words/errors.ts";
 import { isBroken } from "./files/ndjson.ts";
 import type { Item } from "./reader.ts";
 
@@ -27,6 +27,8 @@ export class Refused extends Error {
 }
 
 const SHOWN = 2_000;
+const NAME_MAX = 100;
+const RETRY_AFTER_S = "1";
 
 /** @throws Refused 413, 415, 429 */
 export async function readBody(request: IncomingMessage, limits: BodyLimits): Promise<Buffer> {
@@ -94,4 +96,65 @@ function itemOf(line: string, number: number): Item<unknown> {
   } catch (error) {
     return { number, after: number, fault: `It is not JSON: ${textOf(error)}.`, text: line.slice(0, SHOWN) };
   }
+}
+
+export function header({ headers }: IncomingMessage, name: string): string | undefined {
+  const value = headers[name];
+  if (value === undefined) return undefined;
+  if (typeof value !== "string" || !/^[\x21-\x7e]+$/.test(value) || value.length > NAME_MAX)
+    throw new Refused(400, `${name} is 1 to ${NAME_MAX} visible ASCII characters.`);
+  return value;
+}
+
+export function sequenceOf(text: string | undefined): number {
+  const number = text !== undefined && /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(number) || number < 1)
+    throw new Refused(400, "Keyturn-Sequence is the number of the first item, counting from 1.");
+  return number;
+}
+
+export function busy(cause: unknown): Refused {
+  const why = isKeyturnError(cause) ? cause.message : textOf(cause ?? "It takes too long.");
+  return new Refused(
+    503,
+    `${why} Repeat the request as it was.`,
+    { "retry-after": RETRY_AFTER_S },
+    {
+      code: isKeyturnError(cause) ? cause.code : "timeout",
+      retryable: true,
+      outcome: "unknown",
+    },
+  );
+}
+
+export function send(
+  response: ServerResponse,
+  status: number,
+  body: object,
+  headers: Record<string, string> = {},
+): void {
+  if (response.headersSent || response.destroyed) return;
+  const text = JSON.stringify(body);
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    ...headers,
+  });
+  response.end(text);
+}
+
+export function refuse(response: ServerResponse, error: unknown): void {
+  const refused = error instanceof Refused ? error : refusalOf(error);
+  const { status, message, headers, more } = refused;
+  const body = { type: "about:blank", status, detail: message, ...more };
+  send(response, status, body, { "content-type": "application/problem+json", ...headers });
+}
+
+/** What an error of the runtime is to a producer. */
+function refusalOf(error: unknown): Refused {
+  if (!isKeyturnError(error)) return new Refused(500, textOf(error));
+  const { code, retryable, outcome } = error;
+  if (retryable) return busy(error);
+  const status = code === "source_malformed" ? 422 : 500;
+  return new Refused(status, error.message, {}, { code, retryable, outcome });
 }
