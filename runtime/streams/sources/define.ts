@@ -23,6 +23,8 @@ export type Mapped = Told | readonly Told[] | undefined | null;
 export interface ItemInfo {
   /** Name of the source. */
   readonly source: string;
+  /** What it is of: a file's path, a stream, a producer. */
+  readonly of: string;
   /** Line, row or sequence; counts from 1. */
   readonly number: number;
   /** Of a stream's message. */

@@ -104,7 +104,6 @@ class Ingest {
   readonly #source: AnySource;
   readonly #limits: BodyLimits;
   readonly #timeout_ms: number;
-  readonly #mapper: Mapper;
   /** Keys of partitions, by producer. */
   readonly #partitions = new Map<string, string>();
   /** The last request of each partition that is in flight. */
@@ -117,7 +116,6 @@ class Ingest {
     this.#source = source;
     this.#limits = limits;
     this.#timeout_ms = timeout_ms;
-    this.#mapper = new Mapper(source);
   }
 
   async take(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -150,9 +148,11 @@ class Ingest {
       const partition = await this.#partition(group);
       this.#told(partition);
       if (producer !== undefined) {
-        return await this.#inTurn(partition, () => this.#numbered(partition, items, first, signal));
+        return await this.#inTurn(partition, () =>
+          this.#numbered(partition, items, first, new Mapper(this.#source, group), signal),
+        );
       }
-      return await this.#keyed(partition, items, key as string);
+      return await this.#keyed(partition, items, new Mapper(this.#source, group), key as string);
     } finally {
       this.#limits.inFlight -= body.length;
     }
@@ -189,6 +189,7 @@ class Ingest {
     partition: string,
     items: readonly Item<unknown>[],
     first: number,
+    mapper: Mapper,
     signal: AbortSignal,
   ): Promise<object> {
     const ref = partitionRef(this.#client, this.#source, partition);
@@ -213,10 +214,10 @@ class Ingest {
       };
       const apart = (batch: Batch, refusal: KeyturnError): Iterable<Batch> => {
         counted(batch, -1);
-        return [...this.#mapper.apart(batch, refusal)].map((part) => counted(part));
+        return [...mapper.apart(batch, refusal)].map((part) => counted(part));
       };
       const feed = new Feed(context, { ref, signal, troubled: () => undefined, apart });
-      await this.#pushAll(feed, items.slice(known), counted);
+      await pushAll(feed, mapper.batches(items.slice(known)), counted);
       if (feed.lost) continue;
       if (feed.waiting > 0) throw busy(feed.trouble);
       return {
@@ -229,24 +230,12 @@ class Ingest {
     throw busy(new Error("Another process takes requests of the same producer."));
   }
 
-  async #pushAll(
-    feed: Feed,
+  async #keyed(
+    partition: string,
     items: readonly Item<unknown>[],
-    counted: (batch: Batch) => Batch,
-  ): Promise<void> {
-    try {
-      for (const batch of this.#mapper.batches(items)) {
-        await feed.push(counted(batch));
-        if (feed.lost) return;
-      }
-    } catch (error) {
-      await feed.drain();
-      throw error;
-    }
-    await feed.drain();
-  }
-
-  async #keyed(partition: string, items: readonly Item<unknown>[], key: string): Promise<object> {
+    mapper: Mapper,
+    key: string,
+  ): Promise<object> {
     const ref = partitionRef(this.#client, this.#source, partition);
     let malformed = 0;
     const ask = async (batch: Batch, id: string): Promise<void> => {
@@ -270,11 +259,11 @@ class Ingest {
         if (!isKeyturnError(error) || !CONTENT.has(error.code)) throw error;
         // The parts, and so their ids, are the same whenever the request is repeated.
         let part = 0;
-        for (const smaller of this.#mapper.apart(batch, error)) await ask(smaller, `${id}.${part++}`);
+        for (const smaller of mapper.apart(batch, error)) await ask(smaller, `${id}.${part++}`);
       }
     };
     let number = 0;
-    for (const batch of this.#mapper.batches(items)) await ask(batch, `${key}#${number++}`);
+    for (const batch of mapper.batches(items)) await ask(batch, `${key}#${number++}`);
     return { accepted: items.length, malformed };
   }
 
@@ -307,6 +296,23 @@ class Ingest {
     this.#partitions.set(group, known);
     return known;
   }
+}
+
+async function pushAll(
+  feed: Feed,
+  batches: Iterable<Batch>,
+  counted: (batch: Batch) => Batch,
+): Promise<void> {
+  try {
+    for (const batch of batches) {
+      await feed.push(counted(batch));
+      if (feed.lost) return;
+    }
+  } catch (error) {
+    await feed.drain();
+    throw error;
+  }
+  await feed.drain();
 }
 
 function notRun(): KeyturnError {

@@ -40,9 +40,12 @@ export interface Batch {
 
 export class Mapper {
   readonly #source: AnySource;
+  readonly #of: string;
 
-  constructor(source: AnySource) {
+  /** @param of what the items are of: a file, a stream, a producer */
+  constructor(source: AnySource, of: string) {
     this.#source = source;
+    this.#of = of;
   }
 
   /**
@@ -163,7 +166,7 @@ export class Mapper {
   }
 
   #info({ number, info }: Item<unknown>): ItemInfo {
-    return { source: this.#source.name, number, message: info };
+    return { source: this.#source.name, of: this.#of, number, message: info };
   }
 
   /** The item, or a letter if its messages cannot be sent. */
@@ -185,7 +188,7 @@ export class Mapper {
   #stopped(item: Item<unknown>): KeyturnError {
     return new KeyturnError(
       "source_malformed",
-      `Item ${item.number} of the source "${this.#source.name}" cannot be used: ${item.fault} It begins with: ${clip(beginningOf(item), 200)}`,
+      `Item ${item.number} of ${this.#of}, in the source "${this.#source.name}", cannot be used: ${item.fault} It begins with: ${clip(beginningOf(item), 200)}`,
     );
   }
 }

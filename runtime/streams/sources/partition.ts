@@ -45,7 +45,7 @@ export class PartitionRun {
     this.#parts = parts;
     this.key = parts.key;
     this.#ref = parts.client.actor(`${parts.source.parts.partition.type}/${parts.key}`);
-    this.#mapper = new Mapper(parts.source);
+    this.#mapper = new Mapper(parts.source, parts.planned.group);
   }
 
   get stopped(): boolean {
