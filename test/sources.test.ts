@@ -507,6 +507,22 @@ describe("a run", () => {
     }
   });
 
+  it("takes apart what is too much for one turn, also where only its encoding is", async () => {
+    const wide = Array.from({ length: 400 }, (_, n) => ({ n, what: "\u{4e16}".repeat(250) }));
+    const items = defineSource<{ n: number; what: string }>("wide", {
+      from: ndjson({ path: written(text(wide)) }),
+      to: ({ n, what }) => [
+        toldTo(slow, `s${n % 3}`, { type: "put", what }),
+        toldTo(slow, "all", { type: "put", what: what.repeat(2) }),
+      ],
+    });
+    const node = await startNode({ actors: [slow, ...items.actors], store: memory() });
+    const status = await runSource(node.client, items).done;
+    expect(status).toMatchObject({ items: 400, told: 800, delivered: 400, malformed: 0 });
+    expect((await node.client.actor(slow, "all").get()).context.got).toBe(400);
+    await node.stop();
+  });
+
   it("goes on when nobody looks at its progress any more", async () => {
     const items = source(ndjson({ path: written(text(rows(200))) }), { batch: 5 });
     await on(items, async (client) => {
