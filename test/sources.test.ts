@@ -138,16 +138,35 @@ describe("each item counts once", () => {
     await t.stop();
   });
 
-  it("nodes that die while it runs, and their shards move", async () => {
-    const all = rows(200);
-    const items = source(ndjson({ path: written(text(all)) }), { batch: 5 });
-    const t = await testRuntime({ actors: [counter, ...items.actors], nodes: 2, seed: 3 });
-    const run = runSource(t.client, items);
-    await t.pass(60);
-    await t.failover();
-    expect(await run.done).toMatchObject({ items: 200, delivered: 200 });
-    expect(await sums(t.client)).toEqual(expected(all));
-    await t.stop();
+  it("whatever dies, at random moments, with two runners: twelve seeds", { timeout: 60_000 }, async () => {
+    for (let seed = 1; seed <= 12; seed++) {
+      const all = rows(90);
+      const lines = all.map((row, n) => (n % 31 === 30 ? "oops" : JSON.stringify(row)));
+      const from = ndjson<Row>({ path: written(lines.join("\n")), partitions: 1 + (seed % 3) });
+      const items = source(from, { batch: 2 + (seed % 5) });
+      const t = await testRuntime({ actors: [counter, ...items.actors], nodes: 1 + (seed % 3), seed });
+      t.deliveredTwice(seed % 2 === 1);
+      const runs = [runSource(t.client, items), runSource(t.client, items)];
+      let over = false;
+      const done = Promise.all(runs.map((run) => run.done)).finally(() => {
+        over = true;
+      });
+      for (let rounds = 0; !over; rounds++) {
+        await t.pass((7 * seed + 5 * rounds) % 40);
+        await (rounds % 3 === 0 ? t.failover() : t.crash());
+      }
+      for (const status of await done)
+        expect(status, `seed ${seed}`).toMatchObject({
+          items: 90,
+          malformed: 2,
+          told: 88,
+          delivered: 90,
+          ended: true,
+        });
+      expect(await sums(t.client), `seed ${seed}`).toEqual(expected(all.filter((_, n) => n % 31 !== 30)));
+      expect(await t.deadLetters()).toEqual([]);
+      await t.stop();
+    }
   });
 
   it("two runners at once share the parts, and one of them leaves", async () => {
