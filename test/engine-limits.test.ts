@@ -255,7 +255,6 @@ describe("bad input", () => {
     const probe = probeOf();
     const bad = [
       { actors: undefined as never, store },
-      { actors: undefined as never, store },
       { actors: [probe], store: undefined as never },
       { actors: [probe, probe], store },
       { actors: [probe], store, weight: 0 },

@@ -23,7 +23,7 @@
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
-import { isAskTimeout, type Timer } from "./machine.ts";
+import type { Timer } from "./machine.ts";
 import type { EventObject } from "./machine/internals.ts";
 import { isDelay } from "./pending.ts";
 
@@ -59,7 +59,7 @@ export function isLapsed({ hosted, shard }: Activation, timer: Timer, now: numbe
   const { delays } = hosted.definition;
   const wanted = delays === "drop" || (delays === "restart" && timer.delay !== undefined);
   if (!wanted) return false;
-  if (!isDelay(timer) || isAskTimeout(timer)) return false;
+  if (!isDelay(timer)) return false;
   // By a clock that was set back meanwhile it may be later than now.
   return Math.min(shard.watched_ms, now) - timer.due > limits.delayGrace_ms;
 }
