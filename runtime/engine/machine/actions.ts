@@ -79,10 +79,7 @@ export function tell<
 }
 
 /** A message for another actor: its address, `type/key`, and the event. */
-export type AddressedEvent = readonly [
-  to: string,
-  event: EventObject & { readonly [name: string]: unknown },
-];
+export type AddressedEvent = readonly [to: string, event: EventObject & { readonly [name: string]: unknown }];
 
 /**
  * Tells many actors in one turn, in the order of the list: as so many `tell`, at a fraction of their cost.
