@@ -19,7 +19,7 @@ export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
 export { parquet, type ParquetOptions } from "./sources/files/parquet.ts";
 export { jetstream, type JetStreamOptions, type StreamServer } from "./sources/jetstream.ts";
 export { type Endpoint, type EndpointOptions, http, sourceEndpoint } from "./sources/http.ts";
-export type { Extent, MessageInfo, SourceReader } from "./sources/reader.ts";
+export type { Chunk, Extent, Item, MessageInfo, ReadOptions, SourceReader } from "./sources/reader.ts";
 export {
   type ProgressOptions,
   runSource,
@@ -27,6 +27,7 @@ export {
   type SourceProgress,
   SourceRun,
 } from "./sources/run.ts";
+export type { PlannedPartition, Position } from "./sources/words.ts";
 export {
   type LetterOptions,
   type SourcePartitionStatus,
