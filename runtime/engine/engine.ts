@@ -51,7 +51,7 @@ import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
-import { checkEvent } from "./outgoing.ts";
+import { checkEvent, isFull } from "./outgoing.ts";
 import { earliestDue, nextDue } from "./state.ts";
 import {
   asError,
@@ -88,6 +88,10 @@ const FULL_PAUSE_MS = 1_000;
 const OWNER_LOOK_MS = 200;
 /** How long a told message waits when its own tells do not fit into the outbox, or its actor cannot be read. */
 const PARK_MS = 50;
+/** And if it is for a sink that is full, or its turn emits to one, unless that has room before. */
+const SINK_PARK_MS = 250;
+/** Of a channel's parked messages, how many are tried at once. */
+const UNPARK_MESSAGES = 32;
 
 /** Whether this node is sure that no other can own its shards. */
 export interface Lease {
@@ -544,8 +548,8 @@ export class Engine {
     slot: Slot,
     now: number,
   ): boolean {
-    if (error.code === "outbox_full") {
-      if (job.fromShard >= 0) this.#park(job);
+    if (isFull(error)) {
+      if (job.fromShard >= 0) this.#park(job, a, error);
       else this.#bringLater(job);
       return true;
     }
@@ -577,9 +581,17 @@ export class Engine {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
       const slot = this.#open.slot(now);
-      const taken = isLifeTimer(timer)
-        ? takeLife(a, job, timer, slot, now)
-        : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      let taken: Taken;
+      try {
+        taken = isLifeTimer(timer)
+          ? takeLife(a, job, timer, slot, now)
+          : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      } catch (error) {
+        if (!isFull(asError(error))) throw error;
+        // No room for what it tells. It stands in the actor's state still.
+        this.#ringLater(a);
+        return true;
+      }
       if (!this.#take(a, job, taken)) return false;
       job.shard.busy++;
     }
@@ -611,6 +623,8 @@ export class Engine {
     if (taken.turn !== a.latest && a.hosted.definition.life !== undefined)
       a.used_ms = this.parts.world.clock.now();
     a.latest = taken.turn;
+    if (a.crowd !== undefined && job.fromShard < 0) this.#letIn(a);
+    if (job.fromShard >= 0) this.#unparkNext(job);
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.step(job.number, taken.turn);
     return true;
@@ -625,13 +639,13 @@ export class Engine {
     }
     if (job.fromShard >= 0) {
       try {
-        if (error.code !== "outbox_full")
+        if (!isFull(error))
           return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
       } catch (cause) {
         // Who asked is told why, and that needs room too.
-        if (asError(cause).code !== "outbox_full") throw cause;
+        if (!isFull(asError(cause))) throw cause;
       }
-      this.#park(job);
+      this.#park(job, a, error);
       return true;
     }
     // The error follows from a state that may still be in flight: it waits for the gate as a reply does.
@@ -645,16 +659,42 @@ export class Engine {
    */
   #mustWait(a: Activation, job: Job): boolean {
     const channel = job.shard.in(job.fromShard);
-    if (channel.parked.length === 0 && !a.loading) return false;
-    channel.parked.push(job);
+    const first = channel.parked[0];
+    if (!a.loading && (first === undefined || job.number < first.number)) return false;
+    channel.park(job);
     return true;
   }
 
   /** A told message that cannot be taken now waits, with those behind it. */
-  #park(job: Job): void {
+  #park(job: Job, a?: Activation, error?: KeyturnError): void {
     const channel = job.shard.in(job.fromShard);
-    channel.parked.push(job);
-    this.parts.world.clock.after(PARK_MS, () => this.#unpark(channel));
+    channel.park(job);
+    const sink = error?.code === "sink_full";
+    if (sink && a !== undefined) (a.crowd ??= new Set()).add(channel);
+    if (channel.resting) return;
+    channel.resting = true;
+    this.parts.world.clock.after(sink ? SINK_PARK_MS : PARK_MS, () => {
+      channel.resting = false;
+      this.#unpark(channel, UNPARK_MESSAGES);
+    });
+  }
+
+  /** An actor that had no room has taken a turn: it may have some now. */
+  #letIn(a: Activation): void {
+    const { crowd } = a;
+    a.crowd = undefined;
+    for (const channel of crowd ?? []) this.#unparkSoon(channel);
+  }
+
+  /** Behind a told message that was taken others may wait that were not tried with it. */
+  #unparkNext(job: Job): void {
+    const channel = job.shard.ins.get(job.fromShard);
+    if (channel?.parked[0]?.number === job.number + 1) this.#unparkSoon(channel);
+  }
+
+  /** Not at once: the message that is handled now is still in the queue. */
+  #unparkSoon(channel: InChannel): void {
+    this.parts.world.clock.defer(() => this.#unpark(channel, UNPARK_MESSAGES));
   }
 
   /** A timer whose actor could not be read is looked at again soon. */
@@ -667,10 +707,9 @@ export class Engine {
     });
   }
 
-  #unpark(channel: InChannel): void {
+  #unpark(channel: InChannel, most = Number.POSITIVE_INFINITY): void {
     if (this.#stopped || channel.parked.length === 0) return;
-    const jobs = channel.parked;
-    channel.parked = [];
+    const jobs = channel.parked.splice(0, most);
     this.#queue.unshift(jobs);
     this.schedule();
   }

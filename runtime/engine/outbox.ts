@@ -11,6 +11,7 @@
  */
 import type { Clock, Transport } from "../ports/index.ts";
 import { type AckFrame, messageBytes } from "../words/frames.ts";
+import { atOtherEnd, shardOfChannel } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import type { OutMessage } from "./record.ts";
@@ -80,7 +81,9 @@ export class Outbox {
     if (this.#stopped) return;
     for (const [shard, acks] of this.#acks) {
       for (const [to, upTo] of acks) {
-        this.#transport.publish(`shard.${to}`, { kind: "ack", shard: to, fromShard: shard.shard, upTo });
+        const sender = shardOfChannel(to);
+        const fromShard = atOtherEnd(to, shard.shard);
+        this.#transport.publish(`shard.${sender}`, { kind: "ack", shard: sender, fromShard, upTo });
       }
     }
     this.#acks.clear();
@@ -96,6 +99,7 @@ export class Outbox {
 
   #send(channel: OutChannel, shard: ShardState, to: number): void {
     if (shard.phase === "gone") return;
+    const receiver = shardOfChannel(to);
     const end = Math.min(channel.committed, channel.acknowledged + limits.outboxWindow);
     let onTheirWay = 0;
     for (let at = 0; at < channel.sent - channel.acknowledged; at++)
@@ -106,10 +110,10 @@ export class Outbox {
       if (onTheirWay > 0 && onTheirWay + bytes > limits.outboxWindowBytes) break;
       onTheirWay += bytes;
       const first = channel.sent + 1;
-      this.#transport.publish(`shard.${to}`, {
+      this.#transport.publish(`shard.${receiver}`, {
         kind: "told",
-        shard: to,
-        fromShard: shard.shard,
+        shard: receiver,
+        fromShard: atOtherEnd(to, shard.shard),
         first,
         messages,
       });

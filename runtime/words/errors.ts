@@ -42,11 +42,13 @@ export const meanings = {
   reply_invalid: no("rejected"),
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
+  route_failed: no("rejected"),
   timers_full: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),
   outbox_full: again("notApplied"),
+  sink_full: again("notApplied"),
   superseded: again("notApplied"),
   timeout: again("unknown"),
   client_closed: no("unknown"),

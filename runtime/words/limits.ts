@@ -71,6 +71,9 @@ export const limits = {
   outboxPerChannel: 65_536,
   /** Bytes of everything that one shard told others and that is not acknowledged, by the estimates of `seal`. */
   outboxBytes: 64 * MiB,
+  /** How many of those may be for one sink, and how many of the bytes for all sinks: others are to have room still. */
+  sinkPerChannel: 16_384,
+  sinksBytes: 32 * MiB,
   /** Of a channel's messages, how many are on their way at once, and how many bytes. */
   outboxWindow: 1_024,
   outboxWindowBytes: 4 * MiB,
@@ -128,6 +131,8 @@ invariant(
   "a deletion is remembered longer than anything is late",
 );
 invariant(limits.outboxWindow <= limits.outboxPerChannel, "the window fits into the outbox");
+invariant(limits.outboxWindow <= limits.sinkPerChannel, "the window fits into a sink's part of the outbox");
+invariant(limits.sinksBytes < limits.outboxBytes, "sinks that are down leave room for what actors tell");
 invariant(nodeDefaults.heartbeat_ms * 3 <= nodeDefaults.lease_ms, "a lease survives two lost heartbeats");
 invariant(
   nodeDefaults.mailboxMessages <= nodeDefaults.intakeMessages,
