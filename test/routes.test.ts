@@ -1,0 +1,184 @@
+/** What actors emit is told their subscribers: once, in order, in the record of the turn, whatever happens meanwhile. */
+import { assign, emit, setup } from "xstate";
+import { describe, expect, it } from "vitest";
+import {
+  defineActor,
+  isKeyturnError,
+  type KeyturnError,
+  memory,
+  reply,
+  startNode,
+} from "../runtime/index.ts";
+import { matches } from "../runtime/engine/routes.ts";
+import { subscribe, withoutRoutes } from "../runtime/streams/index.ts";
+import { testRuntime } from "../runtime/testing/index.ts";
+import { channelTo, laneOfChannel, atOtherEnd, shardOfChannel } from "../runtime/words/lanes.ts";
+
+type Emitted = { type: "paid"; cents: number; account: string } | { type: "note"; text: string };
+
+/** Emits what it is asked to. */
+const till = defineActor({
+  type: "till",
+  machine: setup({
+    types: {
+      context: {} as { n: number },
+      events: {} as { type: "pay"; cents: number; account: string } | { type: "both" } | { type: "quiet" },
+      emitted: {} as Emitted,
+    },
+  }).createMachine({
+    context: { n: 0 },
+    on: {
+      pay: {
+        actions: [
+          assign({ n: ({ context }) => context.n + 1 }),
+          emit(({ event }) => ({ type: "paid" as const, cents: event.cents, account: event.account })),
+          reply(({ context }) => context.n),
+        ],
+      },
+      both: {
+        actions: [
+          emit({ type: "note", text: "first" }),
+          emit({ type: "paid", cents: 1, account: "both" }),
+          emit({ type: "note", text: "last" }),
+        ],
+      },
+      quiet: { actions: assign({ n: ({ context }) => context.n + 1 }) },
+    },
+  }),
+});
+
+const ledgerOnly = defineActor({
+  type: "ledger",
+  machine: setup({
+    types: { context: {} as { entries: readonly string[] }, events: {} as { type: "book"; text: string } },
+  }).createMachine({
+    context: { entries: [] },
+    on: { book: { actions: assign({ entries: ({ context, event }) => [...context.entries, event.text] }) } },
+  }),
+});
+
+const ledger = subscribe(ledgerOnly, {
+  over: till,
+  on: "paid",
+  tell: (event, by) => {
+    if (event.cents === 13) throw new Error("thirteen");
+    if (event.cents === 0) return undefined;
+    if (event.cents === 12) return { key: "", event: { type: "book", text: "" } };
+    return { key: event.account, event: { type: "book", text: `${by.key}:${event.cents}` } };
+  },
+});
+
+async function code(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => "none",
+    (error: unknown) => (isKeyturnError(error) ? `${error.code} ${error.outcome}` : String(error)),
+  );
+}
+
+describe("subscriptions", () => {
+  it("are told what is emitted, in order, once, over crashes, take-overs and repeated frames at any moment", async () => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const t = await testRuntime({ actors: [till, ledger], nodes: 2, seed });
+      if (seed % 2 === 0) t.deliveredTwice();
+      const tills = ["a", "b", "c"].map((key) => t.client.actor(till, key));
+      for (let round = 1; round <= 8; round++) {
+        const asked = tills.map((ref) =>
+          ref.ask({ type: "pay", cents: 100 + round, account: "x" }, { requestId: `${ref.key}${round}` }),
+        );
+        for (const one of asked) one.catch(() => undefined);
+        await t.pass(seed * 7 + round * 3);
+        if (round % 3 === 0) await t.failover();
+        else await t.crash();
+        await Promise.all(asked);
+      }
+      await t.settle();
+      const { entries } = (await t.client.actor(ledger, "x").get()).context;
+      for (const { key } of tills)
+        expect(entries.filter((one) => one.startsWith(key))).toEqual(
+          [1, 2, 3, 4, 5, 6, 7, 8].map((round) => `${key}:${100 + round}`),
+        );
+      expect(entries).toHaveLength(24);
+      expect(await t.deadLetters()).toEqual([]);
+      await t.stop();
+    }
+  });
+
+  it("are told of what matches only, and a turn that emits several things tells them in its order", async () => {
+    const all = subscribe(ledgerOnly, {
+      over: [till],
+      on: ["note", "pai.*"],
+      tell: (event) => ({ key: "k", event: { type: "book", text: JSON.stringify(event) } }),
+    });
+    const t = await testRuntime({ actors: [till, all] });
+    await t.client.actor(till, "a").ask({ type: "both" });
+    await t.client.actor(till, "a").ask({ type: "quiet" });
+    await t.settle();
+    const { entries } = (await t.client.actor(all, "k").get()).context;
+    expect(entries.map((text) => JSON.parse(text))).toEqual([
+      { type: "note", text: "first" },
+      { type: "note", text: "last" },
+    ]);
+    await t.stop();
+    expect(matches(["order.*"], "order.paid")).toBe(true);
+    expect(matches(["order.*"], "order")).toBe(true);
+    expect(matches(["order.*"], "orders.paid")).toBe(false);
+    expect(matches(["*"], "anything")).toBe(true);
+    expect(matches(["order.paid"], "order.paid.twice")).toBe(false);
+  });
+
+  it("refuse the turn by name if they throw or tell nonsense, and nothing of it is applied", async () => {
+    const t = await testRuntime({ actors: [till, ledger] });
+    const ref = t.client.actor(till, "a");
+    expect(await code(ref.ask({ type: "pay", cents: 13, account: "x" }))).toBe("route_failed rejected");
+    expect(await code(ref.ask({ type: "pay", cents: 12, account: "x" }))).toBe("route_failed rejected");
+    expect(await code(ref.ask({ type: "pay", cents: 0, account: "x" }))).toBe("none");
+    await expect(ref.ask({ type: "pay", cents: 13, account: "x" })).rejects.toThrow(
+      /"subscription of ledger" failed for "paid", which till\/a emitted: thirteen/,
+    );
+    await t.settle();
+    expect((await ref.get()).context.n).toBe(1);
+    expect((await t.client.actor(ledger, "x").get()).turn).toBe(0);
+    await t.stop();
+  });
+
+  it("need the type that they are over, on every node; without their routes actors are hosted before they are needed", async () => {
+    await expect(startNode({ actors: [ledger], store: memory() })).rejects.toMatchObject({
+      code: "invalid_options",
+    });
+    const t = await testRuntime({ actors: [till, ...withoutRoutes([ledger])] });
+    await t.client.actor(till, "a").ask({ type: "pay", cents: 13, account: "x" });
+    await t.restart({ actors: [till, ledger] });
+    await t.client.actor(till, "a").ask({ type: "pay", cents: 14, account: "x" });
+    await t.settle();
+    expect((await t.client.actor(ledger, "x").get()).context.entries).toEqual(["a:14"]);
+    await t.stop();
+  });
+
+  it("are refused where they are declared if they are none", () => {
+    const wrong = (make: () => unknown): string => {
+      try {
+        make();
+      } catch (error) {
+        return (error as KeyturnError).code;
+      }
+      return "none";
+    };
+    expect(wrong(() => subscribe(ledgerOnly, {} as never))).toBe("invalid_options");
+    expect(wrong(() => subscribe(ledgerOnly, { over: till, on: [], tell: () => undefined }))).toBe(
+      "invalid_options",
+    );
+    expect(wrong(() => subscribe(ledgerOnly, { over: {} as never, tell: () => undefined }))).toBe(
+      "invalid_options",
+    );
+    expect(wrong(() => subscribe(ledgerOnly, { over: [], tell: () => undefined }))).toBe("invalid_options");
+  });
+});
+
+describe("lanes", () => {
+  it("name a channel by shard and lane, at both ends; lane 0 by the shard alone", () => {
+    expect(channelTo(5, 0)).toBe(5);
+    const channel = channelTo(5, 3);
+    expect([shardOfChannel(channel), laneOfChannel(channel)]).toEqual([5, 3]);
+    expect(atOtherEnd(channel, 9)).toBe(channelTo(9, 3));
+  });
+});
