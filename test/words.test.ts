@@ -262,6 +262,7 @@ describe("errors", () => {
         "output_invalid rejected",
         "tell_invalid rejected",
         "route_failed rejected",
+        "sink_refused rejected",
         "timers_full rejected",
         "mailbox_full notApplied retry",
         "overloaded notApplied retry",

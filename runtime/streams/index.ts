@@ -11,6 +11,26 @@ export {
   type Subscription,
   withoutRoutes,
 } from "./routes.ts";
+export { type FileSinkOptions, toFile } from "./sinks/file.ts";
+export { type HttpSinkOptions, toHttp } from "./sinks/http.ts";
+export { type JetStreamSinkOptions, toJetStream } from "./sinks/jetstream.ts";
+export {
+  defineSink,
+  type PartitionStatus,
+  type Sink,
+  type SinkDefinition,
+  type SinkOptions,
+  type SinkStatus,
+} from "./sinks/sink.ts";
+export {
+  type Published,
+  type PublishArgs,
+  type SinkBatch,
+  type SinkItem,
+  SinkRefusal,
+  type SinkTarget,
+  toFunction,
+} from "./sinks/target.ts";
 export {
   type Aggregate,
   type Aggregates,

@@ -43,6 +43,7 @@ export const meanings = {
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
   route_failed: no("rejected"),
+  sink_refused: no("rejected"),
   timers_full: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
