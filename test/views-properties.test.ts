@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   count,
+  defineSink,
   defineView,
   distinct,
   hopping,
@@ -11,6 +12,7 @@ import {
   session,
   sum,
   topK,
+  toFunction,
   tumbling,
   type WindowSpec,
 } from "../runtime/streams/index.ts";
@@ -22,7 +24,7 @@ import {
   type ViewContext,
   windowsOf,
 } from "../runtime/streams/views/state.ts";
-import { testRuntime } from "../runtime/testing/index.ts";
+import { simulateActor, testRuntime } from "../runtime/testing/index.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import { emitter, sold } from "./support/emitter.ts";
 
@@ -377,5 +379,34 @@ describe("sketches", () => {
         },
       ),
     );
+  });
+});
+
+describe("views and sinks in the simulator", () => {
+  it("take part in clusters that crash, pause and lose power, and every channel adds up, also those of sinks", async () => {
+    const view = defineView("seen", {
+      over: emitter,
+      key: () => "all",
+      aggregate: { n: count() },
+      window: tumbling("1 s", { ahead: Number.POSITIVE_INFINITY }),
+    });
+    const split = defineView("split", {
+      over: emitter,
+      key: () => "all",
+      aggregate: { n: count() },
+      split: 3,
+    });
+    const out = defineSink("out", {
+      over: emitter,
+      to: toFunction(() => undefined),
+      partitions: 2,
+      buffer: { events: 3 },
+    });
+    const report = await simulateActor(emitter, {
+      events: (random) => ({ type: "emit" as const, event: { type: "other", n: random.whole(1, 9) } }),
+      actors: [...view.actors, ...split.actors, ...out.actors],
+      seeds: 3,
+    });
+    expect(report.turns).toBeGreaterThan(300);
   });
 });

@@ -5,9 +5,10 @@
  * XState's public interface. What publishes is the target, within an invoked promise, so it runs again wherever the
  * partition goes.
  *
- * The buffer is a ring of properties, `i0`, `i1` …: a record holds the top-level properties that changed, so that one
- * more event costs one more property. The promise is not given the items by its input, which would write them twice:
- * it reads them from the context that was committed when it began.
+ * A record holds the top-level properties that changed. So the buffer is properties, `g0`, `g1` …, each a few items:
+ * one for each item would make every turn copy and compare hundreds, one for all would write all with each. A property
+ * is taken again when its items are settled (XState cannot remove any). The promise is not given the items by its input,
+ * which would write them twice: it reads them from the context that was committed when it began.
  *
  * Invariants:
  * 1. Items `sent + 1` to `next` are in the buffer; their numbers never change, and none is left out.
@@ -56,6 +57,8 @@ interface SinkHead {
   readonly upTo: number;
   /** Of what is in the buffer. */
   readonly bytes: number;
+  /** Which properties hold groups of items, in the order of their numbers. */
+  readonly groups: readonly number[];
   readonly mark: unknown;
   /** Items published, and given up. */
   readonly published: number;
@@ -79,6 +82,17 @@ export interface Held {
   readonly size: number;
   readonly event: AnyEmitted;
 }
+
+/** Items of successive numbers, from `first` on. */
+interface Group {
+  readonly first: number;
+  readonly bytes: number;
+  readonly items: readonly Held[];
+}
+
+/** A group that has so much takes no more. */
+const GROUP_ITEMS = 8;
+const GROUP_BYTES = 4 * 1024;
 
 export interface SinkKind {
   readonly name: string;
@@ -106,6 +120,7 @@ const emptySink: Omit<SinkHead, "key"> = {
   sent: 0,
   upTo: 0,
   bytes: 0,
+  groups: [],
   mark: undefined,
   published: 0,
   refused: 0,
@@ -204,8 +219,27 @@ function put(
       `The sink "${kind.name}" holds ${next - sent} events of ${bytes} bytes that are not published yet, its limit.${context.error === undefined ? "" : ` The last attempt failed: ${context.error}`}`,
     );
   const held: Held = { from, at, size, event };
-  const update = { next: next + 1, bytes: bytes + size, [slotOf(kind, next + 1)]: held };
-  return epoch === undefined ? { ...update, epoch: at.toString(36) } : update;
+  const number = next + 1;
+  const head = {
+    next: number,
+    bytes: bytes + size,
+    ...(epoch === undefined ? { epoch: at.toString(36) } : {}),
+  };
+  const { groups } = context;
+  const last = groups.at(-1);
+  const group = last === undefined ? undefined : (context[nameOf(last)] as Group);
+  if (group !== undefined && group.items.length < GROUP_ITEMS && group.bytes < GROUP_BYTES)
+    return {
+      ...head,
+      [nameOf(last as number)]: { ...group, bytes: group.bytes + size, items: [...group.items, held] },
+    };
+  let free = 0;
+  while (groups.includes(free)) free++;
+  return {
+    ...head,
+    groups: [...groups, free],
+    [nameOf(free)]: { first: number, bytes: size, items: [held] },
+  };
 }
 
 /** A batch is settled: all of it is published but for what was refused. */
@@ -217,20 +251,25 @@ function settle(
   enqueue: Enqueue,
 ): void {
   const update: Record<string, unknown> = {};
-  let { bytes } = context;
+  const settled = itemsOf(kind, context, context.sent + 1, context.upTo);
   for (const [number, why] of refused) {
-    const { id, from, event } = itemOf(kind, context, number);
+    const { id, from, event } = settled[number - context.sent - 1] as SinkItem;
     enqueue(tell(`${kind.name}/${DEAD_KEY}`, { type: DEAD, why, id, from, event }));
   }
-  for (let number = context.sent + 1; number <= context.upTo; number++) {
-    const slot = slotOf(kind, number);
-    bytes -= (context[slot] as Held).size;
-    update[slot] = null;
+  let { bytes } = context;
+  const groups: number[] = [];
+  for (const at of context.groups) {
+    const { first, items } = context[nameOf(at)] as Group;
+    for (const [index, { size }] of items.entries())
+      if (first + index > context.sent && first + index <= context.upTo) bytes -= size;
+    if (first + items.length - 1 > context.upTo) groups.push(at);
+    else update[nameOf(at)] = null;
   }
   const count = context.upTo - context.sent;
   enqueue.assign({
     ...update,
     bytes,
+    groups,
     sent: context.upTo,
     mark,
     published: context.published + count - refused.length,
@@ -251,18 +290,34 @@ function isRefusal(event: unknown): boolean {
   return (event as { error?: { refused?: unknown } }).error?.refused === true;
 }
 
-function slotOf({ capacity }: SinkKind, number: number): string {
-  return `i${number % capacity}`;
+function nameOf(group: number): string {
+  return `g${group}`;
 }
 
-function itemOf(kind: SinkKind, context: SinkContext, number: number): SinkItem {
-  const { from, at, event } = context[slotOf(kind, number)] as Held;
-  return { number, id: `${kind.name}.${context.key}.${context.epoch}.${number}`, from, at, event };
+/** Items in the buffer, by their numbers. */
+function itemsOf(kind: SinkKind, context: SinkContext, from: number, upTo: number): SinkItem[] {
+  const found: SinkItem[] = [];
+  for (const group of context.groups) {
+    const { first, items } = context[nameOf(group)] as Group;
+    for (const [index, held] of items.entries()) {
+      const number = first + index;
+      if (number < from || number > upTo) continue;
+      const { at, event } = held;
+      found.push({
+        number,
+        id: `${kind.name}.${context.key}.${context.epoch}.${number}`,
+        from: held.from,
+        at,
+        event,
+      });
+    }
+  }
+  return found;
 }
 
 /** The item of a partition that has waited longest; undefined if none does. */
 export function oldestOf(kind: SinkKind, context: SinkContext): SinkItem | undefined {
-  return context.next > context.sent ? itemOf(kind, context, context.sent + 1) : undefined;
+  return itemsOf(kind, context, context.sent + 1, context.sent + 1)[0];
 }
 
 async function publish(
@@ -271,8 +326,7 @@ async function publish(
 ): Promise<Published> {
   const held = context as SinkContext;
   const { key, from, upTo } = input;
-  const items: SinkItem[] = [];
-  for (let number = from; number <= upTo; number++) items.push(itemOf(kind, held, number));
+  const items = itemsOf(kind, held, from, upTo);
   const epoch = held.epoch as string;
   const { mark, refused } = await kind.target.publish(
     { sink: kind.name, partition: Number(key), epoch, items, mark: held.mark },
