@@ -1,4 +1,7 @@
 /** What actors emit is told their subscribers: once, in order, in the record of the turn, whatever happens meanwhile. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { assign, emit, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import {
@@ -9,6 +12,7 @@ import {
   reply,
   startNode,
 } from "../runtime/index.ts";
+import { loadActors } from "../runtime/cli/actors.ts";
 import { matches } from "../runtime/engine/routes.ts";
 import { subscribe, withoutRoutes } from "../runtime/streams/index.ts";
 import { testRuntime } from "../runtime/testing/index.ts";
@@ -63,6 +67,9 @@ const ledger = subscribe(ledgerOnly, {
   tell: (event, by) => {
     if (event.cents === 13) throw new Error("thirteen");
     if (event.cents === 0) return undefined;
+    // More than one turn may tell.
+    if (event.cents === 99)
+      return Array.from({ length: 1_025 }, (_, at) => ({ key: "x", event: { type: "book", text: `${at}` } }));
     if (event.cents === 12) return { key: "", event: { type: "book", text: "" } };
     return { key: event.account, event: { type: "book", text: `${by.key}:${event.cents}` } };
   },
@@ -135,6 +142,7 @@ describe("subscriptions", () => {
     await expect(ref.ask({ type: "pay", cents: 13, account: "x" })).rejects.toThrow(
       /"subscription of ledger" failed for "paid", which till\/a emitted: thirteen/,
     );
+    expect(await code(ref.ask({ type: "pay", cents: 99, account: "x" }))).toBe("route_failed rejected");
     await t.settle();
     expect((await ref.get()).context.n).toBe(1);
     expect((await t.client.actor(ledger, "x").get()).turn).toBe(0);
@@ -171,6 +179,30 @@ describe("subscriptions", () => {
       "invalid_options",
     );
     expect(wrong(() => subscribe(ledgerOnly, { over: [], tell: () => undefined }))).toBe("invalid_options");
+  });
+});
+
+describe("the command line", () => {
+  it("hosts what views and sinks that a module exports are made of", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "keyturn-routes-"));
+    try {
+      const path = join(folder, "actors.mjs");
+      const definition = (type: string): string =>
+        `{ type: "${type}", version: 1, machine: { __xstatenode: true } }`;
+      writeFileSync(
+        path,
+        `export const view = { actors: [${definition("a")}, ${definition("b")}] };
+         export default [${definition("c")}, { actors: [${definition("d")}] }];
+         export const helper = () => 7;`,
+      );
+      expect((await loadActors([path])).map(({ type }) => type).sort()).toEqual(["a", "b", "c", "d"]);
+      writeFileSync(join(folder, "wrong.mjs"), "export default [{ actors: [7] }];");
+      await expect(loadActors([join(folder, "wrong.mjs")])).rejects.toMatchObject({
+        code: "invalid_options",
+      });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });
 

@@ -4,8 +4,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { emit, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
-import { isKeyturnError, type KeyturnNode, KeyturnError, memory, startNode } from "../runtime/index.ts";
+import {
+  defineActor,
+  isKeyturnError,
+  type KeyturnNode,
+  KeyturnError,
+  memory,
+  startNode,
+} from "../runtime/index.ts";
 import {
   count,
   defineSink,
@@ -335,8 +343,20 @@ describe("a sink that is down", () => {
     const other = new Kept();
     kept.fails = () => new Error("down");
     const big = { type: "big", text: "x".repeat(200_000) };
+    // Emits when its time has come, whether there is room or not.
+    const alarm = defineActor({
+      type: "alarm",
+      machine: setup({}).createMachine({
+        initial: "idle",
+        states: {
+          idle: { on: { set: "set" } },
+          set: { after: { 5: "rung" } },
+          rung: { entry: emit({ ...big, n: "alarm" }) },
+        },
+      }),
+    });
     const broken = defineSink("broken", {
-      over: emitter,
+      over: [emitter, alarm],
       on: ["big", "small"],
       to: kept.target,
       partitions: 1,
@@ -346,7 +366,7 @@ describe("a sink that is down", () => {
     });
     const fine = defineSink("fine", { over: emitter, on: "other", to: other.target, partitions: 1 });
     const node = await startNode({
-      actors: [emitter, ...broken.actors, ...fine.actors],
+      actors: [emitter, alarm, ...broken.actors, ...fine.actors],
       store: memory(),
       shards: 1,
     });
@@ -368,6 +388,7 @@ describe("a sink that is down", () => {
     expect(isKeyturnError(refusal, "sink_full")).toBe(true);
     expect(String(refusal)).toContain('The sink "broken" does not take');
     expect(refusal).toMatchObject({ retryable: true, outcome: "notApplied" });
+    await node.client.actor(alarm, "a").send({ type: "set" });
     // What emits nothing to it goes on, and so do other sinks in the same shards.
     for (let n = 1; n <= 20; n++) await till.ask({ type: "emit", event: numbered(n) });
     await until(fine, node, ({ published }) => published === 20);
@@ -377,10 +398,11 @@ describe("a sink that is down", () => {
     // It comes back: everything arrives, in order, and turns are taken again.
     kept.fails = undefined;
     await broken.retryNow(node.client);
-    await until(broken, node, ({ published }) => published === taken);
-    await till.ask({ type: "emit", event: { type: "small", n: "last" } });
     await until(broken, node, ({ published }) => published === taken + 1);
-    expect(kept.items).toHaveLength(taken + 1);
+    await till.ask({ type: "emit", event: { type: "small", n: "last" } });
+    await until(broken, node, ({ published }) => published === taken + 2);
+    expect(kept.of("emitter/a")).toHaveLength(taken + 1);
+    expect(kept.of("alarm/a")).toEqual(["alarm"]);
     expect(kept.of("emitter/a").at(-1)).toBe("last");
     expect(await node.deadLetters()).toEqual([]);
   });

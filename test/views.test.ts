@@ -311,6 +311,61 @@ describe("a view", () => {
     await t.stop();
   });
 
+  it("is bounded: what does not fit into a key's actor is a dead letter that names the bound, and the rest goes on", async () => {
+    const texts = defineView("texts", {
+      over: emitter,
+      key: () => "all",
+      aggregate: {
+        n: count(),
+        all: fold({
+          start: "",
+          of: "text",
+          bytes: 600_000,
+          step: (all: string, text: string) => {
+            if (text === "throw") throw new Error("a fold that throws");
+            return all + text;
+          },
+        }),
+      },
+    });
+    const visits = defineView("visits", {
+      over: emitter,
+      key: () => "all",
+      aggregate: { n: count() },
+      window: session(1, { time: "at", lateness: "1 hour" }),
+    });
+    const t = await testRuntime({ actors: [emitter, ...texts.actors, ...visits.actors] });
+    const till = t.client.actor(emitter, "till");
+    const at = t.now();
+    for (const text of [
+      "x".repeat(200_000),
+      "x".repeat(200_000),
+      "throw",
+      "x".repeat(200_000),
+      "x".repeat(200_000),
+      "y",
+    ])
+      await till.ask({ type: "emit", event: { type: "other", text, at } });
+    await till.ask({
+      type: "burst",
+      events: Array.from({ length: 300 }, (_, n) => ({ type: "other", text: "", at: at + 10 * n })),
+    });
+    await t.settle();
+    const letters = await t.deadLetters();
+    expect(letters.filter(({ type }) => type === "texts").map(({ code, reason }) => [code, reason])).toEqual([
+      ["machine_failed", '"texts" threw: a fold that throws'],
+      ["state_too_large", expect.stringMatching(/^The turn of texts\.all takes \d+ bytes, at most \d+ fit/)],
+    ]);
+    expect((await texts.reader(t.client).get("all")).values.n).toBe(304);
+    const refused = letters.filter(({ type }) => type === "visits");
+    expect(
+      refused.every(({ code, reason }) => code === "state_too_large" && /256 sessions open/.test(reason)),
+    ).toBe(true);
+    expect(refused).toHaveLength(44);
+    expect(await visits.reader(t.client).windows("all")).toHaveLength(256);
+    await t.stop();
+  });
+
   it("closes many windows at once in several turns, none twice", async () => {
     const tiny = defineView("tiny", {
       over: emitter,
