@@ -200,6 +200,16 @@ describe("a sink, in virtual time", () => {
     );
     expect(letters[0]?.reason).toMatch(/The sink "out" gave up out\.0\..*\.1, which emitter\/a emitted: /);
     expect(await out.status(t.client)).toMatchObject({ waiting: 0, published: 1, refused: 3 });
+    // One that is as large as may be told is given up too, without itself in the letter.
+    kept.fails = () => new SinkRefusal("too large");
+    const large = { ...numbered(5), text: "x".repeat(261_000) };
+    await t.client.actor(emitter, "a").ask({ type: "emit", event: large });
+    await t.advance("1 s");
+    kept.fails = undefined;
+    expect((await t.deadLetters()).at(-1)?.event).toMatchObject({ why: "too large", event: undefined });
+    await t.client.actor(emitter, "a").ask({ type: "emit", event: numbered(6) });
+    await t.settle();
+    expect(kept.of("emitter/a")).toEqual([4, 6]);
     await t.stop();
   });
 
@@ -264,7 +274,7 @@ describe("what a sink refuses where it is declared", () => {
     ["no target", { to: undefined as never }],
     ["no partitions", { partitions: 0 }],
     ["a buffer without room", { buffer: { events: 0 } }],
-    ["more bytes than an actor holds", { buffer: { bytes: 600 * 1024 } }],
+    ["more bytes than an actor holds", { buffer: { bytes: 400 * 1024 } }],
     ["half an attempt", { retry: { attempts: 0.5 } }],
     ["pauses that shrink", { retry: { factor: 0.5 } }],
     ["several partitions for one file", { to: toFile({ path: "x.ndjson" }) }],
@@ -351,7 +361,7 @@ describe("a sink that is down", () => {
         states: {
           idle: { on: { set: "set" } },
           set: { after: { 5: "rung" } },
-          rung: { entry: emit({ ...big, n: "alarm" }) },
+          rung: { entry: emit({ ...big, n: "alarm" } as never) },
         },
       }),
     });

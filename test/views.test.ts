@@ -366,6 +366,17 @@ describe("a view", () => {
     await t.stop();
   });
 
+  it("forgets keys that have become idle, if told to", async () => {
+    const recent = defineView("recent", { over: emitter, aggregate: { n: count() }, idleAfter: "1 hour" });
+    const t = await testRuntime({ actors: [emitter, ...recent.actors] });
+    await t.client.actor(emitter, "a").ask({ type: "emit", event: { type: "other" } });
+    await t.advance("59 minutes");
+    expect((await recent.reader(t.client).get("a")).values.n).toBe(1);
+    await t.advance("2 minutes");
+    expect((await recent.reader(t.client).get("a")).values.n).toBe(0);
+    await t.stop();
+  });
+
   it("closes many windows at once in several turns, none twice", async () => {
     const tiny = defineView("tiny", {
       over: emitter,

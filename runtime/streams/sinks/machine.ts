@@ -18,6 +18,8 @@
 import { assign, enqueueActions, setup } from "xstate";
 import { fromDurablePromise, type PromiseArgs, tell } from "../../engine/machine.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
+import { limits } from "../../words/limits.ts";
+import { sizeOf } from "../../words/values.ts";
 import type { AnyEmitted } from "../routes.ts";
 import type { Published, SinkItem, SinkTarget } from "./target.ts";
 
@@ -25,6 +27,8 @@ export const PUT = "sink.put";
 export const RETRY = "sink.retry";
 /** An item that was given up; always refused, so that it becomes a dead letter. */
 export const DEAD = "sink.dead";
+/** Larger events are left out of dead letters: with what is said of them they might not be told. */
+export const DEAD_BYTES = limits.eventBytes / 2;
 /** Key of the actor that refuses those. */
 export const DEAD_KEY = "~dead";
 
@@ -253,7 +257,9 @@ function settle(
   const update: Record<string, unknown> = {};
   const settled = itemsOf(kind, context, context.sent + 1, context.upTo);
   for (const [number, why] of refused) {
-    const { id, from, event } = settled[number - context.sent - 1] as SinkItem;
+    const item = settled[number - context.sent - 1] as SinkItem;
+    const { id, from } = item;
+    const event = sizeOf(item.event) > DEAD_BYTES ? undefined : item.event;
     enqueue(tell(`${kind.name}/${DEAD_KEY}`, { type: DEAD, why, id, from, event }));
   }
   let { bytes } = context;

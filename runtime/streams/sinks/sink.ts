@@ -28,6 +28,7 @@ import {
 import { checkTells } from "../views/view.ts";
 import {
   DEAD,
+  DEAD_BYTES,
   DEAD_KEY,
   oldestOf,
   PUT,
@@ -56,7 +57,7 @@ export interface SinkOptions<D extends Emitting, On extends string | readonly st
   readonly partitions?: number;
   /** Events in one batch; 100 by default, at most 1,000. */
   readonly batch?: number;
-  /** What a partition holds before others wait; 256 events and 256 KiB by default, at most 4,096 and 512 KiB. */
+  /** What a partition holds before others wait; 256 events and 256 KiB by default, at most 4,096 and 384 KiB. */
   readonly buffer?: { readonly events?: number; readonly bytes?: number };
   /** Pauses between attempts, and how many there are before a batch becomes dead letters; for ever by default. */
   readonly retry?: {
@@ -121,7 +122,7 @@ const PARTITIONS_DEFAULT = 8;
 const BATCH_DEFAULT = 100;
 const EVENTS_DEFAULT = 256;
 const BYTES_DEFAULT = 256 * 1024;
-const MOST = { partitions: 256, batch: 1_000, events: 4_096, bytes: 512 * 1024 } as const;
+const MOST = { partitions: 256, batch: 1_000, events: 4_096, bytes: 384 * 1024 } as const;
 
 /**
  * Declares a sink:
@@ -200,7 +201,8 @@ function delivering(
       };
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
-      const dead = { type: DEAD, why, id: "an event", from: by.address, event: emitted as AnyEmitted };
+      const kept = sizeOf(emitted) > DEAD_BYTES ? undefined : (emitted as AnyEmitted);
+      const dead = { type: DEAD, why, id: "an event", from: by.address, event: kept };
       return { to: `${name}/${DEAD_KEY}`, event: dead };
     }
   };

@@ -13,6 +13,7 @@ import type { ActorDefinition } from "../../engine/definition.ts";
 import { defineActor } from "../../engine/definition.ts";
 import type { EmittedBy, Route, RoutedMessage } from "../../engine/routes.ts";
 import { checkType, encodeKey, hashTokens } from "../../words/address.ts";
+import type { Duration } from "../../words/duration.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { sizeOf } from "../../words/values.ts";
@@ -50,8 +51,11 @@ export interface ViewOptions<
   /**
    * Splits each key over so many actors, which are merged when it is read: for keys with more events than one actor takes.
    * 1 by default, at most 256. Only if all aggregates are mergeable, and neither sessions nor closed windows are wanted.
+   * The events of one emitting actor go to one part; what is late is judged by each part, by what has come to it.
    */
   readonly split?: number;
+  /** A key is forgotten so long after its last event, by the clock; without it, never. */
+  readonly idleAfter?: Duration;
   /** See `defineActor`. */
   readonly version?: number;
 }
@@ -106,7 +110,7 @@ export function defineView<
   checkType(name);
   if (typeof options?.aggregate !== "object" || options.aggregate === null)
     throw invalid(name, "says what it keeps: { aggregate: { orders: count() } }");
-  const { aggregate, window, split = 1, version } = options;
+  const { aggregate, window, split = 1, version, idleAfter } = options;
   checkAggregates(name, aggregate, window, split);
   const kind: ViewKind = { name, aggregates: aggregate, window, tells: split === 1 };
   const deliver = delivering(kind, options as unknown as ViewOptions<Emitting, string, A>, split);
@@ -116,6 +120,7 @@ export function defineView<
     type: name,
     machine: viewMachine(kind),
     ...(version === undefined ? {} : { version }),
+    ...(idleAfter === undefined ? {} : { idleAfter }),
   });
   const definition: ViewDefinition = withRoutes(plain, routes);
   if (split > 1) splitViews.add(definition);
