@@ -31,6 +31,7 @@ import {
   Unwatch,
   Watch,
 } from "../words/frames.ts";
+import { laneOfChannel } from "../words/lanes.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
@@ -90,6 +91,9 @@ const OWNER_LOOK_MS = 200;
 const PARK_MS = 50;
 /** And if it is for a sink that is full, or its turn emits to one, unless that has room before. */
 const SINK_PARK_MS = 250;
+/** How long an event for a view or sink that this node does not have waits for one that does: a rolling deploy. */
+const DEPLOY_MS = 15 * 60_000;
+const MISSING_MAX = 1_024;
 /** Of a channel's parked messages, how many are tried at once. */
 const UNPARK_MESSAGES = 32;
 
@@ -138,6 +142,8 @@ export class Engine {
   /** The open batch has no room for the next message. */
   #blocked = false;
   #stopped = false;
+  /** Types of views and sinks that are not hosted here, and since when messages for them have come. Monotonic. */
+  readonly #missing = new Map<string, number>();
 
   constructor(parts: EngineParts) {
     this.parts = parts;
@@ -335,6 +341,10 @@ export class Engine {
       const hosted = this.parts.registry.get(type);
       if (hosted === undefined && job.fromShard < 0) {
         this.#answers.reject(job, unknownType(type));
+        return true;
+      }
+      if (hosted === undefined && this.#mayCome(job, type)) {
+        this.#park(job, SINK_PARK_MS);
         return true;
       }
       if (hosted !== undefined && this.#unfit(job, hosted)) return true;
@@ -549,7 +559,7 @@ export class Engine {
     now: number,
   ): boolean {
     if (isFull(error)) {
-      if (job.fromShard >= 0) this.#park(job, a, error);
+      if (job.fromShard >= 0) this.#parkFull(job, a, error);
       else this.#bringLater(job);
       return true;
     }
@@ -645,7 +655,7 @@ export class Engine {
         // Who asked is told why, and that needs room too.
         if (!isFull(asError(cause))) throw cause;
       }
-      this.#park(job, a, error);
+      this.#parkFull(job, a, error);
       return true;
     }
     // The error follows from a state that may still be in flight: it waits for the gate as a reply does.
@@ -666,17 +676,38 @@ export class Engine {
   }
 
   /** A told message that cannot be taken now waits, with those behind it. */
-  #park(job: Job, a?: Activation, error?: KeyturnError): void {
+  #park(job: Job, pause_ms = PARK_MS): void {
     const channel = job.shard.in(job.fromShard);
     channel.park(job);
-    const sink = error?.code === "sink_full";
-    if (sink && a !== undefined) (a.crowd ??= new Set()).add(channel);
     if (channel.resting) return;
     channel.resting = true;
-    this.parts.world.clock.after(sink ? SINK_PARK_MS : PARK_MS, () => {
+    this.parts.world.clock.after(pause_ms, () => {
       channel.resting = false;
       this.#unpark(channel, UNPARK_MESSAGES);
     });
+  }
+
+  /** A told message that its actor, or the outbox, has no room for. */
+  #parkFull(job: Job, a: Activation, { code }: KeyturnError): void {
+    if (code !== "sink_full") {
+      this.#park(job);
+      return;
+    }
+    (a.crowd ??= new Set()).add(job.shard.in(job.fromShard));
+    this.#park(job, SINK_PARK_MS);
+  }
+
+  /**
+   * Whether a message for a type that is not hosted here may wait for a node that has it: in a rolling deploy a view or
+   * sink is there on some nodes before it is on others. Only on their own lanes, where nothing else waits behind it; and
+   * not for ever, since the type may have been given up.
+   */
+  #mayCome({ fromShard }: Job, type: string): boolean {
+    if (laneOfChannel(fromShard) < 1) return false;
+    const now = this.parts.world.clock.monotonic();
+    const since = this.#missing.get(type) ?? now;
+    if (this.#missing.size < MISSING_MAX) this.#missing.set(type, since);
+    return now - since < DEPLOY_MS;
   }
 
   /** An actor that had no room has taken a turn: it may have some now. */

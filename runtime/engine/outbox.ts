@@ -12,7 +12,7 @@
  */
 import type { Clock, Transport } from "../ports/index.ts";
 import { type AckFrame, messageBytes } from "../words/frames.ts";
-import { atOtherEnd, laneOfChannel, shardOfChannel } from "../words/lanes.ts";
+import { atOtherEnd, isSinkLane, laneOfChannel, shardOfChannel } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import type { OutMessage } from "./record.ts";
@@ -104,7 +104,7 @@ export class Outbox {
   #send(channel: OutChannel, shard: ShardState, to: number): void {
     if (shard.phase === "gone") return;
     const receiver = shardOfChannel(to);
-    const window = laneOfChannel(to) > 0 ? limits.sinkWindow : limits.outboxWindow;
+    const window = isSinkLane(laneOfChannel(to)) ? limits.sinkWindow : limits.outboxWindow;
     const end = Math.min(channel.committed, channel.acknowledged + window);
     let onTheirWay = 0;
     for (let at = 0; at < channel.sent - channel.acknowledged; at++)
@@ -141,7 +141,7 @@ export class Outbox {
       if (shard.phase === "gone" || channel.waiting.length === 0) {
         this.#waiting.delete(channel);
       } else if (now - channel.sent_ms >= channel.pause_ms) {
-        const most = laneOfChannel(to) > 0 ? SINK_REPEATS : REPEATS;
+        const most = isSinkLane(laneOfChannel(to)) ? SINK_REPEATS : REPEATS;
         channel.pause_ms = Math.min(channel.pause_ms * 2, most * REPEAT_MS);
         channel.sent = channel.acknowledged;
         this.#ready.set(channel, { shard, to });

@@ -7,7 +7,7 @@
 import { decodeKey, parseAddress, placeOf } from "../words/address.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import type { AskLink } from "../words/frames.ts";
-import { channelTo } from "../words/lanes.ts";
+import { channelTo, isSinkLane } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
 import type { Message } from "./activation.ts";
@@ -224,7 +224,7 @@ export class Outgoing {
     const channel = this.#shard.out(toShard);
     const number = (this.#numbers.get(toShard) ?? channel.numbered) + 1;
     const open = number - channel.acknowledged;
-    if (lane > 0) {
+    if (isSinkLane(lane)) {
       if (open > limits.sinkPerChannel) throw sinkFull(route, `${limits.sinkPerChannel} events`);
       if (this.#sinkBytes + bytes > limits.sinksBytes)
         throw sinkFull(route, `events of ${limits.sinksBytes} bytes, for all sinks,`);

@@ -11,7 +11,7 @@
  * 4. The stored entry (shard-entry.ts) plus the records after it give all of this back.
  */
 import { messageBytes, type Reply, type Told } from "../words/frames.ts";
-import { laneOfChannel } from "../words/lanes.ts";
+import { isSinkLane, laneOfChannel } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { sizeOf } from "../words/values.ts";
@@ -194,7 +194,7 @@ export interface Waiting extends Told {
 /** What all channels out of a shard hold, in bytes. */
 export class OutboxSize {
   bytes = 0;
-  /** Of those, for sinks: on other lanes than 0. */
+  /** Of those, for sinks. */
   sinkBytes = 0;
 
   add(bytes: number, sink: boolean): void {
@@ -223,7 +223,7 @@ export class OutChannel {
 
   constructor(size: OutboxSize, lane: number) {
     this.#size = size;
-    this.#sink = lane > 0;
+    this.#sink = isSinkLane(lane);
   }
 
   push({ id, key, type, event, trace, link }: Told, bytes: number): void {

@@ -15,7 +15,7 @@ import type { EmittedBy, Route } from "../../engine/routes.ts";
 import { checkType, encodeKey, hashTokens } from "../../words/address.ts";
 import { type Duration, durationOf } from "../../words/duration.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { LANES } from "../../words/lanes.ts";
+import { SINK_LANES } from "../../words/lanes.ts";
 import { sizeOf } from "../../words/values.ts";
 import {
   type AnyEmitted,
@@ -152,7 +152,7 @@ export function defineSink<D extends Emitting, const On extends string | readonl
   for (const source of [options.over].flat() as Emitting[]) checkTells(name, source);
   const deliver = delivering(name, options as unknown as SinkOptions<Emitting, string>, partitions);
   // Sinks on different lanes do not wait for one another.
-  const lane = 1 + (hashTokens("sink", name) % (LANES - 1));
+  const lane = 1 + (hashTokens("sink", name) % SINK_LANES);
   const routes = routesOver(name, options.over, options.on ?? "*", lane, deliver);
   const { version } = options;
   const plain = defineActor({

@@ -15,6 +15,7 @@ import type { EmittedBy, Route, RoutedMessage } from "../../engine/routes.ts";
 import { checkType, encodeKey, hashTokens } from "../../words/address.ts";
 import type { Duration } from "../../words/duration.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
+import { VIEW_LANE } from "../../words/lanes.ts";
 import { limits } from "../../words/limits.ts";
 import { sizeOf } from "../../words/values.ts";
 import {
@@ -114,7 +115,7 @@ export function defineView<
   checkAggregates(name, aggregate, window, split);
   const kind: ViewKind = { name, aggregates: aggregate, window, tells: split === 1 };
   const deliver = delivering(kind, options as unknown as ViewOptions<Emitting, string, A>, split);
-  const routes = routesOver(name, options.over, options.on ?? "*", 0, deliver);
+  const routes = routesOver(name, options.over, options.on ?? "*", VIEW_LANE, deliver);
   for (const source of [options.over].flat() as Emitting[]) checkTells(name, source);
   const plain = defineActor({
     type: name,
