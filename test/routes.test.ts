@@ -184,6 +184,33 @@ describe("subscriptions", () => {
   });
 });
 
+describe("types", () => {
+  it("flow from what a machine emits to subscriptions and views, and from a subscriber's events back", () => {
+    const made = [
+      subscribe(ledgerOnly, {
+        over: till,
+        on: "paid",
+        // @ts-expect-error the ledger takes no such event
+        tell: () => ({ key: "x", event: { type: "nope" } }),
+      }),
+      subscribe(ledgerOnly, {
+        over: till,
+        on: "paid",
+        // @ts-expect-error what is paid has no text
+        tell: (event) => ({ key: "x", event: { type: "book", text: event.text } }),
+      }),
+      defineView("v", {
+        over: till,
+        on: ["note"],
+        // @ts-expect-error a note has no account
+        key: (event) => event.account,
+        aggregate: { n: count() },
+      }),
+    ];
+    expect(made).toHaveLength(3);
+  });
+});
+
 describe("the command line", () => {
   it("hosts what views and sinks that a module exports are made of", async () => {
     const folder = mkdtempSync(join(tmpdir(), "keyturn-routes-"));

@@ -353,6 +353,28 @@ describe("a sink to JetStream", () => {
     },
   );
 
+  it("waits for a server that is not there yet, and says so", async () => {
+    const name = await stream();
+    const late = await startServer();
+    await late.kill();
+    const out = defineSink("out", {
+      over: emitter,
+      to: toJetStream({ nats: { servers: late.url, timeout_ms: 500 }, stream: name, subject: `${name}.x` }),
+      partitions: 1,
+      retry,
+    });
+    cleanups.push(() => late.stop());
+    const running = await node(out);
+    await emitted(running, 1, 3, ["a"]);
+    expect((await until(out, running, ({ failing }) => failing === 1)).error).toMatch(/127\.0\.0\.1/);
+    await late.restart();
+    const other = await connect({ servers: late.url });
+    await (await jetstreamManager(other)).streams.add({ name, subjects: [`${name}.>`] });
+    await until(out, running, ({ published }) => published === 3);
+    expect((await (await jetstreamManager(other)).streams.info(name)).state.messages).toBe(3);
+    await other.close();
+  });
+
   it("is refused where it is declared if it makes no sense", () => {
     const fine = { nats: { servers: "127.0.0.1:4222" }, stream: "S", subject: "s" };
     for (const wrong of [

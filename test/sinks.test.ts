@@ -384,8 +384,8 @@ describe("a sink that is down", () => {
     const till = node.client.actor(emitter, "a");
     let taken = 0;
     let refusal: unknown;
-    // 32 MiB for all sinks of a shard.
-    while (refusal === undefined && taken < 400) {
+    // 8 MiB for all sinks of a shard.
+    while (refusal === undefined && taken < 100) {
       await till.ask({ type: "emit", event: big }).then(
         () => taken++,
         (error: unknown) => {
@@ -393,8 +393,8 @@ describe("a sink that is down", () => {
         },
       );
     }
-    expect(taken).toBeGreaterThan(150);
-    expect(taken).toBeLessThan(200);
+    expect(taken).toBeGreaterThan(35);
+    expect(taken).toBeLessThan(60);
     expect(isKeyturnError(refusal, "sink_full")).toBe(true);
     expect(String(refusal)).toContain('The sink "broken" does not take');
     expect(refusal).toMatchObject({ retryable: true, outcome: "notApplied" });

@@ -72,10 +72,10 @@ export const limits = {
   /** Bytes of everything that one shard told others and that is not acknowledged, by the estimates of `seal`. */
   outboxBytes: 64 * MiB,
   /** How many of those may be for one sink, and how many of the bytes for all sinks: others are to have room still. */
-  sinkPerChannel: 16_384,
+  sinkPerChannel: 8_192,
   /** Of a sink's channel, how many messages are on their way at once: while it is down they are sent again and again. */
   sinkWindow: 128,
-  sinksBytes: 32 * MiB,
+  sinksBytes: 8 * MiB,
   /** Of a channel's messages, how many are on their way at once, and how many bytes. */
   outboxWindow: 1_024,
   outboxWindowBytes: 4 * MiB,

@@ -187,7 +187,7 @@ export function sinkMachine(kind: SinkKind) {
               guard: "givesUp",
               target: "idle",
               actions: enqueueActions(({ context, event, enqueue }) => {
-                const why = textOf(event.error);
+                const why = whyOf(event.error);
                 const all: [number, string][] = [];
                 for (let number = context.sent + 1; number <= context.upTo; number++) all.push([number, why]);
                 // Where the target stands is not known any more.
@@ -289,7 +289,13 @@ function failed(kind: SinkKind, { failures }: SinkContext, error: unknown): Part
   const asked = Number((error as { retryAfter_ms?: unknown } | undefined)?.retryAfter_ms);
   const pause = Math.min(kind.first_ms * kind.factor ** failures, kind.last_ms);
   const pause_ms = asked > pause ? Math.min(asked, kind.last_ms) : pause;
-  return { failures: failures + 1, error: textOf(error).slice(0, 1_000), pause_ms };
+  return { failures: failures + 1, error: whyOf(error).slice(0, 1_000), pause_ms };
+}
+
+/** One of our own errors comes as plain data. */
+function whyOf(error: unknown): string {
+  const { message } = (error ?? {}) as { message?: unknown };
+  return typeof message === "string" ? message : textOf(error);
 }
 
 function isRefusal(event: unknown): boolean {
