@@ -22,12 +22,15 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  CancelTimer,
   Create,
   Delete,
   type Frame,
   Get,
   History,
+  Query,
   type Reply,
+  Timers,
   Unwatch,
   Watch,
 } from "../words/frames.ts";
@@ -38,18 +41,30 @@ import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
+import { Catalogs } from "./catalog.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
+import { Inquiry } from "./inquiry.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
-import { type ActionEffect, isWorkTimer, plainError, type Timer, WORK, type WorkEvent } from "./machine.ts";
+import {
+  type ActionEffect,
+  familyOf,
+  isWorkTimer,
+  plainError,
+  type Timer,
+  WORK,
+  type WorkEvent,
+} from "./machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
 import { isLifeTimer } from "./life.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
+import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNamed } from "./pending.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
+import { isLapsed } from "./resume.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent, isFull } from "./outgoing.ts";
@@ -60,9 +75,11 @@ import {
   memberOf,
   type Slot,
   type Taken,
+  takeCancel,
   takeChildEvent,
   takeDelete,
   takeFailedWork,
+  takeLapsed,
   takeLateAnswer,
   takeLife,
   takeRefusal,
@@ -126,6 +143,7 @@ export class Engine {
   readonly watches: Watches;
   readonly outbox: Outbox;
   readonly works: Works;
+  readonly catalogs: Catalogs;
   /** Sequence of the last batch whose gate was opened, or of the lane's end when it was empty. */
   committedSeq = 0;
   /** Records and bytes appended since the last checkpoint. */
@@ -135,6 +153,7 @@ export class Engine {
   readonly #queue = new Queue();
   readonly #answers: Answers;
   readonly #intake: Intake;
+  readonly #inquiry: Inquiry;
   readonly #alarm: Alarm;
   #open = new OpenBatch();
   #inFlight: OpenBatch | undefined;
@@ -167,9 +186,17 @@ export class Engine {
       host.outlet = (owner, session, event) => this.#sentOutside(owner, session, event);
       host.logger = (id, label, value) => parts.observer.logged(id, label, value);
     }
+    this.catalogs = new Catalogs(this);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#answers = new Answers(incarnation, store.transport, this.history);
+    this.#inquiry = new Inquiry(
+      world.clock,
+      this.catalogs,
+      this.#answers,
+      () => this.#surelyCurrent(),
+      () => this.committedSeq,
+    );
     this.#intake = new Intake(
       world.clock,
       this.#queue,
@@ -180,6 +207,7 @@ export class Engine {
     );
     this.#alarm = new Alarm(
       world.clock,
+      parts.settings,
       this.shards,
       () => this.#intake.hasRoom(),
       (shard, id) => this.#ring(shard, id),
@@ -195,6 +223,13 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** Actors with timers that are long overdue and wait for their turn. */
+  get overdue(): number {
+    let actors = 0;
+    for (const { due } of this.shards.values()) actors += due.overdue;
+    return actors;
+  }
+
   /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
   get oldest(): object | undefined {
     return this.#inFlight ?? this.#queue.peek();
@@ -204,6 +239,7 @@ export class Engine {
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
+    shard.watched_ms = this.parts.world.clock.now();
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#bury(shard);
@@ -218,6 +254,7 @@ export class Engine {
     this.shards.delete(number);
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
     this.works.stopShard(shard);
+    this.catalogs.drop(shard);
     this.watches.move(shard);
   }
 
@@ -250,6 +287,7 @@ export class Engine {
     this.shards.clear();
     this.actors.clear();
     this.works.stop();
+    this.catalogs.stop();
     this.#queue.clear();
     this.outbox.stop();
   }
@@ -333,6 +371,12 @@ export class Engine {
     if (shard.phase === "gone") return true;
     if (shard.failed !== undefined) {
       this.#answers.reject(job, shard.failed);
+      return true;
+    }
+    if (job.kind === Query) {
+      const asked = this.parts.registry.get(job.message.id);
+      if (asked === undefined) this.#answers.reject(job, unknownType(job.message.id));
+      else this.#inquiry.take(job, asked);
       return true;
     }
     let a = this.actors.get(job.message.id);
@@ -423,6 +467,11 @@ export class Engine {
           return true;
         }
         return this.#take(a, job, takeDelete(a, job, this.#open.slot(now)));
+      case CancelTimer:
+        return this.#cancelTimer(a, job, now);
+      case Timers:
+        this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, delaysOf(a.committed)));
+        return true;
       case Get:
         this.#afterCommit(a, job, () =>
           this.#answers.settle(job, undefined, stateOf(a, a.committed, now), stateBytes(a.committed)),
@@ -455,6 +504,28 @@ export class Engine {
         );
         return true;
     }
+  }
+
+  #cancelTimer(a: Activation, job: Job, now: number): boolean {
+    try {
+      const { latest } = a;
+      const timer = timerNamed(latest.timers, checkTimerName(job.message.event), pathIn(latest));
+      if (timer !== undefined) return this.#take(a, job, takeCancel(a, job, timer, this.#open.slot(now)));
+      this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
+      return true;
+    } catch (error) {
+      return this.#refuseTurn(a, job, asError(error), now);
+    }
+  }
+
+  /** Resolves at once while no other node can own the shards, or else after an append that proves it. */
+  async #surelyCurrent(): Promise<void> {
+    if (this.parts.lease.holds()) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#open.barrier = true;
+      this.#open.reads.push((failed) => (failed === undefined ? resolve() : reject(failed)));
+      this.schedule();
+    });
   }
 
   /** An actor has something due. */
@@ -593,9 +664,9 @@ export class Engine {
       const slot = this.#open.slot(now);
       let taken: Taken;
       try {
-        taken = isLifeTimer(timer)
-          ? takeLife(a, job, timer, slot, now)
-          : takeTimer(a, job, timer, slot, now, this.parts.shards);
+        if (isLifeTimer(timer)) taken = takeLife(a, job, timer, slot, now);
+        else if (isLapsed(a, timer, now)) taken = takeLapsed(a, job, timer, slot, now);
+        else taken = takeTimer(a, job, timer, slot, now, this.parts.shards);
       } catch (error) {
         if (!isFull(asError(error))) throw error;
         // No room for what it tells. It stands in the actor's state still.
@@ -733,7 +804,8 @@ export class Engine {
     a.shard.busy--;
     this.parts.world.clock.after(PARK_MS, () => {
       if (this.#stopped || a.shard.phase === "gone" || a.shard.due.has(a.id)) return;
-      a.shard.due.set(a.id, 0);
+      const { due } = a.shard;
+      due.set(a.id, due.taken.get(a.id) ?? 0);
       this.wakeForTimers();
     });
   }
@@ -856,6 +928,7 @@ export class Engine {
       const timersChanged = turn.timers !== a.committed.timers;
       if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));
       a.committed = turn;
+      this.catalogs.note(a, turn);
       if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer))) this.works.sync(a, false);
       shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
@@ -934,6 +1007,7 @@ export class Engine {
 /** What a committed turn answers. */
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
   if (kind === Create) return stateOf(a, turn, now);
+  if (kind === CancelTimer) return reply;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;
@@ -944,6 +1018,16 @@ function answerBytes(kind: number, { replied, record, turn }: Taken): number | u
   if (kind === Create) return stateBytes(turn);
   if (kind === Ask) return replied ? record.length : stateBytes(turn);
   return kind === AskBoth ? record.length + (stateBytes(turn) ?? 0) : 0;
+}
+
+function delaysOf(turn: Turn): readonly PendingTimer[] {
+  return pendingTimers(turn.timers, pathIn(turn));
+}
+
+/** Paths of an actor's children by their sessions. */
+function pathIn({ snapshot }: Turn): PathOf {
+  const family = familyOf(snapshot);
+  return (session) => family?.bySession(session)?.path;
 }
 
 function storeFull(): KeyturnError {
