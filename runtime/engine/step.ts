@@ -47,7 +47,7 @@ import {
 } from "./machine.ts";
 import { familyChange, type Member } from "./machine/family.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
-import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
+import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
 import { decideLapsed } from "./resume.ts";
 import {
   type Change,
@@ -210,7 +210,7 @@ export function memberOf(a: Activation, session: string): Member | undefined {
   return member?.snapshot.status === "active" ? member : undefined;
 }
 
-/** One due timer through the machine. */
+/** One due timer through the machine. Throws only where there is no room for what it tells: `outbox_full`, `sink_full`. */
 export function takeTimer(
   a: Activation,
   job: Job,
@@ -229,6 +229,8 @@ export function takeTimer(
       return takeTimers(a, job, rest, timer.event, slot, source, undefined);
     return transit(a, job, timer.event, rest, slot, now, shards, source, target);
   } catch (error) {
+    // It is looked at again when there is room.
+    if (error instanceof KeyturnError && isFull(error)) throw error;
     // The timer is taken away all the same: it would fail again for ever.
     return takeTimers(a, job, rest, timer.event, slot, source, asError(error));
   }
@@ -296,9 +298,14 @@ function transit(
   if (replied) sealReply(reply);
   const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
-  if (effects.tells.length > 0 || asked !== undefined) {
+  const routes = emitted.length === 0 ? undefined : a.hosted.routes;
+  if (effects.tells.length > 0 || asked !== undefined || routes !== undefined) {
     const outgoing = new Outgoing(a.shard, job.message.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
+    if (routes !== undefined) {
+      const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
+      for (const one of emitted) outgoing.route(routes, one as EventObject, by);
+    }
     if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
@@ -404,6 +411,10 @@ function refused(
     refusal,
   });
   return { ...effectless, a, job, turn: a.latest, index: slot.index, record, out, refusal: error };
+}
+
+function addressOf({ hosted, key }: Activation): string {
+  return `${hosted.definition.type}/${key}`;
 }
 
 /** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */

@@ -124,6 +124,7 @@ export class Works {
       snapshot,
       idempotencyKey: `${a.id}:${session}:${begun}`,
       attempt: attempt + (again ? 1 : 0),
+      owner: () => a.committed.snapshot?.context,
     };
     const parent = parentSession(actor);
     const { shard, id, key } = a;

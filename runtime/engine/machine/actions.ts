@@ -117,6 +117,8 @@ export interface PromiseArgs {
   readonly attempt: number;
   /** Aborted when the state is left. */
   readonly signal: AbortSignal;
+  /** The context of the durable actor that it works for, as it was committed when this run began. Frozen. */
+  readonly context?: unknown;
 }
 
 type Creator<TOutput, TInput> = Parameters<typeof fromPromise<TOutput, TInput>>[0];
