@@ -99,6 +99,11 @@ export class Client {
     return this.#requests.inFlight;
   }
 
+  /** @internal For facades that wait. */
+  get clock(): Clock {
+    return this.#clock;
+  }
+
   /**
    * A reference to an actor. It need not exist: it begins with its first message.
    * @throws KeyturnError `invalid_address`

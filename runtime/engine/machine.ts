@@ -18,7 +18,7 @@ import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom,
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
-import { effectOf, type EffectSpec } from "./machine/actions.ts";
+import { effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
   familyOf,
   historyOf,
@@ -43,9 +43,13 @@ export {
   type AskInput,
   type DurableAction,
   fromDurablePromise,
+  moment,
+  perform,
+  type Performance,
   type PromiseArgs,
   reply,
   tell,
+  type Wish,
 } from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
@@ -378,6 +382,7 @@ export class MachineHost {
     effects.reply = undefined;
     this.#turn = turn;
     this.#now = now;
+    moment.now = now;
     this.#unnamed = 0;
     this.#tree.begin(turn, now);
   }
@@ -408,9 +413,38 @@ export class MachineHost {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
-    else {
+    else if (spec.kind === "perform") {
+      const { replied, reply, wishes } = spec.run();
+      if (replied) {
+        this.#effects.replied = true;
+        this.#effects.reply = reply;
+      }
+      for (const wish of wishes) this.#grant(wish);
+    } else {
       this.#effects.replied = true;
       this.#effects.reply = withoutRefs(value(spec.value));
+    }
+  }
+
+  #grant(wish: Wish): void {
+    switch (wish.kind) {
+      case "tell":
+        this.#tell(wish.to, wish.event, undefined);
+        return;
+      case "emit":
+        seal(wish.event, "the emitted event");
+        this.#effects.emitted.push(wish.event);
+        return;
+      case "later": {
+        const { id, delay_ms, event, spare } = wish;
+        if (spare !== undefined && this.#effects.timers.length + spare.timers >= limits.timersPerActor)
+          this.#grant(spare.instead);
+        else this.#setTimer(id, delay_ms, event, undefined, undefined);
+        return;
+      }
+      case "cancel":
+        this.#cancel((timer) => timer.source === undefined && timer.id === wish.id);
+        return;
     }
   }
 

@@ -43,6 +43,11 @@ export const meanings = {
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
   timers_full: no("rejected"),
+  // A function of the user's, or an update of a state by it: the state stays as it was.
+  function_failed: no("rejected"),
+  function_timed_out: no("rejected"),
+  not_a_number: no("rejected"),
+  division_by_zero: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),

@@ -26,7 +26,39 @@ interface ReplySpec {
   readonly value: unknown;
 }
 
-export type EffectSpec = TellSpec | ReplySpec;
+/** Several at once, known only when the action is reached; see `perform`. */
+interface PerformSpec {
+  readonly kind: "perform";
+  readonly run: () => Performance;
+}
+
+/** What a turn's own code wants done, in order. */
+export interface Performance {
+  readonly replied: boolean;
+  readonly reply: unknown;
+  readonly wishes: readonly Wish[];
+}
+
+export type Wish =
+  | { readonly kind: "tell"; readonly to: string; readonly event: unknown }
+  | { readonly kind: "emit"; readonly event: object }
+  /**
+   * An event to the actor itself, after a delay. One of the same id replaces it. `spare`: where the actor has no more
+   * timers left than so many, this happens instead.
+   */
+  | {
+      readonly kind: "later";
+      readonly id: string | undefined;
+      readonly delay_ms: number;
+      readonly event: EventObject;
+      readonly spare?: { readonly timers: number; readonly instead: Wish };
+    }
+  | { readonly kind: "cancel"; readonly id: string };
+
+export type EffectSpec = TellSpec | ReplySpec | PerformSpec;
+
+/** The time of the turn that is being taken, milliseconds since the epoch. Set by the host before each step. */
+export const moment = { now: 0 };
 
 /** What an action of ours wants; undefined for any other. */
 export function effectOf(action: unknown): EffectSpec | undefined {
@@ -84,6 +116,14 @@ export function reply<
   A extends EventObject,
 >(value: Plain | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
   return mark({ kind: "reply", value }, "reply");
+}
+
+/**
+ * Tells, replies, emits and sets timers, whatever a function says: for facades whose machines run code that is not made
+ * of actions. Not part of the public interface.
+ */
+export function perform(run: () => Performance): () => void {
+  return mark({ kind: "perform", run }, "perform");
 }
 
 /** What the creator of an invoked promise is given, besides `input`, `self`, `system` and `emit`. */

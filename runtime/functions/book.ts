@@ -1,0 +1,463 @@
+/**
+ * A key's book: how an event changes what is kept of a key, and what waits.
+ *
+ * Owns all decisions of a function type's turns, as functions from a context and an event to what changes; machine.ts puts
+ * them into a machine. Talks to run.ts, which runs user code.
+ *
+ * A context holds the states by their names (one that is missing has its initial value), and what events.ts names.
+ *
+ * Invariants:
+ * 1. While a function runs outside, every other event waits, in order and within bounds; each is then processed as if it
+ *    had come just now. An event that was taken is never dropped in silence: whoever called learns what became of it, and
+ *    what nobody waits for becomes a dead letter.
+ * 2. A turn that ends what ran outside, or goes on with what waits, cannot fail: what would make it fail is found before,
+ *    and refuses the one event that is to blame. Otherwise the key would be stuck.
+ * 3. A function never sees a state that has expired, whether or not the timer has fired.
+ */
+import { moment, type Performance, type Wish } from "../engine/machine.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import { seal, sizeOf } from "../words/values.ts";
+import {
+  type Answer,
+  ANSWERS,
+  CALL,
+  DONE,
+  DRAIN,
+  EXPIRE,
+  EXPIRES,
+  KEY,
+  type Pending,
+  QUEUE,
+  REFUSED,
+  RUNNING,
+  SET,
+  TAKEN,
+  UPDATE,
+  WAKE,
+} from "./events.ts";
+import type { FunctionSpec } from "./function.ts";
+import type { Home, Outcome } from "./invocation.ts";
+import { type Compiled, compile, failure, failureOf, runHandler } from "./run.ts";
+import type { State } from "./state.ts";
+import { updated } from "./update.ts";
+
+export type Context = Readonly<Record<string, unknown>>;
+/** What changes in a context. */
+export type Patch = Record<string, unknown>;
+
+interface Event {
+  readonly type: string;
+  readonly [name: string]: unknown;
+}
+
+const none: readonly Wish[] = [];
+/** Together with what it sends, what a key keeps may take so many bytes once something ran outside or waited. */
+const SETTLED_BYTES = 512 * 1024;
+/** Kept answers of a key, in all. */
+const ANSWER_BYTES = 128 * 1024;
+/** In one turn, what waited may send so many messages, and so many bytes; the rest goes on in the next. */
+const DRAIN_WISHES = 512;
+const DRAIN_BYTES = 128 * 1024;
+/** A refusal without its event: a text, a code, names. */
+const REFUSAL_BYTES = 16 * 1024;
+/** Timers that are left for what the facade itself needs. */
+const SPARE_TIMERS = 8;
+
+export class Book {
+  readonly home: Home;
+  readonly #mailbox: number;
+  readonly #functions = new Map<string, Compiled>();
+  readonly #states = new Map<string, State>();
+  /** What the turn that is being taken wants done. */
+  #performance: Performance = { replied: false, reply: undefined, wishes: none };
+
+  constructor(home: Home, specs: readonly FunctionSpec[], mailbox: number) {
+    this.home = home;
+    this.#mailbox = mailbox;
+    for (const spec of specs) {
+      this.#functions.set(spec.name, compile(spec));
+      for (const state of Object.values(spec.states)) {
+        const known = this.#states.get(state.name);
+        if (known !== undefined && known !== state)
+          throw new KeyturnError(
+            "invalid_options",
+            `"${home.type}" has two states "${state.name}". Declare it once, and name it where it is needed.`,
+          );
+        this.#states.set(state.name, state);
+      }
+    }
+  }
+
+  readonly performance = (): Performance => this.#performance;
+
+  /** Whether an event is for a function that runs outside. */
+  isAsync(event: Event): boolean {
+    return this.#functions.get(innerOf(event).type)?.spec.work !== undefined;
+  }
+
+  // ---- Events, while nothing runs outside -------------------------------------------------------------------------
+
+  take(context: Context, event: Event): Patch {
+    const compiled = this.#functions.get(event.type);
+    if (compiled !== undefined) {
+      const { now } = moment;
+      const values = this.#values(compiled, context, now);
+      const outcome = runHandler(this.home, compiled, event, values, context[KEY] as string, now);
+      const { state, result, wishes } = outcome;
+      this.#performance = { replied: true, reply: result, wishes };
+      if (!compiled.expires) return state ?? {};
+      return this.#write({ ...context }, compiled, state, now);
+    }
+    const next = { ...context };
+    const called = event.type === CALL;
+    const outcome = this.#apply(next, called ? innerOf(event) : event, moment.now);
+    this.#performance = {
+      replied: true,
+      reply: called ? { result: outcome.result } : outcome.result,
+      wishes: outcome.wishes,
+    };
+    return next;
+  }
+
+  /** An event for a function that runs outside; the machine goes to it. */
+  begin(context: Context, event: Event): Patch {
+    const pending = this.#pending(context, event);
+    this.#reply(pending);
+    return { [TAKEN]: pending.ticket, [RUNNING]: pending };
+  }
+
+  // ---- Events, while something does -------------------------------------------------------------------------------
+
+  wait(context: Context, event: Event): Patch {
+    const queue = queueOf(context);
+    const pending = this.#pending(context, event);
+    // What was told or comes from a timer has nobody who could try again: it is refused later.
+    const most = pending.called ? this.#mailbox : this.#mailbox * 4;
+    if (queue.length >= most)
+      throw new KeyturnError(
+        "mailbox_full",
+        `${queue.length} events wait for ${this.home.type}/${String(context[KEY])}, which runs "${runningOf(context)?.event.type}". Try again later.`,
+      );
+    this.#reply(pending);
+    return { [TAKEN]: pending.ticket, [QUEUE]: [...queue, pending] };
+  }
+
+  settle(context: Context, outcome: Outcome): Patch {
+    const { now } = moment;
+    return this.#end(context, (next, compiled) => {
+      this.#write(next, compiled, outcome.state, now);
+      return outcome;
+    });
+  }
+
+  fail(context: Context, error: unknown): Patch {
+    return this.#end(context, (_next, { spec }) => {
+      throw failureOf(spec.name, error);
+    });
+  }
+
+  timeOut(context: Context): Patch {
+    return this.#end(context, (_next, { spec }) => {
+      const text = `"${spec.name}" did not end within ${spec.timeout_ms} ms. Nothing of it counts, but what it did outside may be done.`;
+      throw new KeyturnError("function_timed_out", text);
+    });
+  }
+
+  /** Goes on with what waits. */
+  drain(context: Context): Patch {
+    const next = { ...context };
+    const wishes: Wish[] = [];
+    this.#drain(next, wishes);
+    this.#performance = { replied: false, reply: undefined, wishes };
+    return next;
+  }
+
+  /** Once more what waits, and then an event that has come meanwhile. */
+  waitAndDrain(context: Context, event: Event): Patch {
+    const waiting = this.wait(context, event);
+    const { reply } = this.#performance;
+    const next = this.drain({ ...context, ...waiting });
+    this.#performance = { ...this.#performance, replied: true, reply };
+    return next;
+  }
+
+  // ---- Timers, and what is refused --------------------------------------------------------------------------------
+
+  expire(context: Context): Patch {
+    const { now } = moment;
+    const next: Patch = { ...context };
+    const expires = { ...(context[EXPIRES] as Record<string, number> | undefined) };
+    for (const [name, due] of Object.entries(expires)) {
+      if (due > now) continue;
+      next[name] = undefined;
+      delete expires[name];
+    }
+    next[EXPIRES] = expires;
+    next[WAKE] = undefined;
+    const wishes: Wish[] = [];
+    this.#wake(next, now, wishes);
+    this.#performance = { replied: false, reply: undefined, wishes };
+    return next;
+  }
+
+  later({ to, event }: Event): Patch {
+    this.#performance = {
+      replied: false,
+      reply: undefined,
+      wishes: [{ kind: "tell", to: to as string, event }],
+    };
+    return {};
+  }
+
+  refuse({ code, message }: Event): never {
+    throw failureOf(this.home.type, { code, message });
+  }
+
+  // ---- What runs outside ------------------------------------------------------------------------------------------
+
+  running(context: Context): string | undefined {
+    return runningOf(context)?.event.type;
+  }
+
+  waits(context: Context): boolean {
+    return queueOf(context).length > 0;
+  }
+
+  /** What an invocation is given. */
+  input(context: Context): { event: object; values: Record<string, unknown>; key: unknown; now: number } {
+    const { event, now } = runningOf(context) as Pending;
+    const { states } = this.#functions.get(event.type) as Compiled;
+    const values: Record<string, unknown> = {};
+    for (const [, state] of states) values[state.name] = standing(state, context, now);
+    return { event, values, key: context[KEY], now };
+  }
+
+  // -----------------------------------------------------------------------------------------------------------------
+
+  #pending(context: Context, event: Event): Pending {
+    const ticket = ((context[TAKEN] as number | undefined) ?? 0) + 1;
+    return { ticket, event: innerOf(event), now: moment.now, called: event.type === CALL };
+  }
+
+  #reply({ ticket }: Pending): void {
+    this.#performance = { replied: true, reply: { waits: ticket }, wishes: none };
+  }
+
+  /** What ran is over. */
+  #end(context: Context, outcome: (next: Patch, compiled: Compiled) => Outcome): Patch {
+    const next: Patch = { ...context, [RUNNING]: undefined };
+    const wishes: Wish[] = [];
+    const pending = runningOf(context) as Pending;
+    const compiled = this.#functions.get(pending.event.type) as Compiled;
+    this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
+    this.#drain(next, wishes);
+    this.#performance = { replied: false, reply: undefined, wishes };
+    return next;
+  }
+
+  #drain(next: Patch, wishes: Wish[]): void {
+    const queue = [...queueOf(next)];
+    const first = wishes.length;
+    while (queue.length > 0) {
+      if (wishes.length > first && (wishes.length > DRAIN_WISHES || sizeOf(wishes) > DRAIN_BYTES)) {
+        wishes.push({ kind: "later", id: "~drain", delay_ms: 0, event: { type: DRAIN } });
+        break;
+      }
+      const pending = queue.shift() as Pending;
+      const { now } = moment;
+      if (this.isAsync(pending.event)) {
+        if (!this.#fits(next, pending, wishes)) continue;
+        next[RUNNING] = { ...pending, now };
+        break;
+      }
+      this.#attempt(next, pending, wishes, (draft) => this.#apply(draft, pending.event, now));
+    }
+    if (queue.length !== queueOf(next).length) next[QUEUE] = queue;
+  }
+
+  /** Whether an invocation can begin: its states go with it, so they are kept twice. */
+  #fits(next: Patch, pending: Pending, wishes: Wish[]): boolean {
+    if (sizeOf(next) + sizeOf(this.input({ ...next, [RUNNING]: pending })) <= SETTLED_BYTES) return true;
+    this.#attempt(next, pending, wishes, () => {
+      throw tooLarge(this.home.type, next);
+    });
+    return false;
+  }
+
+  /** Tries what an event wants in a draft; it is kept if all of it can be stored. */
+  #attempt(next: Patch, pending: Pending, wishes: Wish[], work: (draft: Patch) => Outcome): void {
+    const { ticket, event, called } = pending;
+    next[DONE] = ticket;
+    try {
+      const draft = { ...next };
+      const outcome = work(draft);
+      const out = outcome.wishes.map((wish) => this.#spare(next, wish));
+      seal(draft, "state");
+      seal([outcome.result, out], "outcome");
+      for (const wish of out) if (wish.kind === "tell" || wish.kind === "later") checkEventSize(wish.event);
+      const tells = out.length + wishes.length;
+      if (tells > limits.tellsPerTurn)
+        throw new KeyturnError("tell_invalid", `One turn may send at most ${limits.tellsPerTurn} messages.`);
+      if (sizeOf(draft) + sizeOf(out) > SETTLED_BYTES) throw tooLarge(this.home.type, next);
+      Object.assign(next, draft);
+      wishes.push(...out);
+      if (called) this.#answer(next, { ticket, value: outcome.result });
+    } catch (thrown) {
+      const { code, message } = failure(event.type, thrown);
+      const error = { code, message };
+      if (called) this.#answer(next, { ticket, error });
+      else wishes.push(this.#deadLetter(next, event, error));
+    }
+  }
+
+  /** What is sent later by a turn that cannot fail becomes a dead letter if there is no timer left for it. */
+  #spare(next: Patch, wish: Wish): Wish {
+    if (wish.kind !== "later") return wish;
+    const message = `Something that was to be sent later found no timer: an actor has at most ${limits.timersPerActor}.`;
+    const instead = this.#deadLetter(next, wish.event, { code: "timers_full", message });
+    return { ...wish, spare: { timers: SPARE_TIMERS, instead } };
+  }
+
+  /** Tells the key itself an event that it refuses. */
+  #deadLetter(next: Patch, event: object, error: { readonly code: string; readonly message: string }): Wish {
+    const kept = sizeOf(event) < limits.eventBytes - REFUSAL_BYTES ? event : { type: (event as Event).type };
+    const to = `${this.home.type}/${String(next[KEY])}`;
+    return { kind: "tell", to, event: { type: REFUSED, event: kept, ...error } };
+  }
+
+  /** Keeps an answer until whoever waits has read it: the newest ones, within a bound. */
+  #answer(next: Patch, answer: Answer): void {
+    const count = (next[ANSWERS] as number | undefined) ?? 0;
+    const size = this.#mailbox + 8;
+    const slotOf = (n: number): string => `~${n % size}`;
+    next[ANSWERS] = count + 1;
+    next[slotOf(count)] = answer;
+    let bytes = 0;
+    for (let n = count; n >= 0 && n > count - size; n--) {
+      const slot = slotOf(n);
+      const kept = next[slot] as Answer | undefined;
+      if (kept === undefined) return;
+      bytes += sizeOf(kept);
+      if (bytes > ANSWER_BYTES && kept.lost === undefined) next[slot] = { ticket: kept.ticket, lost: true };
+    }
+  }
+
+  /** What an event that does not run outside does. Writes into `next`. */
+  #apply(next: Patch, event: Event, now: number): Outcome {
+    const compiled = this.#functions.get(event.type);
+    if (compiled !== undefined) {
+      const values = this.#values(compiled, next, now);
+      const outcome = runHandler(this.home, compiled, event, values, next[KEY] as string, now);
+      const wishes = [...outcome.wishes];
+      this.#write(next, compiled, outcome.state, now, wishes);
+      return { ...outcome, wishes };
+    }
+    if (event.type !== UPDATE && event.type !== SET)
+      throw new KeyturnError(
+        "invalid_event",
+        `"${this.home.type}" has no function "${String(event.type).slice(0, 80)}". It has: ${[...this.#functions.keys()].join(", ")}.`,
+      );
+    const state = this.#states.get(event.state as string);
+    if (state === undefined)
+      throw new KeyturnError(
+        "invalid_event",
+        `"${this.home.type}" has no state "${String(event.state).slice(0, 80)}".`,
+      );
+    const value =
+      event.type === SET
+        ? event.value
+        : updated(state.name, standing(state, next, now), event.operand, event.operation);
+    const wishes: Wish[] = [];
+    this.#put(next, state, value, now);
+    this.#wake(next, now, wishes);
+    return { state: undefined, result: value === undefined ? state.initial : value, wishes };
+  }
+
+  /** What a function sees of the states. */
+  #values({ states }: Compiled, context: Context, now: number): Record<string, unknown> {
+    const values: Record<string, unknown> = {};
+    for (const [alias, state] of states) values[alias] = standing(state, context, now);
+    return values;
+  }
+
+  /** Writes what a function returned, and when it expires. */
+  #write(next: Patch, compiled: Compiled, state: Outcome["state"], now: number, wishes?: Wish[]): Patch {
+    if (!compiled.expires) return Object.assign(next, state);
+    const used = compiled.states.filter(([, one]) => one.after === "use" && isKept(one, next, now));
+    for (const [, one] of used) this.#put(next, one, next[one.name], now);
+    for (const name in state) this.#put(next, this.#states.get(name) as State, state[name], now);
+    if (wishes !== undefined) this.#wake(next, now, wishes);
+    else {
+      const more = [...this.#performance.wishes];
+      this.#wake(next, now, more);
+      this.#performance = { ...this.#performance, wishes: more };
+    }
+    return next;
+  }
+
+  #put(next: Patch, { name, expire_ms }: State, value: unknown, now: number): void {
+    next[name] = value;
+    if (expire_ms === undefined) return;
+    const { [name]: _, ...others } = (next[EXPIRES] as Record<string, number> | undefined) ?? {};
+    next[EXPIRES] = value === undefined ? others : { ...others, [name]: now + expire_ms };
+  }
+
+  /** Sees to it that a timer is set that is not later than the next expiry. One that is earlier looks again. */
+  #wake(next: Patch, now: number, wishes: Wish[]): void {
+    const dues = Object.values((next[EXPIRES] as Record<string, number> | undefined) ?? {});
+    if (dues.length === 0) return;
+    const due = Math.min(...dues);
+    const set = next[WAKE] as number | undefined;
+    if (set !== undefined && set <= due) return;
+    next[WAKE] = due;
+    wishes.push({ kind: "later", id: "~expire", delay_ms: Math.max(0, due - now), event: { type: EXPIRE } });
+  }
+}
+
+function innerOf(event: Event): Event {
+  if (event.type !== CALL) return event;
+  const inner = event.event as Event | undefined;
+  if (typeof inner?.type !== "string")
+    throw new KeyturnError(
+      "invalid_event",
+      `A call holds the event that it is about: { type: "${CALL}", event }.`,
+    );
+  return inner;
+}
+
+function queueOf(context: Context): readonly Pending[] {
+  return (context[QUEUE] as readonly Pending[] | undefined) ?? [];
+}
+
+function runningOf(context: Context): Pending | undefined {
+  return context[RUNNING] as Pending | undefined;
+}
+
+/** Whether a state holds a value of its own that has not expired. */
+function isKept({ name, expire_ms }: State, context: Context, now: number): boolean {
+  if (context[name] === undefined) return false;
+  if (expire_ms === undefined) return true;
+  const due = (context[EXPIRES] as Record<string, number> | undefined)?.[name];
+  return due === undefined || due > now;
+}
+
+function standing(state: State, context: Context, now: number): unknown {
+  return isKept(state, context, now) ? context[state.name] : state.initial;
+}
+
+function tooLarge(type: string, context: Context): KeyturnError {
+  return new KeyturnError(
+    "state_too_large",
+    `What ${type}/${String(context[KEY])} would keep and send takes more than ${SETTLED_BYTES} bytes. Spread it over several keys.`,
+  );
+}
+
+function checkEventSize(event: unknown): void {
+  const bytes = sizeOf(event);
+  if (bytes > limits.eventBytes)
+    throw new KeyturnError(
+      "event_too_large",
+      `An event that is sent takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed.`,
+    );
+}

@@ -1,0 +1,215 @@
+/**
+ * The client of functions: processing events, reading and changing states by key.
+ *
+ * Owns nothing but who waits for an answer that comes later (waiting.ts). Talks to the actors' client; everything here can
+ * be done with `client.actor(…)` too.
+ */
+import type { ActorRef, CallOptions, Client } from "../client/client.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { CALL, type CallReply, SET, UPDATE } from "./events.ts";
+import type { AnyFunction, EventOf, FunctionGroup, ResultOf, StatesOf } from "./function.ts";
+import { named } from "./invocation.ts";
+import type { State } from "./state.ts";
+import type { Operation } from "./update.ts";
+import { Waiting } from "./waiting.ts";
+
+/** The functions that a definition hosts. */
+export type FunctionsOf<D> = D extends { readonly functions: readonly (infer F)[] }
+  ? F extends AnyFunction
+    ? D extends FunctionGroup
+      ? F
+      : D extends AnyFunction
+        ? D
+        : F
+    : never
+  : never;
+
+type NameOf<F> = F extends { readonly name: infer N extends string } ? N : never;
+type Named<F, N> = F extends { readonly name: N } ? F : never;
+type IsOne<T, U = T> = [T] extends [never]
+  ? false
+  : T extends unknown
+    ? [U] extends [T]
+      ? true
+      : false
+    : never;
+
+/** An event with its key; where there are several functions, `type` says for which it is. */
+export type Message<F, N extends string = NameOf<F>> = {
+  readonly key: string;
+} & (IsOne<NameOf<F>> extends true ? { readonly type?: N } : { readonly type: N }) &
+  EventOf<Named<F, N>>;
+
+type ValueOf<S> = S extends State<string, infer V> ? V : never;
+/** A state is named where there are several. */
+type StateArgs<S, O> = IsOne<S> extends true ? [state?: S, options?: O] : [state: S, options?: O];
+
+/** Functions of one type, for whoever is outside. */
+export class Functions<F extends AnyFunction> {
+  readonly #client: Client;
+  readonly #definition: FunctionGroup;
+  readonly #waiting: Waiting;
+  /** Whether events may have to wait, so that the first answer may not be the last. */
+  readonly #mayWait: boolean;
+  readonly #states = new Map<string, State>();
+
+  /** @internal */
+  constructor(client: Client, definition: FunctionGroup) {
+    this.#client = client;
+    this.#definition = definition;
+    this.#waiting = new Waiting(client.clock);
+    this.#mayWait = definition.functions.some(({ spec }) => spec.work !== undefined);
+    for (const { spec } of definition.functions)
+      for (const state of Object.values(spec.states)) this.#states.set(state.name, state);
+  }
+
+  /**
+   * Processes an event: `processEvent({ key: "a", value: 1 })`, with several functions
+   * `processEvent({ key: "a", type: "process", value: 1 })`. Resolves with the function's result once everything that it
+   * did is committed; of an async function, once that has ended.
+   * @throws KeyturnError `function_failed`, `function_timed_out`, `mailbox_full`, `invalid_event` and others; its `outcome`
+   *   says what became of the event. With `timeout`, call again with the error's `requestId`
+   */
+  processEvent<const N extends NameOf<F>>(
+    message: Message<F, N>,
+    options: CallOptions = {},
+  ): Promise<ResultOf<Named<F, N>>> {
+    return this.#async(() => {
+      const { key, ...rest } = message as { readonly key: string };
+      return this.#call(key, this.#event(rest), options);
+    });
+  }
+
+  /**
+   * Sends an event; resolves once it is taken, without the result. One that is refused later, while it waited for an async
+   * function, becomes a dead letter.
+   */
+  sendEvent<const N extends NameOf<F>>(message: Message<F, N>, options: CallOptions = {}): Promise<void> {
+    return this.#async(() => {
+      const { key, ...rest } = message as { readonly key: string };
+      return this.actor(key).send(this.#event(rest), options);
+    });
+  }
+
+  /**
+   * Arithmetic on a state that is a number: `updateState("a", 1, "add")`. Resolves with the new value.
+   * @throws KeyturnError `not_a_number`, `division_by_zero`; the state stays as it was
+   */
+  updateState<S extends StatesOf<F>>(
+    key: string,
+    operand: number,
+    operation: Operation,
+    ...[state, options]: StateArgs<S, CallOptions>
+  ): Promise<number> {
+    return this.#async(() => {
+      const event = { type: UPDATE, state: this.#state(state).name, operand, operation };
+      return this.#call(key, event, options) as Promise<number>;
+    });
+  }
+
+  /** Sets a state; undefined sets it back to its initial value. Resolves with the new value. */
+  setState<S extends StatesOf<F>>(
+    key: string,
+    value: ValueOf<S> | undefined,
+    ...[state, options]: StateArgs<S, CallOptions>
+  ): Promise<ValueOf<S>> {
+    return this.#async(() => {
+      const event = { type: SET, state: this.#state(state).name, value };
+      return this.#call(key, event, options) as Promise<ValueOf<S>>;
+    });
+  }
+
+  /**
+   * A state's value, of everything that was answered. What has expired is its initial value once its timer has fired;
+   * functions never see it before either.
+   */
+  getState<S extends StatesOf<F>>(
+    key: string,
+    ...[state, options]: StateArgs<S, Omit<CallOptions, "requestId">>
+  ): Promise<ValueOf<S>> {
+    return this.#async(async () => {
+      const { name, initial } = this.#state(state);
+      const { context } = await this.actor(key).get(options ?? {});
+      return ((context as Record<string, unknown>)[name] ?? initial) as ValueOf<S>;
+    });
+  }
+
+  /** All states of a key by name. */
+  async getStates(
+    key: string,
+    options: Omit<CallOptions, "requestId"> = {},
+  ): Promise<Record<string, unknown>> {
+    const { context } = await this.actor(key).get(options);
+    const kept = context as Record<string, unknown>;
+    return Object.fromEntries(
+      [...this.#states.values()].map(({ name, initial }) => [name, kept[name] ?? initial]),
+    );
+  }
+
+  /** Forgets a key: its states, what waits and what was to be sent later. */
+  delete(key: string): Promise<void> {
+    return this.actor(key).delete();
+  }
+
+  /** The key's actor, to watch it or to read its history. */
+  actor(key: string): ActorRef {
+    return this.#client.actor(this.#definition, key) as unknown as ActorRef;
+  }
+
+  async #call(key: string, event: { readonly type: string }, options: CallOptions = {}): Promise<never> {
+    const ref = this.actor(key);
+    if (!this.#mayWait) return (await ref.ask(event, options)) as never;
+    const { clock } = this.#client;
+    const begun = clock.monotonic();
+    const reply = (await ref.ask({ type: CALL, event } as never, options)) as unknown as CallReply;
+    if ("result" in reply) return reply.result as never;
+    return (await this.#waiting.answer(ref, reply.waits, options, clock.monotonic() - begun)) as never;
+  }
+
+  #event(event: object): { readonly type: string } {
+    const { functions } = this.#definition;
+    const given = (event as { readonly type?: unknown }).type;
+    if (given !== undefined || functions.length !== 1) {
+      if (functions.some(({ name }) => name === given)) return event as { readonly type: string };
+      throw new KeyturnError(
+        "invalid_event",
+        `"${this.#definition.type}" has no function ${JSON.stringify(given)}. It has: ${functions.map(({ name }) => name).join(", ")}.`,
+      );
+    }
+    return named((functions[0] as AnyFunction).name, event);
+  }
+
+  #state(state: State | undefined): State {
+    if (state === undefined && this.#states.size === 1) return [...this.#states.values()][0] as State;
+    const known = state === undefined ? undefined : this.#states.get(state.name);
+    if (known !== undefined) return known;
+    throw new KeyturnError(
+      "invalid_options",
+      state === undefined
+        ? `"${this.#definition.type}" has ${this.#states.size} states. Say which one is meant.`
+        : `"${this.#definition.type}" has no state "${state.name}".`,
+    );
+  }
+
+  /** What is thrown at once is a rejection too. */
+  async #async<T>(work: () => Promise<T>): Promise<T> {
+    return work();
+  }
+}
+
+/**
+ * Reaches functions: `const app = functions(node.client, process)`, or a group. Works with any client, in the process of a
+ * node or not.
+ * @throws KeyturnError `invalid_options`
+ */
+export function functions<D extends FunctionGroup | AnyFunction>(
+  client: Client,
+  definition: D,
+): Functions<FunctionsOf<D>> {
+  if (!Array.isArray(definition?.functions))
+    throw new KeyturnError(
+      "invalid_options",
+      "functions(client, …) takes what defineFunction or defineFunctions returns.",
+    );
+  return new Functions(client, definition as unknown as FunctionGroup) as never;
+}

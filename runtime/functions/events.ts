@@ -1,0 +1,62 @@
+/**
+ * The names that the facade itself uses: types of events, and properties of an actor's context beside its states.
+ *
+ * Neither can be a user's: names of functions and states hold neither `.` nor `~`.
+ */
+
+/** Calls a function of a group that has async ones: the answer says whether there is a result yet. */
+export const CALL = "functions.call";
+/** `{ state, operand, operation }`: arithmetic on a state. */
+export const UPDATE = "functions.update";
+/** `{ state, value }`; undefined for the initial value. */
+export const SET = "functions.set";
+/** Of a timer: `{ to, event }` is told now. */
+export const LATER = "functions.later";
+/** Of a timer: something may have expired. */
+export const EXPIRE = "functions.expire";
+/** Of a timer: what waits can be gone on with. */
+export const DRAIN = "functions.drain";
+/** `{ event, code, message }`: an event that had waited and was refused; it is told to become a dead letter. */
+export const REFUSED = "functions.refused";
+
+export const KEY = "~key";
+/** When which state expires, milliseconds since the epoch. */
+export const EXPIRES = "~expires";
+/** For when the timer is set that looks at them. */
+export const WAKE = "~wake";
+/** The invocation that runs outside. */
+export const RUNNING = "~running";
+/** What waits for it, oldest first. */
+export const QUEUE = "~queue";
+/** Tickets given out, and the last one that is done. */
+export const TAKEN = "~taken";
+export const DONE = "~done";
+/** Answers kept so far; they stand in `~0`, `~1`, … in a ring. */
+export const ANSWERS = "~answers";
+
+/** An event that waits, or runs. */
+export interface Pending {
+  readonly ticket: number;
+  readonly event: { readonly type: string };
+  /** When it was begun; of what waits, when it was taken. */
+  readonly now: number;
+  /** Whether somebody waits for its answer. */
+  readonly called: boolean;
+}
+
+/** What became of an event that somebody waits for. */
+export interface Answer {
+  readonly ticket: number;
+  readonly value?: unknown;
+  readonly error?: { readonly code: string; readonly message: string };
+  /** It was too large to be kept, or there were too many. */
+  readonly lost?: true;
+}
+
+/** What a call is answered with at once. */
+export type CallReply = { readonly result: unknown } | Waits;
+
+/** An event was taken, its answer will follow. */
+export interface Waits {
+  readonly waits: number;
+}

@@ -1,0 +1,129 @@
+/**
+ * Waiting for answers that come later than the turn that took the event.
+ *
+ * Owns who waits for which ticket of which key. One watch a key serves all who wait for it. Talks to the actor's client.
+ *
+ * Invariants:
+ * 1. Whoever waits gets the answer, an error of the function's, or `timeout`; never nothing.
+ * 2. Where nobody waits any more there is no watch.
+ */
+import type { ActorRef, CallOptions } from "../client/client.ts";
+import type { Clock } from "../ports/index.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { type Answer, DONE, TAKEN } from "./events.ts";
+import { failureOf } from "./run.ts";
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+interface Waiter {
+  readonly ticket: number;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Watched {
+  readonly waiters: Set<Waiter>;
+  readonly stop: AbortController;
+}
+
+export class Waiting {
+  readonly #clock: Clock;
+  readonly #watched = new Map<string, Watched>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** @param gone_ms how much of the time-out has passed */
+  async answer(
+    ref: ActorRef,
+    ticket: number,
+    { timeout_ms = DEFAULT_TIMEOUT_MS, requestId }: CallOptions,
+    gone_ms: number,
+  ): Promise<unknown> {
+    let waiter: Waiter | undefined;
+    let cancel = (): void => undefined;
+    try {
+      return await new Promise<unknown>((resolve, reject) => {
+        cancel = this.#clock.after(Math.max(1, timeout_ms - gone_ms), () =>
+          reject(
+            new KeyturnError(
+              "timeout",
+              `${ref.address} did not answer within ${timeout_ms} ms. Its function may still end.`,
+              requestId === undefined ? {} : { requestId },
+            ),
+          ),
+        );
+        waiter = { ticket, resolve, reject };
+        this.#add(ref, waiter);
+      });
+    } finally {
+      cancel();
+      if (waiter !== undefined) this.#remove(ref.address, waiter);
+    }
+  }
+
+  #add(ref: ActorRef, waiter: Waiter): void {
+    let watched = this.#watched.get(ref.address);
+    if (watched === undefined) {
+      watched = { waiters: new Set(), stop: new AbortController() };
+      this.#watched.set(ref.address, watched);
+      this.#watch(ref, watched);
+    }
+    watched.waiters.add(waiter);
+  }
+
+  #remove(address: string, waiter: Waiter): void {
+    const watched = this.#watched.get(address);
+    if (watched?.waiters.delete(waiter) !== true || watched.waiters.size > 0) return;
+    this.#watched.delete(address);
+    watched.stop.abort();
+  }
+
+  #watch(ref: ActorRef, { waiters, stop }: Watched): void {
+    const follow = async (): Promise<void> => {
+      for await (const { context } of ref.watch({ signal: stop.signal }))
+        for (const waiter of waiters) settle(ref, context as Readonly<Record<string, unknown>>, waiter);
+    };
+    follow().catch((error: unknown) => {
+      for (const waiter of waiters) waiter.reject(error);
+    });
+  }
+}
+
+/** Answers whoever waits, if a state has the answer. */
+function settle(
+  ref: ActorRef,
+  context: Readonly<Record<string, unknown>>,
+  { ticket, resolve, reject }: Waiter,
+): void {
+  const taken = context[TAKEN] as number | undefined;
+  const done = context[DONE] as number | undefined;
+  if (taken === undefined || taken < ticket) {
+    reject(
+      new KeyturnError(
+        "request_forgotten",
+        `${ref.address} was deleted while something waited for its answer.`,
+      ),
+    );
+    return;
+  }
+  if (done === undefined || done < ticket) return;
+  const answer = answerOf(context, ticket);
+  if (answer?.error !== undefined) reject(failureOf(ref.type, answer.error));
+  else if (answer === undefined || answer.lost === true)
+    reject(
+      new KeyturnError(
+        "request_forgotten",
+        `${ref.address} has processed the event, but its answer was too large to be kept, or came too long ago.`,
+      ),
+    );
+  else resolve(answer.value);
+}
+
+function answerOf(context: Readonly<Record<string, unknown>>, ticket: number): Answer | undefined {
+  for (let n = 0; ; n++) {
+    const answer = context[`~${n}`] as Answer | undefined;
+    if (answer === undefined || answer.ticket === ticket) return answer;
+  }
+}
