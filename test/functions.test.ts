@@ -57,7 +57,10 @@ describe("async", () => {
     await Promise.resolve();
     return { state: { counter: n + event.by }, result: n + event.by };
   });
-  const group = defineFunctions("mixed", [slow, defineFunction("quick", { counter }, (_e: object, s) => ({ result: s.counter }))]);
+  const group = defineFunctions("mixed", [
+    slow,
+    defineFunction("quick", { counter }, (_e: object, s) => ({ result: s.counter })),
+  ]);
 
   it("works", async () => {
     const t = await start([group]);

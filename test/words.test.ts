@@ -264,6 +264,7 @@ describe("errors", () => {
         "timers_full rejected",
         "function_failed rejected",
         "function_timed_out rejected",
+        "function_unreachable rejected",
         "not_a_number rejected",
         "division_by_zero rejected",
         "mailbox_full notApplied retry",

@@ -107,7 +107,10 @@ export class Book {
       const { state, result, wishes } = outcome;
       this.#performance = { replied: true, reply: result, wishes };
       if (!compiled.expires) return state ?? {};
-      return this.#write({ ...context }, compiled, state, now);
+      const more = [...wishes];
+      const next = this.#write({ ...context }, compiled, state, now, more);
+      this.#performance = { replied: true, reply: result, wishes: more };
+      return next;
     }
     const next = { ...context };
     const called = event.type === CALL;
@@ -146,8 +149,10 @@ export class Book {
   settle(context: Context, outcome: Outcome): Patch {
     const { now } = moment;
     return this.#end(context, (next, compiled) => {
-      this.#write(next, compiled, outcome.state, now);
-      return outcome;
+      if (outcome.error !== undefined) throw failureOf(compiled.spec.name, outcome.error);
+      const wishes = [...outcome.wishes];
+      this.#write(next, compiled, outcome.state, now, wishes);
+      return { ...outcome, wishes };
     });
   }
 
@@ -382,17 +387,12 @@ export class Book {
   }
 
   /** Writes what a function returned, and when it expires. */
-  #write(next: Patch, compiled: Compiled, state: Outcome["state"], now: number, wishes?: Wish[]): Patch {
+  #write(next: Patch, compiled: Compiled, state: Outcome["state"], now: number, wishes: Wish[]): Patch {
     if (!compiled.expires) return Object.assign(next, state);
     const used = compiled.states.filter(([, one]) => one.after === "use" && isKept(one, next, now));
     for (const [, one] of used) this.#put(next, one, next[one.name], now);
     for (const name in state) this.#put(next, this.#states.get(name) as State, state[name], now);
-    if (wishes !== undefined) this.#wake(next, now, wishes);
-    else {
-      const more = [...this.#performance.wishes];
-      this.#wake(next, now, more);
-      this.#performance = { ...this.#performance, wishes: more };
-    }
+    this.#wake(next, now, wishes);
     return next;
   }
 

@@ -8,7 +8,6 @@ import type { ActorRef, CallOptions, Client } from "../client/client.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { CALL, type CallReply, SET, UPDATE } from "./events.ts";
 import type { AnyFunction, EventOf, FunctionGroup, ResultOf, StatesOf } from "./function.ts";
-import { named } from "./invocation.ts";
 import type { State } from "./state.ts";
 import type { Operation } from "./update.ts";
 import { Waiting } from "./waiting.ts";
@@ -44,6 +43,8 @@ type ValueOf<S> = S extends State<string, infer V> ? V : never;
 /** A state is named where there are several. */
 type StateArgs<S, O> = IsOne<S> extends true ? [state?: S, options?: O] : [state: S, options?: O];
 
+const REFS_MAX = 4_096;
+
 /** Functions of one type, for whoever is outside. */
 export class Functions<F extends AnyFunction> {
   readonly #client: Client;
@@ -52,6 +53,10 @@ export class Functions<F extends AnyFunction> {
   /** Whether events may have to wait, so that the first answer may not be the last. */
   readonly #mayWait: boolean;
   readonly #states = new Map<string, State>();
+  readonly #names: ReadonlySet<string>;
+  /** The name of the function, if there is one only. */
+  readonly #only: string | undefined;
+  readonly #refs = new Map<string, ActorRef>();
 
   /** @internal */
   constructor(client: Client, definition: FunctionGroup) {
@@ -59,6 +64,9 @@ export class Functions<F extends AnyFunction> {
     this.#definition = definition;
     this.#waiting = new Waiting(client.clock);
     this.#mayWait = definition.functions.some(({ spec }) => spec.work !== undefined);
+    const names = definition.functions.map(({ name }) => name);
+    this.#names = new Set(names);
+    this.#only = names.length === 1 ? names[0] : undefined;
     for (const { spec } of definition.functions)
       for (const state of Object.values(spec.states)) this.#states.set(state.name, state);
   }
@@ -74,10 +82,15 @@ export class Functions<F extends AnyFunction> {
     message: Message<F, N>,
     options: CallOptions = {},
   ): Promise<ResultOf<Named<F, N>>> {
-    return this.#async(() => {
-      const { key, ...rest } = message as { readonly key: string };
-      return this.#call(key, this.#event(rest), options);
-    });
+    // No async functions on this way: each would cost a promise more for every event.
+    try {
+      const event = this.#event(message);
+      const { key } = message;
+      if (this.#mayWait) return this.#call(key, event, options);
+      return this.#ref(key).ask(event, options) as Promise<ResultOf<Named<F, N>>>;
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -85,10 +98,7 @@ export class Functions<F extends AnyFunction> {
    * function, becomes a dead letter.
    */
   sendEvent<const N extends NameOf<F>>(message: Message<F, N>, options: CallOptions = {}): Promise<void> {
-    return this.#async(() => {
-      const { key, ...rest } = message as { readonly key: string };
-      return this.actor(key).send(this.#event(rest), options);
-    });
+    return this.#async(() => this.#ref(message.key).send(this.#event(message), options));
   }
 
   /**
@@ -157,7 +167,7 @@ export class Functions<F extends AnyFunction> {
   }
 
   async #call(key: string, event: { readonly type: string }, options: CallOptions = {}): Promise<never> {
-    const ref = this.actor(key);
+    const ref = this.#ref(key);
     if (!this.#mayWait) return (await ref.ask(event, options)) as never;
     const { clock } = this.#client;
     const begun = clock.monotonic();
@@ -166,17 +176,31 @@ export class Functions<F extends AnyFunction> {
     return (await this.#waiting.answer(ref, reply.waits, options, clock.monotonic() - begun)) as never;
   }
 
-  #event(event: object): { readonly type: string } {
-    const { functions } = this.#definition;
-    const given = (event as { readonly type?: unknown }).type;
-    if (given !== undefined || functions.length !== 1) {
-      if (functions.some(({ name }) => name === given)) return event as { readonly type: string };
+  /** A reference is made once for the keys that are used most: it keeps the order of what goes through it. */
+  #ref(key: string): ActorRef {
+    let ref = this.#refs.get(key);
+    if (ref === undefined) {
+      ref = this.actor(key);
+      this.#refs.set(key, ref);
+      if (this.#refs.size > REFS_MAX) this.#refs.delete(this.#refs.keys().next().value as string);
+    }
+    return ref;
+  }
+
+  /** The event that a message carries. */
+  #event(message: object): { readonly type: string } {
+    const given = (message as { readonly type?: unknown }).type ?? this.#only;
+    if (!this.#names.has(given as string)) {
+      const { functions } = this.#definition;
       throw new KeyturnError(
         "invalid_event",
         `"${this.#definition.type}" has no function ${JSON.stringify(given)}. It has: ${functions.map(({ name }) => name).join(", ")}.`,
       );
     }
-    return named((functions[0] as AnyFunction).name, event);
+    const event: { [name: string]: unknown; type: string } = { type: given as string };
+    for (const name in message)
+      if (name !== "key" && name !== "type") event[name] = (message as Record<string, unknown>)[name];
+    return event;
   }
 
   #state(state: State | undefined): State {

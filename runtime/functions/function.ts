@@ -84,9 +84,11 @@ export type Hosted = FunctionGroup | AnyFunction;
 
 type Of<F> = F extends { readonly of?: infer O | undefined } ? NonNullable<O> : never;
 /** The events that a function takes. */
-export type EventOf<F> = Of<F> extends { readonly event: infer E } ? E : never;
+export type EventOf<F> = Of<F> extends { readonly event: infer E extends object } ? E : never;
 /** What a function answers. */
 export type ResultOf<F> = Of<F> extends { readonly result: infer R } ? R : never;
+/** The states of a function by the names that it calls them. */
+export type StatesRecordOf<F> = Of<F> extends { readonly states: infer S extends States } ? S : never;
 /** The states that a function names. */
 export type StatesOf<F> = F extends unknown
   ? Of<F> extends { readonly states: infer S }
@@ -301,7 +303,7 @@ function eventsOf(type: string, specs: readonly FunctionSpec[]): StandardSchema 
   return { "~standard": { version: 1, vendor: "keyturn", validate } };
 }
 
-function checkStates(name: string, states: unknown): States {
+export function checkStates(name: string, states: unknown): States {
   if (typeof states !== "object" || states === null)
     throw new KeyturnError(
       "invalid_options",
@@ -314,7 +316,7 @@ function checkStates(name: string, states: unknown): States {
   return states as States;
 }
 
-function checkedSchema(name: string, schema: StandardSchema | undefined): StandardSchema | undefined {
+export function checkedSchema(name: string, schema: StandardSchema | undefined): StandardSchema | undefined {
   if (schema === undefined || isSchema(schema)) return schema;
   throw new KeyturnError(
     "invalid_options",

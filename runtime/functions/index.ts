@@ -28,5 +28,7 @@ export {
   type StatesOf,
 } from "./function.ts";
 export type { FunctionContext, Returned, SendAfterOptions } from "./invocation.ts";
+export { defineRemoteFunction, type RemoteOptions } from "./remote.ts";
+export { type HandlerOf, serveFunctions } from "./serve.ts";
 export { defineState, type State, type StateOptions, type States, type ValuesOf } from "./state.ts";
 export type { Operation } from "./update.ts";

@@ -30,6 +30,8 @@ export interface Outcome {
   readonly state: Readonly<Record<string, unknown>> | undefined;
   readonly result: unknown;
   readonly wishes: readonly Wish[];
+  /** It has failed, and is not to be tried again. */
+  readonly error?: { readonly code: string; readonly message: string };
 }
 
 /** What a function can do besides returning. Take out what you need: `(event, { counter }, { key, send }) => …`. */
@@ -59,6 +61,13 @@ export interface FunctionContext {
   cancel(id: string): void;
   /** Tells any actor, by its address `type/key`, exactly once. */
   tell(address: string, event: { readonly type: string; readonly [name: string]: unknown }): void;
+  /** The same after a delay, as with `sendAfter`. */
+  tellAfter(
+    delay: number | string,
+    address: string,
+    event: { readonly type: string; readonly [name: string]: unknown },
+    options?: SendAfterOptions,
+  ): void;
   /** Emits an event out of the actors, for whoever reads what they emit. */
   emit(event: { readonly type: string; readonly [name: string]: unknown }): void;
   /** Of functions that are `async`: the same for every run of this invocation, never used for another. */
@@ -141,6 +150,13 @@ export class Invocation implements FunctionContext {
     return (address, event) => {
       checkAddress(address);
       this.#wish({ kind: "tell", to: address, event: checkSent(event) });
+    };
+  }
+
+  get tellAfter(): FunctionContext["tellAfter"] {
+    return (delay, address, event, options = {}) => {
+      checkAddress(address);
+      this.#wish(later(durationOf(delay, "The delay"), address, checkSent(event), options.id));
     };
   }
 

@@ -46,6 +46,7 @@ export const meanings = {
   // A function of the user's, or an update of a state by it: the state stays as it was.
   function_failed: no("rejected"),
   function_timed_out: no("rejected"),
+  function_unreachable: no("rejected"),
   not_a_number: no("rejected"),
   division_by_zero: no("rejected"),
   // Load and placement: try again.
