@@ -13,15 +13,7 @@ import type { Operation } from "./update.ts";
 import { Waiting } from "./waiting.ts";
 
 /** The functions that a definition hosts. */
-export type FunctionsOf<D> = D extends { readonly functions: readonly (infer F)[] }
-  ? F extends AnyFunction
-    ? D extends FunctionGroup
-      ? F
-      : D extends AnyFunction
-        ? D
-        : F
-    : never
-  : never;
+export type FunctionsOf<D> = D extends AnyFunction ? D : D extends FunctionGroup<string, infer F> ? F : never;
 
 type NameOf<F> = F extends { readonly name: infer N extends string } ? N : never;
 type Named<F, N> = F extends { readonly name: N } ? F : never;
