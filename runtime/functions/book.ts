@@ -59,6 +59,7 @@ const ANSWER_BYTES = 128 * 1024;
 /** In one turn, what waited may send so many messages, and so many bytes; the rest goes on in the next. */
 const DRAIN_WISHES = 512;
 const DRAIN_BYTES = 128 * 1024;
+const REASON_LENGTH = 1_000;
 /** A refusal without its event: a text, a code, names. */
 const REFUSAL_BYTES = 16 * 1024;
 /** Timers that are left for what the facade itself needs. */
@@ -310,7 +311,7 @@ export class Book {
       if (called) this.#answer(next, { ticket, value: outcome.result });
     } catch (thrown) {
       const { code, message } = failure(event.type, thrown);
-      const error = { code, message };
+      const error = { code, message: message.slice(0, REASON_LENGTH) };
       if (called) this.#answer(next, { ticket, error });
       else wishes.push(this.#deadLetter(next, event, error));
     }
@@ -343,8 +344,9 @@ export class Book {
       const slot = slotOf(n);
       const kept = next[slot] as Answer | undefined;
       if (kept === undefined) return;
-      bytes += sizeOf(kept);
-      if (bytes > ANSWER_BYTES && kept.lost === undefined) next[slot] = { ticket: kept.ticket, lost: true };
+      const size = sizeOf(kept);
+      if (bytes + size <= ANSWER_BYTES) bytes += size;
+      else if (kept.lost === undefined) next[slot] = { ticket: kept.ticket, lost: true };
     }
   }
 
