@@ -8,7 +8,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Wish } from "../engine/machine.ts";
 import { textOf } from "../words/errors.ts";
 import type { AnyFunction, EventOf, Handler, ResultOf, StatesRecordOf } from "./function.ts";
-import { type Home, Invocation } from "./invocation.ts";
+import { type FunctionContext, type Home, Invocation } from "./invocation.ts";
 import {
   BODY_BYTES,
   checkJson,
@@ -21,8 +21,10 @@ import {
 /** What a function served elsewhere looks like, from its definition: `const score: HandlerOf<typeof scoreFunction> = …`. */
 export type HandlerOf<F extends AnyFunction> = Handler<EventOf<F>, StatesRecordOf<F>, ResultOf<F>>;
 
-// biome-ignore lint/suspicious/noExplicitAny: whatever each function takes
-type AnyHandler = Handler<any, any, any>;
+/** A function of whatever event and states; `HandlerOf` says which. */
+// biome-ignore lint/suspicious/noExplicitAny: the server has no definitions
+type AnyHandler = (event: any, state: any, context: FunctionContext) => AnyReturned | Promise<AnyReturned>;
+type AnyReturned = { readonly state?: object; readonly result?: unknown } | void;
 
 /** Refuses a whole request. */
 class Refused extends Error {
