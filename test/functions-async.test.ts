@@ -1,5 +1,5 @@
 /** Async functions: the key's other events wait, time runs out, nodes die, and nothing is dropped in silence. */
-import { type AnyActorDefinition, memory, startNode } from "keyturn";
+import { type AnyActorDefinition, ask, defineActor, memory, startNode } from "keyturn";
 import {
   defineFunction,
   defineFunctions,
@@ -8,6 +8,7 @@ import {
   functions,
 } from "keyturn/functions";
 import { testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/testing";
+import { assign, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
 import { VirtualWorld } from "./support/virtual-world.ts";
 
@@ -259,6 +260,68 @@ describe("an async function", () => {
       { event: { type: "quick", name: "throw" } },
     ]);
     expect(await app.getState("k", log)).toEqual(["b"]);
+  });
+
+  it("is answered to an actor that asks once it has ended, also what waited for it", async () => {
+    const { group, run } = bench();
+    const asking = defineActor({
+      type: "asking",
+      machine: setup({
+        types: {
+          context: {} as { got: unknown[] },
+          events: {} as { type: "go"; name: string; what: string },
+        },
+        actors: { ask },
+      }).createMachine({
+        context: { got: [] },
+        initial: "idle",
+        states: {
+          idle: { on: { go: "waiting" } },
+          waiting: {
+            invoke: {
+              src: "ask",
+              input: ({ event }) => ({ to: "bench/k", event: { type: event.what, name: event.name } }),
+              onDone: {
+                target: "idle",
+                actions: assign({ got: ({ context, event }) => [...context.got, event.output] }),
+              },
+              onError: {
+                target: "idle",
+                actions: assign({
+                  got: ({ context, event }) => [...context.got, (event.error as { code: string }).code],
+                }),
+              },
+            },
+          },
+        },
+      }),
+    });
+    const t = await start([group, asking], { nodes: 2 });
+    const app = functions(t.client, group);
+    t.deliveredTwice();
+    const go = (key: string, what: string, name: string) =>
+      t.client.actor(asking, key).send({ type: "go", what, name });
+    await go("a", "slow", "a");
+    await go("b", "quick", "b");
+    await go("c", "quick", "throw");
+    await go("d", "slow", "d");
+    expect((await t.client.actor(asking, "a").get()).value).toBe("waiting");
+    (await run(0)).resolve(7);
+    (await run(1)).reject(new Error("no ink"));
+    await t.settle();
+    const got = async (key: string) => (await t.client.actor(asking, key).get()).context.got;
+    expect(await Promise.all(["a", "b", "c", "d"].map(got))).toEqual([
+      [7],
+      [2],
+      ["function_failed"],
+      ["function_failed"],
+    ]);
+    // While nothing runs outside the answer is there at once.
+    await go("b", "quick", "e");
+    await t.settle();
+    expect(await got("b")).toEqual([2, 3]);
+    expect(await app.getState("k", log)).toEqual(["a", "b", "e"]);
+    expect(await t.deadLetters()).toEqual([]);
   });
 
   it("of a key that is deleted is called off, and whoever waits learns of it", async () => {

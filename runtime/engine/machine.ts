@@ -18,7 +18,7 @@ import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom,
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
-import { effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
+import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
   familyOf,
   historyOf,
@@ -40,6 +40,7 @@ import { settleNodes, Tree } from "./machine/tree.ts";
 
 export {
   ask,
+  type Asker,
   type AskInput,
   type DurableAction,
   fromDurablePromise,
@@ -99,6 +100,13 @@ export interface TellEffect {
   readonly asker: string | undefined;
 }
 
+/** An answer to a question of an earlier turn. */
+export interface AnswerEffect {
+  readonly to: Asker;
+  readonly value: unknown;
+  readonly error: KeyturnError | undefined;
+}
+
 /** A custom action, to be run after the commit, at most once. */
 export interface ActionEffect {
   readonly name: string;
@@ -122,6 +130,9 @@ export class Effects {
   timers: readonly Timer[] = [];
   replied = false;
   reply: unknown = undefined;
+  /** Who asks now is answered by a later turn, and `answers` are for who asked before. */
+  deferred = false;
+  answers: AnswerEffect[] = [];
 }
 
 /** A snapshot as plain data. `history` maps history nodes to state node ids. */
@@ -380,6 +391,8 @@ export class MachineHost {
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
+    effects.deferred = false;
+    if (effects.answers.length > 0) effects.answers = [];
     this.#turn = turn;
     this.#now = now;
     moment.now = now;
@@ -414,7 +427,8 @@ export class MachineHost {
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
     else if (spec.kind === "perform") {
-      const { replied, reply, wishes } = spec.run();
+      const { replied, reply, wishes, deferred = false } = spec.run();
+      this.#effects.deferred = deferred;
       if (replied) {
         this.#effects.replied = true;
         this.#effects.reply = reply;
@@ -445,6 +459,12 @@ export class MachineHost {
       case "cancel":
         this.#cancel((timer) => timer.source === undefined && timer.id === wish.id);
         return;
+      case "answer": {
+        const { to, value, error } = wish;
+        const fault = error === undefined ? undefined : new KeyturnError(error.code, error.message);
+        this.#effects.answers.push({ to, value, error: fault });
+        return;
+      }
     }
   }
 

@@ -39,6 +39,7 @@ import {
   historyOf,
   isWorkTimer,
   type MachineSnapshot,
+  moment,
   persist,
   type ReceiveEffect,
   sameStates,
@@ -262,6 +263,10 @@ function transit(
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
+  const { link } = job.message;
+  const asked = link?.from;
+  moment.asker =
+    link === undefined || asked === undefined ? undefined : { session: link.session, from: asked };
   const begun = fresh ? begin(a.hosted, a.key, number, now, input) : undefined;
   const start = begun?.snapshot ?? (before.snapshot as MachineSnapshot);
   const { snapshot, effects } =
@@ -275,12 +280,15 @@ function transit(
   const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
-  if (effects.tells.length > 0 || asked !== undefined) {
+  if (effects.tells.length > 0 || effects.answers.length > 0 || asked !== undefined) {
     const outgoing = new Outgoing(a.shard, job.message.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
-    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    for (const { to, value, error } of effects.answers)
+      if (error === undefined) outgoing.answer({ id: a.id, link: to }, value);
+      else outgoing.refuse({ link: to }, error);
+    if (asked !== undefined && !effects.deferred)
+      outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;

@@ -184,7 +184,8 @@ export class Book {
     const waiting = this.wait(context, event);
     const { reply } = this.#performance;
     const next = this.drain({ ...context, ...waiting });
-    this.#performance = { ...this.#performance, replied: true, reply };
+    const deferred = moment.asker !== undefined;
+    this.#performance = { ...this.#performance, replied: true, reply, deferred };
     return next;
   }
 
@@ -243,11 +244,13 @@ export class Book {
 
   #pending(context: Context, event: Event): Pending {
     const ticket = ((context[TAKEN] as number | undefined) ?? 0) + 1;
-    return { ticket, event: innerOf(event), now: moment.now, called: event.type === CALL };
+    const pending = { ticket, event: innerOf(event), now: moment.now, called: event.type === CALL };
+    return moment.asker === undefined ? pending : { ...pending, asker: moment.asker };
   }
 
-  #reply({ ticket }: Pending): void {
-    this.#performance = { replied: true, reply: { waits: ticket }, wishes: none };
+  #reply({ ticket, asker }: Pending): void {
+    const deferred = asker !== undefined;
+    this.#performance = { replied: true, reply: { waits: ticket }, wishes: none, deferred };
   }
 
   /** What ran is over. */
@@ -293,7 +296,7 @@ export class Book {
 
   /** Tries what an event wants in a draft; it is kept if all of it can be stored. */
   #attempt(next: Patch, pending: Pending, wishes: Wish[], work: (draft: Patch) => Outcome): void {
-    const { ticket, event, called } = pending;
+    const { ticket, event, called, asker } = pending;
     next[DONE] = ticket;
     try {
       const draft = { ...next };
@@ -308,11 +311,13 @@ export class Book {
       if (sizeOf(draft) + sizeOf(out) > SETTLED_BYTES) throw tooLarge(this.home.type, next);
       Object.assign(next, draft);
       wishes.push(...out);
-      if (called) this.#answer(next, { ticket, value: outcome.result });
+      if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: outcome.result });
+      else if (called) this.#answer(next, { ticket, value: outcome.result });
     } catch (thrown) {
-      const { code, message } = failure(event.type, thrown);
-      const error = { code, message: message.slice(0, REASON_LENGTH) };
-      if (called) this.#answer(next, { ticket, error });
+      const fault = failure(event.type, thrown);
+      const error = { code: fault.code, message: fault.message.slice(0, REASON_LENGTH) };
+      if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: undefined, error });
+      else if (called) this.#answer(next, { ticket, error });
       else wishes.push(this.#deadLetter(next, event, error));
     }
   }

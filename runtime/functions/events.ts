@@ -3,6 +3,7 @@
  *
  * Neither can be a user's: names of functions and states hold neither `.` nor `~`.
  */
+import type { Asker } from "../engine/machine.ts";
 
 /** Calls a function of a group that has async ones: the answer says whether there is a result yet. */
 export const CALL = "functions.call";
@@ -40,8 +41,10 @@ export interface Pending {
   readonly event: { readonly type: string };
   /** When it was begun; of what waits, when it was taken. */
   readonly now: number;
-  /** Whether somebody waits for its answer. */
+  /** Whether a client waits for its answer. */
   readonly called: boolean;
+  /** The actor that waits for its answer. */
+  readonly asker?: Asker;
 }
 
 /** What became of an event that somebody waits for. */

@@ -119,7 +119,7 @@ function sentBy(wishes: readonly Wish[]): Pick<WireResult, "send" | "cancel" | "
     if (wish.kind === "tell") send.push({ to: wish.to, event: wish.event as { type: string } });
     else if (wish.kind === "emit") emit.push(wish.event as { type: string });
     else if (wish.kind === "cancel") cancel.push(idOf(wish.id));
-    else {
+    else if (wish.kind === "later") {
       const { to, event } = wish.event as unknown as WireSend;
       send.push({
         to,

@@ -12,6 +12,7 @@ import {
   type ParameterizedObject,
   type PromiseActorLogic,
 } from "xstate";
+import type { ErrorCode } from "../../words/errors.ts";
 
 const EFFECT = Symbol("keyturn.effect");
 
@@ -37,6 +38,14 @@ export interface Performance {
   readonly replied: boolean;
   readonly reply: unknown;
   readonly wishes: readonly Wish[];
+  /** Whoever asked is answered in a later turn, by an `answer`. */
+  readonly deferred?: boolean;
+}
+
+/** An actor that waits for an answer. Plain data. */
+export interface Asker {
+  readonly session: string;
+  readonly from: string;
 }
 
 export type Wish =
@@ -53,12 +62,21 @@ export type Wish =
       readonly event: EventObject;
       readonly spare?: { readonly timers: number; readonly instead: Wish };
     }
-  | { readonly kind: "cancel"; readonly id: string };
+  | { readonly kind: "cancel"; readonly id: string }
+  | {
+      readonly kind: "answer";
+      readonly to: Asker;
+      readonly value: unknown;
+      readonly error?: { readonly code: ErrorCode; readonly message: string };
+    };
 
 export type EffectSpec = TellSpec | ReplySpec | PerformSpec;
 
-/** The time of the turn that is being taken, milliseconds since the epoch. Set by the host before each step. */
-export const moment = { now: 0 };
+/**
+ * Of the turn that is being taken: its time, milliseconds since the epoch, set by the host before each step, and the actor
+ * that asks, set by step.ts.
+ */
+export const moment: { now: number; asker: Asker | undefined } = { now: 0, asker: undefined };
 
 /** What an action of ours wants; undefined for any other. */
 export function effectOf(action: unknown): EffectSpec | undefined {
