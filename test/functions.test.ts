@@ -8,7 +8,14 @@ import {
   functions,
   type StatefulFunction,
 } from "keyturn/functions";
-import { testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/testing";
+import {
+  checkModel,
+  simulateActor,
+  spec,
+  testRuntime,
+  type TestRuntime,
+  type TestRuntimeOptions,
+} from "keyturn/testing";
 import { assign, setup } from "xstate";
 import { afterEach, describe, expect, expectTypeOf, it } from "vitest";
 import { z } from "zod";
@@ -370,6 +377,21 @@ describe("events", () => {
       code: "invalid_input",
     });
   });
+});
+
+it("a function is an actor to the test kit: given/when/then, models under crashes, the simulator", async () => {
+  const wheel = defineFunction("wheel", { counter }, (event: { by: number }, { counter: n }) => {
+    if (event.by > 3) throw new Error("too far");
+    return { state: { counter: (n + event.by) % 4 }, result: n };
+  });
+  const turn = (by: number) => ({ type: "wheel", by }) as never;
+  await spec(wheel)
+    .given(turn(1))
+    .when(turn(2))
+    .then({ context: { counter: 3 } as never });
+  const { steps } = await checkModel(wheel, { events: [turn(1), turn(2)], limit: 12 });
+  expect(steps).toBeGreaterThan(10);
+  await simulateActor(wheel, { events: (random) => turn(random.whole(1, 4)), seeds: 3 });
 });
 
 describe("definitions", () => {

@@ -27,6 +27,7 @@ import {
   EXPIRE,
   EXPIRES,
   KEY,
+  LATER,
   type Pending,
   QUEUE,
   REFUSED,
@@ -191,7 +192,7 @@ export class Book {
 
   // ---- Timers, and what is refused --------------------------------------------------------------------------------
 
-  expire(context: Context): Patch {
+  #expire(context: Context): Patch {
     const { now } = moment;
     const next: Patch = { ...context };
     const expires = { ...(context[EXPIRES] as Record<string, number> | undefined) };
@@ -208,17 +209,20 @@ export class Book {
     return next;
   }
 
-  later({ to, event }: Event): Patch {
+  /** Whether an event is of a timer of ours, or a refusal: nothing waits for those. */
+  isOwn({ type }: Event): boolean {
+    return type === LATER || type === EXPIRE || type === REFUSED;
+  }
+
+  own(context: Context, { type, to, event, code, message }: Event): Patch {
+    if (type === EXPIRE) return this.#expire(context);
+    if (type === REFUSED) throw failureOf(this.home.type, { code, message });
     this.#performance = {
       replied: false,
       reply: undefined,
       wishes: [{ kind: "tell", to: to as string, event }],
     };
     return {};
-  }
-
-  refuse({ code, message }: Event): never {
-    throw failureOf(this.home.type, { code, message });
   }
 
   // ---- What runs outside ------------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@
  */
 import type { Asker } from "../engine/machine.ts";
 
+/** All of ours. A wildcard: who looks for the events of a machine to try them out finds the user's. */
+export const OWN = "functions.*";
+
 /** Calls a function of a group that has async ones: the answer says whether there is a result yet. */
 export const CALL = "functions.call";
 /** `{ state, operand, operation }`: arithmetic on a state. */

@@ -8,7 +8,7 @@
 import { type AnyStateMachine, assign, createMachine, fromPromise } from "xstate";
 import { type Machine, perform } from "../engine/machine.ts";
 import type { Book, Context, Patch } from "./book.ts";
-import { CALL, DRAIN, EXPIRE, KEY, LATER, REFUSED, SET, UPDATE } from "./events.ts";
+import { DRAIN, KEY, OWN } from "./events.ts";
 import type { FunctionSpec, WorkOrder } from "./function.ts";
 import type { Outcome } from "./invocation.ts";
 
@@ -27,27 +27,32 @@ interface Given {
 export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
   /** The book's decision, and what it wants done. */
   const acting = (turn: Turn): unknown[] => [assign(turn as never), perform(book.performance)];
-  const take = acting(({ context, event }) => book.take(context, event));
-  const begin = acting(({ context, event }) => book.begin(context, event));
-  const wait = acting(({ context, event }) => book.wait(context, event));
-  const always = {
-    [LATER]: { actions: acting(({ event }) => book.later(event)) },
-    [EXPIRE]: { actions: acting(({ context }) => book.expire(context)) },
-    [REFUSED]: { actions: assign((({ event }: Args) => book.refuse(event)) as never) },
+  const take = { actions: acting(({ context, event }) => book.take(context, event)) };
+  const begin = {
+    guard: ({ event }: Args) => book.isAsync(event),
+    target: "next",
+    actions: acting(({ context, event }) => book.begin(context, event)),
+  };
+  const wait = { actions: acting(({ context, event }) => book.wait(context, event)) };
+  const onwards = {
+    target: "next",
+    actions: acting(({ context, event }) => book.waitAndDrain(context, event)),
+  };
+  /** What comes from the facade itself is processed at once, whatever runs. */
+  const own = {
+    guard: ({ event }: Args) => book.isOwn(event),
+    actions: acting(({ context, event }) => book.own(context, event)),
   };
   const outside = specs.filter(({ work }) => work !== undefined);
-  const inside = [...specs.filter(({ work }) => work === undefined).map(({ name }) => name), UPDATE, SET];
-  const toAll = (what: object): Record<string, object> =>
-    Object.fromEntries([...inside, ...outside.map(({ name }) => name), CALL].map((name) => [name, what]));
+  const names = specs.map(({ name }) => name);
+  const toAll = (what: object): Record<string, unknown> => ({
+    ...Object.fromEntries(names.map((name) => [name, what])),
+    [OWN]: [own, what],
+  });
   const idle: Record<string, unknown> = {
-    ...Object.fromEntries(inside.map((name) => [name, { actions: take }])),
-    ...Object.fromEntries(outside.map(({ name }) => [name, { target: "next", actions: begin }])),
-    [CALL]: [
-      ...(outside.length === 0
-        ? []
-        : [{ guard: ({ event }: Args) => book.isAsync(event), target: "next", actions: begin }]),
-      { actions: take },
-    ],
+    ...toAll(take),
+    ...Object.fromEntries(outside.map(({ name }) => [name, begin])),
+    ...(outside.length === 0 ? {} : { [OWN]: [own, begin, take] }),
   };
   const running = Object.fromEntries(
     outside.map(({ name, timeout_ms }) => [
@@ -67,7 +72,7 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
           },
         },
         after: { [timeout_ms]: { target: "next", actions: acting(({ context }) => book.timeOut(context)) } },
-        on: toAll({ actions: wait }),
+        on: toAll(wait),
       },
     ]),
   );
@@ -75,10 +80,8 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
     guard: ({ context }: Args) => book.running(context) === name,
     target: stateOf(name),
   }));
-  const onwards = acting(({ context, event }) => book.waitAndDrain(context, event));
   const config = {
     context: ({ input }: { input: { key: string } }) => ({ [KEY]: input.key }),
-    on: always,
     initial: "idle",
     states: {
       idle: { on: idle },
@@ -95,7 +98,7 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
             // More waited than one turn can take.
             waiting: {
               on: {
-                ...toAll({ target: "next", actions: onwards }),
+                ...toAll(onwards),
                 [DRAIN]: { target: "next", actions: acting(({ context }) => book.drain(context)) },
               },
             },
