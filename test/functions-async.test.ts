@@ -350,6 +350,49 @@ describe("an async function", () => {
   });
 });
 
+it("every event counts once and in the order of its answers, at whatever moment the node is killed", async () => {
+  const put = defineFunction("put", { log }, async (event: { name: string }, state, { send }) => {
+    await Promise.resolve();
+    send("copy", "copies", { name: event.name });
+    return { state: { log: [...state.log, event.name] }, result: state.log.length };
+  });
+  const copy = defineFunction("copy", { log }, (event: { name: string }, state) => ({
+    state: { log: [...state.log, event.name] },
+    result: state.log.length,
+  }));
+  const group = defineFunctions("killed", [put, copy]);
+  const names = ["a", "b", "c", "d", "e"];
+  for (let round = 0; round < 24; round++) {
+    const world = new VirtualWorld();
+    const store = memory();
+    let node = await world.run(startNode({ actors: [group], store, world, name: "n1" }));
+    const all = (): Promise<number>[] => {
+      const app = functions(node.client, group);
+      return names.map((name, n) =>
+        app.processEvent({ key: "k", type: n === 3 ? "copy" : "put", name }, { requestId: name }),
+      );
+    };
+    const lost = Promise.allSettled(all());
+    for (let n = 0; n < round; n++) await new Promise((resolve) => setImmediate(resolve));
+    node.kill();
+    await lost;
+    node = await world.run(startNode({ actors: [group], store, world, name: "n2" }));
+    await world.advance(20_000);
+    const answers = await world.run(Promise.all(all()));
+    await world.settle();
+    const app = functions(node.client, group);
+    const kept = await world.run(app.getState("k", log));
+    expect([...kept].sort(), `round ${round}`).toEqual(names);
+    expect(
+      names.map((name) => kept.indexOf(name)),
+      `round ${round}`,
+    ).toEqual(answers);
+    const copies = await world.run(app.getState("copies", log));
+    expect(copies, `round ${round}`).toEqual(kept.filter((name) => name !== "d"));
+    await world.run(node.stop());
+  }
+});
+
 describe("what waited", () => {
   const many = defineState("many", 0);
   const blob = defineState("blob", "");
