@@ -20,7 +20,9 @@ import { limits } from "../words/limits.ts";
 import { seal, sizeOf } from "../words/values.ts";
 import {
   type Answer,
-  ANSWERS,
+  ANSWERED,
+  type Answers,
+  ANSWERS_MAX,
   CALL,
   DONE,
   DRAIN,
@@ -55,7 +57,7 @@ interface Event {
 const none: readonly Wish[] = [];
 /** Together with what it sends, what a key keeps may take so many bytes once something ran outside or waited. */
 const SETTLED_BYTES = 512 * 1024;
-/** Kept answers of a key, in all. */
+/** Kept answers of a key, in all; what is over is not kept, and what is kept goes, the oldest first. */
 const ANSWER_BYTES = 128 * 1024;
 /** In one turn, what waited may send so many messages, and so many bytes; the rest goes on in the next. */
 const DRAIN_WISHES = 512;
@@ -73,6 +75,8 @@ export class Book {
   readonly #states = new Map<string, State>();
   /** What the turn that is being taken wants done. */
   #performance: Performance = { replied: false, reply: undefined, wishes: none };
+  /** What clients wait for, of that turn. */
+  #answers: Answer[] = [];
 
   constructor(home: Home, specs: readonly FunctionSpec[], mailbox: number) {
     this.home = home;
@@ -93,9 +97,14 @@ export class Book {
 
   readonly performance = (): Performance => this.#performance;
 
-  /** Whether an event is for a function that runs outside. */
-  isAsync(event: Event): boolean {
-    return this.#functions.get(innerOf(event).type)?.spec.work !== undefined;
+  isFor(event: Event, name: string): boolean {
+    // Whether it is a call that holds an event at all is for the turn to say.
+    const inner = event.type === CALL ? (event.event as Event | undefined) : event;
+    return inner?.type === name;
+  }
+
+  #isAsync(event: Event): boolean {
+    return this.#functions.get(event.type)?.spec.work !== undefined;
   }
 
   // ---- Events, while nothing runs outside -------------------------------------------------------------------------
@@ -175,7 +184,9 @@ export class Book {
   drain(context: Context): Patch {
     const next = { ...context };
     const wishes: Wish[] = [];
+    this.#answers = [];
     this.#drain(next, wishes);
+    this.#keepAnswers(next);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
   }
@@ -263,10 +274,26 @@ export class Book {
     const wishes: Wish[] = [];
     const pending = runningOf(context) as Pending;
     const compiled = this.#functions.get(pending.event.type) as Compiled;
-    this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
-    this.#drain(next, wishes);
+    this.#answers = [];
+    if (queueOf(context).length > 0) {
+      this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
+      this.#drain(next, wishes);
+    } else this.#endAlone(next, pending, wishes, () => outcome(next, compiled));
+    this.#keepAnswers(next);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
+  }
+
+  /** Nothing waits. If the engine cannot keep what comes of it, it has this function fail with that instead. */
+  #endAlone(next: Patch, pending: Pending, wishes: Wish[], work: () => Outcome): void {
+    next[DONE] = pending.ticket;
+    try {
+      const { result, wishes: more } = work();
+      for (const wish of more) wishes.push(wish);
+      this.#answer(pending, result, wishes);
+    } catch (thrown) {
+      this.#refuse(next, pending, thrown, wishes);
+    }
   }
 
   #drain(next: Patch, wishes: Wish[]): void {
@@ -279,7 +306,7 @@ export class Book {
       }
       const pending = queue.shift() as Pending;
       const { now } = moment;
-      if (this.isAsync(pending.event)) {
+      if (this.#isAsync(pending.event)) {
         if (!this.#fits(next, pending, wishes)) continue;
         next[RUNNING] = { ...pending, now };
         break;
@@ -300,7 +327,7 @@ export class Book {
 
   /** Tries what an event wants in a draft; it is kept if all of it can be stored. */
   #attempt(next: Patch, pending: Pending, wishes: Wish[], work: (draft: Patch) => Outcome): void {
-    const { ticket, event, called, asker } = pending;
+    const { ticket } = pending;
     next[DONE] = ticket;
     try {
       const draft = { ...next };
@@ -315,15 +342,23 @@ export class Book {
       if (sizeOf(draft) + sizeOf(out) > SETTLED_BYTES) throw tooLarge(this.home.type, next);
       Object.assign(next, draft);
       wishes.push(...out);
-      if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: outcome.result });
-      else if (called) this.#answer(next, { ticket, value: outcome.result });
+      this.#answer(pending, outcome.result, wishes);
     } catch (thrown) {
-      const fault = failure(event.type, thrown);
-      const error = { code: fault.code, message: fault.message.slice(0, REASON_LENGTH) };
-      if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: undefined, error });
-      else if (called) this.#answer(next, { ticket, error });
-      else wishes.push(this.#deadLetter(next, event, error));
+      this.#refuse(next, pending, thrown, wishes);
     }
+  }
+
+  #answer({ ticket, called, asker }: Pending, value: unknown, wishes: Wish[]): void {
+    if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value });
+    else if (called) this.#answers.push({ ticket, value });
+  }
+
+  #refuse(next: Patch, { ticket, event, called, asker }: Pending, thrown: unknown, wishes: Wish[]): void {
+    const fault = failure(event.type, thrown);
+    const error = { code: fault.code, message: fault.message.slice(0, REASON_LENGTH) };
+    if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: undefined, error });
+    else if (called) this.#answers.push({ ticket, error });
+    else wishes.push(this.#deadLetter(next, event, error));
   }
 
   /** What is sent later by a turn that cannot fail becomes a dead letter if there is no timer left for it. */
@@ -341,21 +376,24 @@ export class Book {
     return { kind: "tell", to, event: { type: REFUSED, event: kept, ...error } };
   }
 
-  /** Keeps an answer until whoever waits has read it: the newest ones, within a bound. */
-  #answer(next: Patch, answer: Answer): void {
-    const count = (next[ANSWERS] as number | undefined) ?? 0;
-    const size = this.#mailbox + 8;
-    const slotOf = (n: number): string => `~${n % size}`;
-    next[ANSWERS] = count + 1;
-    next[slotOf(count)] = answer;
+  /** Keeps this turn's answers until whoever waits has read them. */
+  #keepAnswers(next: Patch): void {
+    if (this.#answers.length === 0) return;
     let bytes = 0;
-    for (let n = count; n >= 0 && n > count - size; n--) {
-      const slot = slotOf(n);
-      const kept = next[slot] as Answer | undefined;
-      if (kept === undefined) return;
-      const size = sizeOf(kept);
-      if (bytes + size <= ANSWER_BYTES) bytes += size;
-      else if (kept.lost === undefined) next[slot] = { ticket: kept.ticket, lost: true };
+    const list = this.#answers.filter((answer) => {
+      const size = sizeOf(answer);
+      if (bytes + size > ANSWER_BYTES) return false;
+      bytes += size;
+      return true;
+    });
+    const count = (next[ANSWERED] as number | undefined) ?? 0;
+    next[ANSWERED] = count + 1;
+    next[`~${count % ANSWERS_MAX}`] = { bytes, list } satisfies Answers;
+    let kept = bytes;
+    for (let n = count - 1; n >= 0 && n > count - ANSWERS_MAX; n--) {
+      const slot = `~${n % ANSWERS_MAX}`;
+      kept += (next[slot] as Answers | undefined)?.bytes ?? 0;
+      if (kept > ANSWER_BYTES) next[slot] = undefined;
     }
   }
 

@@ -35,8 +35,10 @@ export const QUEUE = "~queue";
 /** Tickets given out, and the last one that is done. */
 export const TAKEN = "~taken";
 export const DONE = "~done";
-/** Answers kept so far; they stand in `~0`, `~1`, … in a ring. */
-export const ANSWERS = "~answers";
+/** How many turns have had answers to keep: the last ones stand in `~0`, `~1`, … in a ring. */
+export const ANSWERED = "~answered";
+/** Length of that ring. */
+export const ANSWERS_MAX = 32;
 
 /** An event that waits, or runs. */
 export interface Pending {
@@ -50,13 +52,17 @@ export interface Pending {
   readonly asker?: Asker;
 }
 
-/** What became of an event that somebody waits for. */
+/** What became of an event that a client waits for. */
 export interface Answer {
   readonly ticket: number;
   readonly value?: unknown;
   readonly error?: { readonly code: string; readonly message: string };
-  /** It was too large to be kept, or there were too many. */
-  readonly lost?: true;
+}
+
+/** The answers of one turn, without those that are too large. */
+export interface Answers {
+  readonly bytes: number;
+  readonly list: readonly Answer[];
 }
 
 /** What a call is answered with at once. */

@@ -28,11 +28,12 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
   /** The book's decision, and what it wants done. */
   const acting = (turn: Turn): unknown[] => [assign(turn as never), perform(book.performance)];
   const take = { actions: acting(({ context, event }) => book.take(context, event)) };
-  const begin = {
-    guard: ({ event }: Args) => book.isAsync(event),
-    target: "next",
-    actions: acting(({ context, event }) => book.begin(context, event)),
-  };
+  const beginning = acting(({ context, event }) => book.begin(context, event));
+  const begin = (name: string): object => ({
+    guard: ({ event }: Args) => book.isFor(event, name),
+    target: stateOf(name),
+    actions: beginning,
+  });
   const wait = { actions: acting(({ context, event }) => book.wait(context, event)) };
   const onwards = {
     target: "next",
@@ -43,6 +44,14 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
     guard: ({ event }: Args) => book.isOwn(event),
     actions: acting(({ context, event }) => book.own(context, event)),
   };
+  /** Where nothing waits, nothing has to be decided. */
+  const ending = (turn: Turn): object[] => {
+    const actions = acting(turn);
+    return [
+      { guard: ({ context }: Args) => !book.waits(context), target: "idle", actions },
+      { target: "next", actions },
+    ];
+  };
   const outside = specs.filter(({ work }) => work !== undefined);
   const names = specs.map(({ name }) => name);
   const toAll = (what: object): Record<string, unknown> => ({
@@ -51,8 +60,8 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
   });
   const idle: Record<string, unknown> = {
     ...toAll(take),
-    ...Object.fromEntries(outside.map(({ name }) => [name, begin])),
-    ...(outside.length === 0 ? {} : { [OWN]: [own, begin, take] }),
+    ...Object.fromEntries(outside.map(({ name }) => [name, { target: stateOf(name), actions: beginning }])),
+    [OWN]: [...outside.map(({ name }) => begin(name)), own, take],
   };
   const running = Object.fromEntries(
     outside.map(({ name, timeout_ms }) => [
@@ -62,16 +71,10 @@ export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
           src: name,
           id: name,
           input: ({ context }: Args) => book.input(context),
-          onDone: {
-            target: "next",
-            actions: acting(({ context, event }) => book.settle(context, event.output as Outcome)),
-          },
-          onError: {
-            target: "next",
-            actions: acting(({ context, event }) => book.fail(context, event.error)),
-          },
+          onDone: ending(({ context, event }) => book.settle(context, event.output as Outcome)),
+          onError: ending(({ context, event }) => book.fail(context, event.error)),
         },
-        after: { [timeout_ms]: { target: "next", actions: acting(({ context }) => book.timeOut(context)) } },
+        after: { [timeout_ms]: ending(({ context }) => book.timeOut(context)) },
         on: toAll(wait),
       },
     ]),

@@ -10,7 +10,7 @@
 import type { ActorRef, CallOptions } from "../client/client.ts";
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { type Answer, DONE, TAKEN } from "./events.ts";
+import { type Answer, type Answers, ANSWERS_MAX, DONE, TAKEN } from "./events.ts";
 import { failureOf } from "./run.ts";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -111,7 +111,7 @@ function settle(
   if (done === undefined || done < ticket) return;
   const answer = answerOf(context, ticket);
   if (answer?.error !== undefined) reject(failureOf(ref.type, answer.error));
-  else if (answer === undefined || answer.lost === true)
+  else if (answer === undefined)
     reject(
       new KeyturnError(
         "request_forgotten",
@@ -122,8 +122,10 @@ function settle(
 }
 
 function answerOf(context: Readonly<Record<string, unknown>>, ticket: number): Answer | undefined {
-  for (let n = 0; ; n++) {
-    const answer = context[`~${n}`] as Answer | undefined;
-    if (answer === undefined || answer.ticket === ticket) return answer;
+  for (let n = 0; n < ANSWERS_MAX; n++) {
+    const answers = context[`~${n}`] as Answers | undefined;
+    const found = answers?.list.find((answer) => answer.ticket === ticket);
+    if (found !== undefined) return found;
   }
+  return undefined;
 }
