@@ -37,8 +37,11 @@ export const TAKEN = "~taken";
 export const DONE = "~done";
 /** How many turns have had answers to keep: the last ones stand in `~0`, `~1`, … in a ring. */
 export const ANSWERED = "~answered";
-/** Length of that ring. */
-export const ANSWERS_MAX = 32;
+/**
+ * Length of that ring. Short, since all of it is looked at in every turn: whoever waits looks at each state that is
+ * published, and so misses an answer only if that many publications in a row are lost.
+ */
+export const ANSWERS_MAX = 8;
 
 /** An event that waits, or runs. */
 export interface Pending {

@@ -9,9 +9,12 @@
  */
 import type { ActorRef, CallOptions } from "../client/client.ts";
 import type { Clock } from "../ports/index.ts";
+import type { ActorState } from "../engine/definition.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type Answer, type Answers, ANSWERS_MAX, DONE, TAKEN } from "./events.ts";
 import { failureOf } from "./run.ts";
+
+type Context = Readonly<Record<string, unknown>>;
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
@@ -19,6 +22,8 @@ interface Waiter {
   readonly ticket: number;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: unknown) => void;
+  /** Whether it is being looked up if the key was deleted. */
+  doubting: boolean;
 }
 
 interface Watched {
@@ -54,7 +59,7 @@ export class Waiting {
             ),
           ),
         );
-        waiter = { ticket, resolve, reject };
+        waiter = { ticket, resolve, reject, doubting: false };
         this.#add(ref, waiter);
       });
     } finally {
@@ -81,9 +86,12 @@ export class Waiting {
   }
 
   #watch(ref: ActorRef, { waiters, stop }: Watched): void {
+    const seen = ({ context }: ActorState): void => {
+      for (const waiter of waiters) if (!settle(ref, context as Context, waiter)) doubt(ref, waiter);
+    };
     const follow = async (): Promise<void> => {
-      for await (const { context } of ref.watch({ signal: stop.signal }))
-        for (const waiter of waiters) settle(ref, context as Readonly<Record<string, unknown>>, waiter);
+      // What there is to see was seen.
+      for await (const _ of ref.watch({ signal: stop.signal, seen }));
     };
     follow().catch((error: unknown) => {
       for (const waiter of waiters) waiter.reject(error);
@@ -91,24 +99,36 @@ export class Waiting {
   }
 }
 
-/** Answers whoever waits, if a state has the answer. */
-function settle(
-  ref: ActorRef,
-  context: Readonly<Record<string, unknown>>,
-  { ticket, resolve, reject }: Waiter,
-): void {
+/**
+ * A state in which nothing of the event is to be seen: it is older, come late from wherever the key was before, or the key
+ * was deleted.
+ */
+function doubt(ref: ActorRef, waiter: Waiter): void {
+  if (waiter.doubting) return;
+  waiter.doubting = true;
+  ref.get().then(
+    ({ context }) => {
+      waiter.doubting = false;
+      if (!settle(ref, context as Context, waiter))
+        waiter.reject(
+          new KeyturnError(
+            "request_forgotten",
+            `${ref.address} was deleted while something waited for its answer.`,
+          ),
+        );
+    },
+    () => {
+      waiter.doubting = false;
+    },
+  );
+}
+
+/** Answers whoever waits, if a state has the answer. False if nothing of the event is to be seen there. */
+function settle(ref: ActorRef, context: Context, { ticket, resolve, reject }: Waiter): boolean {
   const taken = context[TAKEN] as number | undefined;
   const done = context[DONE] as number | undefined;
-  if (taken === undefined || taken < ticket) {
-    reject(
-      new KeyturnError(
-        "request_forgotten",
-        `${ref.address} was deleted while something waited for its answer.`,
-      ),
-    );
-    return;
-  }
-  if (done === undefined || done < ticket) return;
+  if (taken === undefined || taken < ticket) return false;
+  if (done === undefined || done < ticket) return true;
   const answer = answerOf(context, ticket);
   if (answer?.error !== undefined) reject(failureOf(ref.type, answer.error));
   else if (answer === undefined)
@@ -119,9 +139,10 @@ function settle(
       ),
     );
   else resolve(answer.value);
+  return true;
 }
 
-function answerOf(context: Readonly<Record<string, unknown>>, ticket: number): Answer | undefined {
+function answerOf(context: Context, ticket: number): Answer | undefined {
   for (let n = 0; n < ANSWERS_MAX; n++) {
     const answers = context[`~${n}`] as Answers | undefined;
     const found = answers?.list.find((answer) => answer.ticket === ticket);
