@@ -5,7 +5,7 @@
  *
  * Invariants:
  * 1. Whoever waits gets the answer, an error of the function's, or `timeout`; never nothing.
- * 2. Where nobody waits any more there is no watch.
+ * 2. Where nobody waits any more the watch ends soon; it is there a little longer for who calls again at once.
  */
 import type { ActorRef, CallOptions } from "../client/client.ts";
 import type { Clock } from "../ports/index.ts";
@@ -28,12 +28,42 @@ interface Waiter {
 
 interface Watched {
   readonly waiters: Set<Waiter>;
-  readonly stop: AbortController;
+  readonly stop: Stop;
+}
+
+/** For so long a watch that nobody needs stays, milliseconds, and so many of them. */
+const LINGER_MS = 100;
+const LINGERING_MAX = 1_024;
+
+/** As much of an AbortSignal as a watch needs; a real one would be a good part of what waiting costs. */
+class Stop {
+  aborted = false;
+  #listener: (() => void) | undefined;
+
+  get signal(): AbortSignal {
+    return this as unknown as AbortSignal;
+  }
+
+  addEventListener(_type: string, listener: () => void): void {
+    this.#listener = listener;
+  }
+
+  removeEventListener(): void {
+    this.#listener = undefined;
+  }
+
+  abort(): void {
+    this.aborted = true;
+    this.#listener?.();
+  }
 }
 
 export class Waiting {
   readonly #clock: Clock;
   readonly #watched = new Map<string, Watched>();
+  /** Watches that nobody needs, by address, with the time since when; oldest first. */
+  readonly #lingering = new Map<string, number>();
+  #sweeping = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -71,18 +101,40 @@ export class Waiting {
   #add(ref: ActorRef, waiter: Waiter): void {
     let watched = this.#watched.get(ref.address);
     if (watched === undefined) {
-      watched = { waiters: new Set(), stop: new AbortController() };
+      watched = { waiters: new Set(), stop: new Stop() };
       this.#watched.set(ref.address, watched);
       this.#watch(ref, watched);
     }
+    this.#lingering.delete(ref.address);
     watched.waiters.add(waiter);
   }
 
   #remove(address: string, waiter: Waiter): void {
     const watched = this.#watched.get(address);
     if (watched?.waiters.delete(waiter) !== true || watched.waiters.size > 0) return;
+    this.#lingering.set(address, this.#clock.monotonic());
+    if (this.#lingering.size > LINGERING_MAX) this.#end(this.#lingering.keys().next().value as string);
+    this.#sweepLater();
+  }
+
+  #sweepLater(): void {
+    if (this.#sweeping || this.#lingering.size === 0) return;
+    this.#sweeping = true;
+    this.#clock.after(LINGER_MS, () => {
+      this.#sweeping = false;
+      const before = this.#clock.monotonic() - LINGER_MS;
+      for (const [address, since] of this.#lingering) {
+        if (since > before) break;
+        this.#end(address);
+      }
+      this.#sweepLater();
+    });
+  }
+
+  #end(address: string): void {
+    this.#lingering.delete(address);
+    this.#watched.get(address)?.stop.abort();
     this.#watched.delete(address);
-    watched.stop.abort();
   }
 
   #watch(ref: ActorRef, { waiters, stop }: Watched): void {
@@ -94,6 +146,8 @@ export class Waiting {
       for await (const _ of ref.watch({ signal: stop.signal, seen }));
     };
     follow().catch((error: unknown) => {
+      // Who calls next begins another.
+      if (this.#watched.get(ref.address)?.waiters === waiters) this.#end(ref.address);
       for (const waiter of waiters) waiter.reject(error);
     });
   }
