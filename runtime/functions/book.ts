@@ -2,7 +2,8 @@
  * A key's book: how an event changes what is kept of a key, and what waits.
  *
  * Owns all decisions of a function type's turns, as functions from a context and an event to what changes; machine.ts puts
- * them into a machine. Talks to run.ts, which runs user code.
+ * them into a machine. Talks to run.ts, which runs user code, keeping.ts for the states and
+ * answers.ts.
  *
  * A context holds the states by their names (one that is missing has its initial value), and what events.ts names.
  *
@@ -12,22 +13,18 @@
  *    what nobody waits for becomes a dead letter.
  * 2. A turn that ends what ran outside, or goes on with what waits, cannot fail: what would make it fail is found before,
  *    and refuses the one event that is to blame. Otherwise the key would be stuck.
- * 3. A function never sees a state that has expired, whether or not the timer has fired.
  */
 import { moment, type Performance, type Wish } from "../engine/machine.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { seal, sizeOf } from "../words/values.ts";
+import { keepAnswers } from "./answers.ts";
 import {
   type Answer,
-  ANSWERED,
-  type Answers,
-  ANSWERS_MAX,
   CALL,
   DONE,
   DRAIN,
   EXPIRE,
-  EXPIRES,
   KEY,
   LATER,
   type Pending,
@@ -37,17 +34,13 @@ import {
   SET,
   TAKEN,
   UPDATE,
-  WAKE,
 } from "./events.ts";
 import type { FunctionSpec } from "./function.ts";
 import type { Home, Outcome } from "./invocation.ts";
+import { type Context, expired, Keeping, type Patch, put, standing, valuesOf, wake } from "./keeping.ts";
 import { type Compiled, compile, failure, failureOf, runHandler } from "./run.ts";
 import type { State } from "./state.ts";
 import { updated } from "./update.ts";
-
-export type Context = Readonly<Record<string, unknown>>;
-/** What changes in a context. */
-export type Patch = Record<string, unknown>;
 
 interface Event {
   readonly type: string;
@@ -57,8 +50,6 @@ interface Event {
 const none: readonly Wish[] = [];
 /** Together with what it sends, what a key keeps may take so many bytes once something ran outside or waited. */
 const SETTLED_BYTES = 512 * 1024;
-/** Kept answers of a key, in all; what is over is not kept, and what is kept goes, the oldest first. */
-const ANSWER_BYTES = 128 * 1024;
 /** In one turn, what waited may send so many messages, and so many bytes; the rest goes on in the next. */
 const DRAIN_WISHES = 512;
 const DRAIN_BYTES = 128 * 1024;
@@ -72,7 +63,7 @@ export class Book {
   readonly home: Home;
   readonly #mailbox: number;
   readonly #functions = new Map<string, Compiled>();
-  readonly #states = new Map<string, State>();
+  readonly #keeping: Keeping;
   /** What the turn that is being taken wants done. */
   #performance: Performance = { replied: false, reply: undefined, wishes: none };
   /** What clients wait for, of that turn. */
@@ -81,18 +72,20 @@ export class Book {
   constructor(home: Home, specs: readonly FunctionSpec[], mailbox: number) {
     this.home = home;
     this.#mailbox = mailbox;
+    const states = new Map<string, State>();
     for (const spec of specs) {
       this.#functions.set(spec.name, compile(spec));
       for (const state of Object.values(spec.states)) {
-        const known = this.#states.get(state.name);
+        const known = states.get(state.name);
         if (known !== undefined && known !== state)
           throw new KeyturnError(
             "invalid_options",
             `"${home.type}" has two states "${state.name}". Declare it once, and name it where it is needed.`,
           );
-        this.#states.set(state.name, state);
+        states.set(state.name, state);
       }
     }
+    this.#keeping = new Keeping(states);
   }
 
   readonly performance = (): Performance => this.#performance;
@@ -113,13 +106,13 @@ export class Book {
     const compiled = this.#functions.get(event.type);
     if (compiled !== undefined) {
       const { now } = moment;
-      const values = this.#values(compiled, context, now);
+      const values = valuesOf(compiled, context, now);
       const outcome = runHandler(this.home, compiled, event, values, context[KEY] as string, now);
       const { state, result, wishes } = outcome;
       this.#performance = { replied: true, reply: result, wishes };
       if (!compiled.expires) return state ?? {};
       const more = [...wishes];
-      const next = this.#write({ ...context }, compiled, state, now, more);
+      const next = this.#keeping.write({ ...context }, compiled, state, now, more);
       this.#performance = { replied: true, reply: result, wishes: more };
       return next;
     }
@@ -151,7 +144,7 @@ export class Book {
     if (queue.length >= most)
       throw new KeyturnError(
         "mailbox_full",
-        `${queue.length} events wait for ${this.home.type}/${String(context[KEY])}, which runs "${runningOf(context)?.event.type}". Try again later.`,
+        `${queue.length} events wait for ${this.home.type}/${String(context[KEY])}, which runs "${runningOf(context)?.event.type ?? "what waited"}". Try again later.`,
       );
     this.#reply(pending);
     return { [TAKEN]: pending.ticket, [QUEUE]: [...queue, pending] };
@@ -162,7 +155,7 @@ export class Book {
     return this.#end(context, (next, compiled) => {
       if (outcome.error !== undefined) throw failureOf(compiled.spec.name, outcome.error);
       const wishes = [...outcome.wishes];
-      this.#write(next, compiled, outcome.state, now, wishes);
+      this.#keeping.write(next, compiled, outcome.state, now, wishes);
       return { ...outcome, wishes };
     });
   }
@@ -186,7 +179,7 @@ export class Book {
     const wishes: Wish[] = [];
     this.#answers = [];
     this.#drain(next, wishes);
-    this.#keepAnswers(next);
+    keepAnswers(next, this.#answers);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
   }
@@ -203,30 +196,18 @@ export class Book {
 
   // ---- Timers, and what is refused --------------------------------------------------------------------------------
 
-  #expire(context: Context): Patch {
-    const { now } = moment;
-    const next: Patch = { ...context };
-    const expires = { ...(context[EXPIRES] as Record<string, number> | undefined) };
-    for (const [name, due] of Object.entries(expires)) {
-      if (due > now) continue;
-      next[name] = undefined;
-      delete expires[name];
-    }
-    next[EXPIRES] = expires;
-    next[WAKE] = undefined;
-    const wishes: Wish[] = [];
-    this.#wake(next, now, wishes);
-    this.#performance = { replied: false, reply: undefined, wishes };
-    return next;
-  }
-
   /** Whether an event is of a timer of ours, or a refusal: nothing waits for those. */
   isOwn({ type }: Event): boolean {
     return type === LATER || type === EXPIRE || type === REFUSED;
   }
 
   own(context: Context, { type, to, event, code, message }: Event): Patch {
-    if (type === EXPIRE) return this.#expire(context);
+    if (type === EXPIRE) {
+      const wishes: Wish[] = [];
+      const next = expired(context, moment.now, wishes);
+      this.#performance = { replied: false, reply: undefined, wishes };
+      return next;
+    }
     if (type === REFUSED) throw failureOf(this.home.type, { code, message });
     this.#performance = {
       replied: false,
@@ -279,7 +260,7 @@ export class Book {
       this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
       this.#drain(next, wishes);
     } else this.#endAlone(next, pending, wishes, () => outcome(next, compiled));
-    this.#keepAnswers(next);
+    keepAnswers(next, this.#answers);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
   }
@@ -376,35 +357,14 @@ export class Book {
     return { kind: "tell", to, event: { type: REFUSED, event: kept, ...error } };
   }
 
-  /** Keeps this turn's answers until whoever waits has read them. */
-  #keepAnswers(next: Patch): void {
-    if (this.#answers.length === 0) return;
-    let bytes = 0;
-    const list = this.#answers.filter((answer) => {
-      const size = sizeOf(answer);
-      if (bytes + size > ANSWER_BYTES) return false;
-      bytes += size;
-      return true;
-    });
-    const count = (next[ANSWERED] as number | undefined) ?? 0;
-    next[ANSWERED] = count + 1;
-    next[`~${count % ANSWERS_MAX}`] = { bytes, list } satisfies Answers;
-    let kept = bytes;
-    for (let n = count - 1; n >= 0 && n > count - ANSWERS_MAX; n--) {
-      const slot = `~${n % ANSWERS_MAX}`;
-      kept += (next[slot] as Answers | undefined)?.bytes ?? 0;
-      if (kept > ANSWER_BYTES) next[slot] = undefined;
-    }
-  }
-
   /** What an event that does not run outside does. Writes into `next`. */
   #apply(next: Patch, event: Event, now: number): Outcome {
     const compiled = this.#functions.get(event.type);
     if (compiled !== undefined) {
-      const values = this.#values(compiled, next, now);
+      const values = valuesOf(compiled, next, now);
       const outcome = runHandler(this.home, compiled, event, values, next[KEY] as string, now);
       const wishes = [...outcome.wishes];
-      this.#write(next, compiled, outcome.state, now, wishes);
+      this.#keeping.write(next, compiled, outcome.state, now, wishes);
       return { ...outcome, wishes };
     }
     if (event.type !== UPDATE && event.type !== SET)
@@ -412,7 +372,7 @@ export class Book {
         "invalid_event",
         `"${this.home.type}" has no function "${String(event.type).slice(0, 80)}". It has: ${[...this.#functions.keys()].join(", ")}.`,
       );
-    const state = this.#states.get(event.state as string);
+    const state = this.#keeping.states.get(event.state as string);
     if (state === undefined)
       throw new KeyturnError(
         "invalid_event",
@@ -423,44 +383,9 @@ export class Book {
         ? event.value
         : updated(state.name, standing(state, next, now), event.operand, event.operation);
     const wishes: Wish[] = [];
-    this.#put(next, state, value, now);
-    this.#wake(next, now, wishes);
+    put(next, state, value, now);
+    wake(next, now, wishes);
     return { state: undefined, result: value === undefined ? state.initial : value, wishes };
-  }
-
-  /** What a function sees of the states. */
-  #values({ states }: Compiled, context: Context, now: number): Record<string, unknown> {
-    const values: Record<string, unknown> = {};
-    for (const [alias, state] of states) values[alias] = standing(state, context, now);
-    return values;
-  }
-
-  /** Writes what a function returned, and when it expires. */
-  #write(next: Patch, compiled: Compiled, state: Outcome["state"], now: number, wishes: Wish[]): Patch {
-    if (!compiled.expires) return Object.assign(next, state);
-    const used = compiled.states.filter(([, one]) => one.after === "use" && isKept(one, next, now));
-    for (const [, one] of used) this.#put(next, one, next[one.name], now);
-    for (const name in state) this.#put(next, this.#states.get(name) as State, state[name], now);
-    this.#wake(next, now, wishes);
-    return next;
-  }
-
-  #put(next: Patch, { name, expire_ms }: State, value: unknown, now: number): void {
-    next[name] = value;
-    if (expire_ms === undefined) return;
-    const { [name]: _, ...others } = (next[EXPIRES] as Record<string, number> | undefined) ?? {};
-    next[EXPIRES] = value === undefined ? others : { ...others, [name]: now + expire_ms };
-  }
-
-  /** Sees to it that a timer is set that is not later than the next expiry. One that is earlier looks again. */
-  #wake(next: Patch, now: number, wishes: Wish[]): void {
-    const dues = Object.values((next[EXPIRES] as Record<string, number> | undefined) ?? {});
-    if (dues.length === 0) return;
-    const due = Math.min(...dues);
-    const set = next[WAKE] as number | undefined;
-    if (set !== undefined && set <= due) return;
-    next[WAKE] = due;
-    wishes.push({ kind: "later", id: "~expire", delay_ms: Math.max(0, due - now), event: { type: EXPIRE } });
   }
 }
 
@@ -481,18 +406,6 @@ function queueOf(context: Context): readonly Pending[] {
 
 function runningOf(context: Context): Pending | undefined {
   return context[RUNNING] as Pending | undefined;
-}
-
-/** Whether a state holds a value of its own that has not expired. */
-function isKept({ name, expire_ms }: State, context: Context, now: number): boolean {
-  if (context[name] === undefined) return false;
-  if (expire_ms === undefined) return true;
-  const due = (context[EXPIRES] as Record<string, number> | undefined)?.[name];
-  return due === undefined || due > now;
-}
-
-function standing(state: State, context: Context, now: number): unknown {
-  return isKept(state, context, now) ? context[state.name] : state.initial;
 }
 
 function tooLarge(type: string, context: Context): KeyturnError {

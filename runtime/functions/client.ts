@@ -8,6 +8,7 @@ import type { ActorRef, CallOptions, Client } from "../client/client.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { CALL, type CallReply, SET, UPDATE } from "./events.ts";
 import type { AnyFunction, EventOf, FunctionGroup, ResultOf, StatesOf } from "./function.ts";
+import type { Context } from "./keeping.ts";
 import type { State } from "./state.ts";
 import type { Operation } from "./update.ts";
 import { Waiting } from "./waiting.ts";
@@ -132,7 +133,7 @@ export class Functions<F extends AnyFunction> {
     return this.#async(async () => {
       const { name, initial } = this.#state(state);
       const { context } = await this.actor(key).get(options ?? {});
-      return ((context as Record<string, unknown>)[name] ?? initial) as ValueOf<S>;
+      return shown(context as Context, name, initial) as ValueOf<S>;
     });
   }
 
@@ -142,9 +143,8 @@ export class Functions<F extends AnyFunction> {
     options: Omit<CallOptions, "requestId"> = {},
   ): Promise<Record<string, unknown>> {
     const { context } = await this.actor(key).get(options);
-    const kept = context as Record<string, unknown>;
     return Object.fromEntries(
-      [...this.#states.values()].map(({ name, initial }) => [name, kept[name] ?? initial]),
+      [...this.#states.values()].map(({ name, initial }) => [name, shown(context as Context, name, initial)]),
     );
   }
 
@@ -211,6 +211,11 @@ export class Functions<F extends AnyFunction> {
   async #async<T>(work: () => Promise<T>): Promise<T> {
     return work();
   }
+}
+
+/** A state as it stands; `null` is a value too. */
+function shown(context: Context, name: string, initial: unknown): unknown {
+  return Object.hasOwn(context, name) && context[name] !== undefined ? context[name] : initial;
 }
 
 /**

@@ -7,10 +7,11 @@
  */
 import { type AnyStateMachine, assign, createMachine, fromPromise } from "xstate";
 import { type Machine, perform } from "../engine/machine.ts";
-import type { Book, Context, Patch } from "./book.ts";
+import type { Book } from "./book.ts";
 import { DRAIN, KEY, OWN } from "./events.ts";
 import type { FunctionSpec, WorkOrder } from "./function.ts";
 import type { Outcome } from "./invocation.ts";
+import type { Context, Patch } from "./keeping.ts";
 
 interface Args {
   readonly context: Context;

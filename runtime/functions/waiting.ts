@@ -11,10 +11,10 @@ import type { ActorRef, CallOptions } from "../client/client.ts";
 import type { Clock } from "../ports/index.ts";
 import type { ActorState } from "../engine/definition.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { type Answer, type Answers, ANSWERS_MAX, DONE, TAKEN } from "./events.ts";
+import { answerOf } from "./answers.ts";
+import { DONE, TAKEN } from "./events.ts";
+import type { Context } from "./keeping.ts";
 import { failureOf } from "./run.ts";
-
-type Context = Readonly<Record<string, unknown>>;
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
@@ -194,13 +194,4 @@ function settle(ref: ActorRef, context: Context, { ticket, resolve, reject }: Wa
     );
   else resolve(answer.value);
   return true;
-}
-
-function answerOf(context: Context, ticket: number): Answer | undefined {
-  for (let n = 0; n < ANSWERS_MAX; n++) {
-    const answers = context[`~${n}`] as Answers | undefined;
-    const found = answers?.list.find((answer) => answer.ticket === ticket);
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
