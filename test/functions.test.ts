@@ -238,6 +238,21 @@ describe("functions within their turn", () => {
     expect(await see()).toBe("none none 4");
   });
 
+  it("and states may have the names that every object has", async () => {
+    const inherited = defineState("constructor", 1);
+    const textual = defineFunction("toString", { constructor: inherited }, (_event: object, state) => ({
+      state: { constructor: state.constructor + 1 },
+      result: state.constructor,
+    }));
+    const group = defineFunctions("valueOf", [textual]);
+    const t = await start([group]);
+    const app = functions(t.client, group);
+    expect(await app.getState("hasOwnProperty")).toBe(1);
+    expect(await app.processEvent({ key: "hasOwnProperty" })).toBe(1);
+    expect(await app.updateState("hasOwnProperty", 2, "multiply")).toBe(4);
+    expect(await app.setState("hasOwnProperty", undefined)).toBe(1);
+  });
+
   it("that throw refuse their event, and nothing has changed", async () => {
     const fragile = defineFunction(
       "fragile",

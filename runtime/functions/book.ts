@@ -16,8 +16,7 @@
  */
 import { moment, type Performance, type Wish } from "../engine/machine.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { limits } from "../words/limits.ts";
-import { seal, sizeOf } from "../words/values.ts";
+import { sizeOf } from "../words/values.ts";
 import { keepAnswers } from "./answers.ts";
 import {
   type Answer,
@@ -39,6 +38,7 @@ import type { FunctionSpec } from "./function.ts";
 import type { Home, Outcome } from "./invocation.ts";
 import { type Context, expired, Keeping, type Patch, put, standing, valuesOf, wake } from "./keeping.ts";
 import { type Compiled, compile, failure, failureOf, runHandler } from "./run.ts";
+import { areKept, checkKept, deadLetter, spared, tooLarge } from "./settling.ts";
 import type { State } from "./state.ts";
 import { updated } from "./update.ts";
 
@@ -48,16 +48,10 @@ interface Event {
 }
 
 const none: readonly Wish[] = [];
-/** Together with what it sends, what a key keeps may take so many bytes once something ran outside or waited. */
-const SETTLED_BYTES = 512 * 1024;
 /** In one turn, what waited may send so many messages, and so many bytes; the rest goes on in the next. */
 const DRAIN_WISHES = 512;
 const DRAIN_BYTES = 128 * 1024;
 const REASON_LENGTH = 1_000;
-/** A refusal without its event: a text, a code, names. */
-const REFUSAL_BYTES = 16 * 1024;
-/** Timers that are left for what the facade itself needs. */
-const SPARE_TIMERS = 8;
 
 export class Book {
   readonly home: Home;
@@ -144,7 +138,7 @@ export class Book {
     if (queue.length >= most)
       throw new KeyturnError(
         "mailbox_full",
-        `${queue.length} events wait for ${this.home.type}/${String(context[KEY])}, which runs "${runningOf(context)?.event.type ?? "what waited"}". Try again later.`,
+        `${queue.length} events wait for ${this.#address(context)}, which runs "${runningOf(context)?.event.type ?? "what waited"}". Try again later.`,
       );
     this.#reply(pending);
     return { [TAKEN]: pending.ticket, [QUEUE]: [...queue, pending] };
@@ -238,6 +232,10 @@ export class Book {
 
   // -----------------------------------------------------------------------------------------------------------------
 
+  #address(context: Context): string {
+    return `${this.home.type}/${String(context[KEY])}`;
+  }
+
   #pending(context: Context, event: Event): Pending {
     const ticket = ((context[TAKEN] as number | undefined) ?? 0) + 1;
     const pending = { ticket, event: innerOf(event), now: moment.now, called: event.type === CALL };
@@ -299,9 +297,9 @@ export class Book {
 
   /** Whether an invocation can begin: its states go with it, so they are kept twice. */
   #fits(next: Patch, pending: Pending, wishes: Wish[]): boolean {
-    if (sizeOf(next) + sizeOf(this.input({ ...next, [RUNNING]: pending })) <= SETTLED_BYTES) return true;
+    if (areKept(next, this.input({ ...next, [RUNNING]: pending }))) return true;
     this.#attempt(next, pending, wishes, () => {
-      throw tooLarge(this.home.type, next);
+      throw tooLarge(this.#address(next));
     });
     return false;
   }
@@ -313,16 +311,10 @@ export class Book {
     try {
       const draft = { ...next };
       const outcome = work(draft);
-      const out = outcome.wishes.map((wish) => this.#spare(next, wish));
-      seal(draft, "state");
-      seal([outcome.result, out], "outcome");
-      for (const wish of out) if (wish.kind === "tell" || wish.kind === "later") checkEventSize(wish.event);
-      const tells = out.length + wishes.length;
-      if (tells > limits.tellsPerTurn)
-        throw new KeyturnError("tell_invalid", `One turn may send at most ${limits.tellsPerTurn} messages.`);
-      if (sizeOf(draft) + sizeOf(out) > SETTLED_BYTES) throw tooLarge(this.home.type, next);
+      const address = this.#address(next);
+      checkKept(address, draft, outcome.result, outcome.wishes, wishes.length);
       Object.assign(next, draft);
-      wishes.push(...out);
+      for (const wish of outcome.wishes) wishes.push(spared(address, wish));
       this.#answer(pending, outcome.result, wishes);
     } catch (thrown) {
       this.#refuse(next, pending, thrown, wishes);
@@ -339,22 +331,7 @@ export class Book {
     const error = { code: fault.code, message: fault.message.slice(0, REASON_LENGTH) };
     if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: undefined, error });
     else if (called) this.#answers.push({ ticket, error });
-    else wishes.push(this.#deadLetter(next, event, error));
-  }
-
-  /** What is sent later by a turn that cannot fail becomes a dead letter if there is no timer left for it. */
-  #spare(next: Patch, wish: Wish): Wish {
-    if (wish.kind !== "later") return wish;
-    const message = `Something that was to be sent later found no timer: an actor has at most ${limits.timersPerActor}.`;
-    const instead = this.#deadLetter(next, wish.event, { code: "timers_full", message });
-    return { ...wish, spare: { timers: SPARE_TIMERS, instead } };
-  }
-
-  /** Tells the key itself an event that it refuses. */
-  #deadLetter(next: Patch, event: object, error: { readonly code: string; readonly message: string }): Wish {
-    const kept = sizeOf(event) < limits.eventBytes - REFUSAL_BYTES ? event : { type: (event as Event).type };
-    const to = `${this.home.type}/${String(next[KEY])}`;
-    return { kind: "tell", to, event: { type: REFUSED, event: kept, ...error } };
+    else wishes.push(deadLetter(this.#address(next), event, error));
   }
 
   /** What an event that does not run outside does. Writes into `next`. */
@@ -406,20 +383,4 @@ function queueOf(context: Context): readonly Pending[] {
 
 function runningOf(context: Context): Pending | undefined {
   return context[RUNNING] as Pending | undefined;
-}
-
-function tooLarge(type: string, context: Context): KeyturnError {
-  return new KeyturnError(
-    "state_too_large",
-    `What ${type}/${String(context[KEY])} would keep and send takes more than ${SETTLED_BYTES} bytes. Spread it over several keys.`,
-  );
-}
-
-function checkEventSize(event: unknown): void {
-  const bytes = sizeOf(event);
-  if (bytes > limits.eventBytes)
-    throw new KeyturnError(
-      "event_too_large",
-      `An event that is sent takes about ${bytes} bytes, at most ${limits.eventBytes} are allowed.`,
-    );
 }
