@@ -339,14 +339,42 @@ describe("an async function", () => {
 
   it("that does not end in time for its caller may be asked for again by the same id", async () => {
     const { group, run } = bench();
-    const t = await start([group]);
-    const app = functions(t.client, group);
+    const world = new VirtualWorld();
+    const node = await world.run(startNode({ actors: [group], store: memory(), world, name: "n1" }));
+    const app = functions(node.client, group);
     const ask = () =>
       app.processEvent({ key: "k", type: "slow", name: "a" }, { requestId: "r", timeout_ms: 5_000 });
-    await expect(ask()).rejects.toMatchObject({ code: "timeout", outcome: "unknown", requestId: "r" });
+    const late = expect(ask()).rejects.toMatchObject({ code: "timeout", outcome: "unknown", requestId: "r" });
+    await world.advance(5_100);
+    await late;
     (await run(0)).resolve(4);
-    expect(await ask()).toBe(4);
-    expect(await app.getState("k", counter)).toBe(4);
+    await world.settle();
+    expect(await world.run(ask())).toBe(4);
+    expect(await world.run(app.getState("k", counter))).toBe(4);
+    await world.run(node.stop());
+  });
+
+  it("takes its real time in the test runtime, whose clocks stand still meanwhile; a crash is no end of it", async () => {
+    const begun: (() => void)[] = [];
+    const real = defineFunction("real", { counter }, async (event: { by: number }, { counter: n }) => {
+      begun.shift()?.();
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return { state: { counter: n + event.by }, result: n + event.by };
+    });
+    const t = await start([real], { nodes: 2 });
+    const app = functions(t.client, real);
+    const runs = new Promise<void>((resolve) => begun.push(resolve));
+    const all = [1, 2, 3].map((by) => app.processEvent({ key: "k", by }));
+    await runs;
+    await t.crash();
+    await t.settle();
+    expect(await app.getState("k")).toBe(6);
+    // Who watched through a crash renews that within seconds.
+    await t.advance("6s");
+    expect(await Promise.all(all)).toEqual([1, 3, 6]);
+    await app.sendEvent({ key: "k", by: 4 });
+    await t.settle();
+    expect(await app.getState("k")).toBe(10);
   });
 });
 

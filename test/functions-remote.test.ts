@@ -15,6 +15,7 @@ import {
   serveFunctions,
 } from "keyturn/functions";
 import { afterEach, describe, expect, it } from "vitest";
+import { Batcher } from "../runtime/functions/batcher.ts";
 
 interface Posted {
   readonly function: string;
@@ -354,6 +355,31 @@ describe("a remote function", () => {
       expect.objectContaining({ code: "invalid_options" }),
     );
   });
+});
+
+it("no more than a bound wait in a process for a server; the next is refused, to be tried again", async () => {
+  const options = {
+    name: "far",
+    atMost: 1,
+    wait_ms: 0,
+    concurrency: 1,
+    timeout_ms: 1_000,
+    headers: () => ({}),
+  };
+  const { url, posts } = await server(counted);
+  const batcher = new Batcher({ ...options, url });
+  const controller = new AbortController();
+  const invoke = (n: number) => batcher.invoke(String(n), "t", `{"id":"${n}","state":{}}`, controller.signal);
+  const posted = invoke(0);
+  const waiting = Promise.allSettled(Array.from({ length: 10_000 }, (_, n) => invoke(n + 1)));
+  await expect(invoke(-1)).rejects.toMatchObject({ code: "overloaded", retryable: true });
+  // Those that were called off are not posted any more.
+  controller.abort();
+  const last = batcher.invoke("last", "t", `{"id":"last","state":{}}`, new AbortController().signal);
+  await expect(posted).resolves.toMatchObject({ id: "0", result: 1 });
+  await expect(last).resolves.toMatchObject({ id: "last", result: 1 });
+  expect((await waiting).filter(({ status }) => status === "fulfilled")).toEqual([]);
+  expect(posts.map(({ invocations }) => invocations.map(({ id }) => id))).toEqual([["0"], ["last"]]);
 });
 
 describe("a server of functions", () => {

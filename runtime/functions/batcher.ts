@@ -57,6 +57,7 @@ export class Batcher {
   /** Rejects with `function_unreachable` or `overloaded`: then it is to be tried again. */
   invoke(id: string, type: string, text: string, signal: AbortSignal): Promise<Posted> {
     return new Promise((resolve, reject) => {
+      if (this.#waiting.length >= WAITING_MAX) this.#dropCalledOff();
       if (this.#waiting.length >= WAITING_MAX) {
         const text = `${WAITING_MAX} invocations of "${this.#options.name}" wait for their server.`;
         reject(new KeyturnError("overloaded", text));
@@ -88,7 +89,7 @@ export class Batcher {
   #post(): void {
     const { atMost, concurrency } = this.#options;
     if (this.#posting >= concurrency) return;
-    this.#waiting = this.#waiting.filter(({ signal }) => !signal.aborted);
+    this.#dropCalledOff();
     const first = this.#waiting[0];
     if (first === undefined) return;
     let bytes = 0;
@@ -107,6 +108,13 @@ export class Batcher {
       this.#arrange();
     });
     this.#arrange();
+  }
+
+  #dropCalledOff(): void {
+    this.#waiting = this.#waiting.filter(({ signal, reject }) => {
+      if (signal.aborted) reject(this.#unreachable("it was called off before it was sent"));
+      return !signal.aborted;
+    });
   }
 
   /** Settles all of a batch; never rejects. */
