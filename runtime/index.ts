@@ -13,6 +13,15 @@ export type {
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
+export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
+export type {
+  Count,
+  FindQuery,
+  FoundActor,
+  FoundPage,
+  FoundTimer,
+  TimersQuery,
+} from "./client/find.ts";
 export {
   type ActorAddress,
   type ActorDefinition,
@@ -28,9 +37,11 @@ export {
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
+export type { DelayPolicy } from "./engine/resume.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
+  type AddressedEvent,
   ask,
   type AskInput,
   type ContextOf,
@@ -42,9 +53,14 @@ export {
   type Machine,
   reply,
   tell,
+  tellAll,
   type ValueOf,
 } from "./engine/machine.ts";
+export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";
+export type { Key } from "./kv/keys.ts";
+export type { Pinned } from "./kv/pinned.ts";
 export type { Observer } from "./engine/observer.ts";
+export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
@@ -61,3 +77,4 @@ export { type Address, decodeKey, encodeKey, parseAddress, shardOf } from "./wor
 export type { Frame } from "./words/frames.ts";
 export { type ErrorCode, isKeyturnError, KeyturnError, type Outcome } from "./words/errors.ts";
 export { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
+export type { Condition, Filter, Scalar } from "./words/queries.ts";

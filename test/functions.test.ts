@@ -318,12 +318,12 @@ describe("updates", () => {
         outcome: "rejected",
       });
     };
-    await refused("division_by_zero", 0, "divide", counter);
-    await refused("division_by_zero", -0, "divide", counter);
+    await refused("invalid_operand", 0, "divide", counter);
+    await refused("invalid_operand", -0, "divide", counter);
     for (const operand of [Number.NaN, Number.POSITIVE_INFINITY, "1", null, undefined, 1n, {}])
-      await refused("not_a_number", operand, "add", counter);
-    await refused("not_a_number", Number.MAX_VALUE, "multiply", counter);
-    await refused("not_a_number", 1, "add", name);
+      await refused("invalid_operand", operand, "add", counter);
+    await refused("invalid_operand", Number.MAX_VALUE, "multiply", counter);
+    await refused("invalid_operand", 1, "add", name);
     await refused("invalid_event", 1, "power", counter);
     await refused("invalid_event", 1, "toString", counter);
     await refused("invalid_options", 1, "add");

@@ -253,6 +253,9 @@ describe("errors", () => {
         "unknown_type rejected",
         "invalid_options rejected",
         "unsupported_machine rejected",
+        "version_conflict rejected",
+        "invalid_operand rejected",
+        "snapshot_expired rejected",
         "machine_failed rejected",
         "machine_looped rejected",
         "context_mutated rejected",
@@ -265,8 +268,6 @@ describe("errors", () => {
         "function_failed rejected",
         "function_timed_out rejected",
         "function_unreachable rejected",
-        "not_a_number rejected",
-        "division_by_zero rejected",
         "mailbox_full notApplied retry",
         "overloaded notApplied retry",
         "outbox_full notApplied retry",
@@ -291,6 +292,9 @@ describe("errors", () => {
         "migration_failed notApplied",
         "history_trimmed rejected",
         "answer_too_large applied",
+        "source_failed notApplied retry",
+        "source_changed notApplied",
+        "source_malformed rejected",
         "invalid_frame rejected",
       ]
     `);

@@ -22,12 +22,15 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  CancelTimer,
   Create,
   Delete,
   type Frame,
   Get,
   History,
+  Query,
   type Reply,
+  Timers,
   Unwatch,
   Watch,
 } from "../words/frames.ts";
@@ -37,18 +40,30 @@ import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
+import { Catalogs } from "./catalog.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
+import { Inquiry } from "./inquiry.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
-import { type ActionEffect, isWorkTimer, plainError, type Timer, WORK, type WorkEvent } from "./machine.ts";
+import {
+  type ActionEffect,
+  familyOf,
+  isWorkTimer,
+  plainError,
+  type Timer,
+  WORK,
+  type WorkEvent,
+} from "./machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
 import { isLifeTimer } from "./life.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
+import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNamed } from "./pending.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
+import { isLapsed } from "./resume.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent } from "./outgoing.ts";
@@ -59,9 +74,11 @@ import {
   memberOf,
   type Slot,
   type Taken,
+  takeCancel,
   takeChildEvent,
   takeDelete,
   takeFailedWork,
+  takeLapsed,
   takeLateAnswer,
   takeLife,
   takeRefusal,
@@ -118,6 +135,7 @@ export class Engine {
   readonly watches: Watches;
   readonly outbox: Outbox;
   readonly works: Works;
+  readonly catalogs: Catalogs;
   /** Sequence of the last batch whose gate was opened, or of the lane's end when it was empty. */
   committedSeq = 0;
   /** Records and bytes appended since the last checkpoint. */
@@ -127,6 +145,7 @@ export class Engine {
   readonly #queue = new Queue();
   readonly #answers: Answers;
   readonly #intake: Intake;
+  readonly #inquiry: Inquiry;
   readonly #alarm: Alarm;
   #open = new OpenBatch();
   #inFlight: OpenBatch | undefined;
@@ -157,9 +176,17 @@ export class Engine {
       host.outlet = (owner, session, event) => this.#sentOutside(owner, session, event);
       host.logger = (id, label, value) => parts.observer.logged(id, label, value);
     }
+    this.catalogs = new Catalogs(this);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#answers = new Answers(incarnation, store.transport, this.history);
+    this.#inquiry = new Inquiry(
+      world.clock,
+      this.catalogs,
+      this.#answers,
+      () => this.#surelyCurrent(),
+      () => this.committedSeq,
+    );
     this.#intake = new Intake(
       world.clock,
       this.#queue,
@@ -170,6 +197,7 @@ export class Engine {
     );
     this.#alarm = new Alarm(
       world.clock,
+      parts.settings,
       this.shards,
       () => this.#intake.hasRoom(),
       (shard, id) => this.#ring(shard, id),
@@ -185,6 +213,13 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** Actors with timers that are long overdue and wait for their turn. */
+  get overdue(): number {
+    let actors = 0;
+    for (const { due } of this.shards.values()) actors += due.overdue;
+    return actors;
+  }
+
   /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
   get oldest(): object | undefined {
     return this.#inFlight ?? this.#queue.peek();
@@ -194,6 +229,7 @@ export class Engine {
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
+    shard.watched_ms = this.parts.world.clock.now();
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#bury(shard);
@@ -208,6 +244,7 @@ export class Engine {
     this.shards.delete(number);
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
     this.works.stopShard(shard);
+    this.catalogs.drop(shard);
     this.watches.move(shard);
   }
 
@@ -240,6 +277,7 @@ export class Engine {
     this.shards.clear();
     this.actors.clear();
     this.works.stop();
+    this.catalogs.stop();
     this.#queue.clear();
     this.outbox.stop();
   }
@@ -323,6 +361,12 @@ export class Engine {
     if (shard.phase === "gone") return true;
     if (shard.failed !== undefined) {
       this.#answers.reject(job, shard.failed);
+      return true;
+    }
+    if (job.kind === Query) {
+      const asked = this.parts.registry.get(job.message.id);
+      if (asked === undefined) this.#answers.reject(job, unknownType(job.message.id));
+      else this.#inquiry.take(job, asked);
       return true;
     }
     let a = this.actors.get(job.message.id);
@@ -409,6 +453,11 @@ export class Engine {
           return true;
         }
         return this.#take(a, job, takeDelete(a, job, this.#open.slot(now)));
+      case CancelTimer:
+        return this.#cancelTimer(a, job, now);
+      case Timers:
+        this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, delaysOf(a.committed)));
+        return true;
       case Get:
         this.#afterCommit(a, job, () =>
           this.#answers.settle(job, undefined, stateOf(a, a.committed, now), stateBytes(a.committed)),
@@ -441,6 +490,28 @@ export class Engine {
         );
         return true;
     }
+  }
+
+  #cancelTimer(a: Activation, job: Job, now: number): boolean {
+    try {
+      const { latest } = a;
+      const timer = timerNamed(latest.timers, checkTimerName(job.message.event), pathIn(latest));
+      if (timer !== undefined) return this.#take(a, job, takeCancel(a, job, timer, this.#open.slot(now)));
+      this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
+      return true;
+    } catch (error) {
+      return this.#refuseTurn(a, job, asError(error), now);
+    }
+  }
+
+  /** Resolves at once while no other node can own the shards, or else after an append that proves it. */
+  async #surelyCurrent(): Promise<void> {
+    if (this.parts.lease.holds()) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#open.barrier = true;
+      this.#open.reads.push((failed) => (failed === undefined ? resolve() : reject(failed)));
+      this.schedule();
+    });
   }
 
   /** An actor has something due. */
@@ -577,9 +648,10 @@ export class Engine {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
       const slot = this.#open.slot(now);
-      const taken = isLifeTimer(timer)
-        ? takeLife(a, job, timer, slot, now)
-        : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      let taken: Taken;
+      if (isLifeTimer(timer)) taken = takeLife(a, job, timer, slot, now);
+      else if (isLapsed(a, timer, now)) taken = takeLapsed(a, job, timer, slot, now);
+      else taken = takeTimer(a, job, timer, slot, now, this.parts.shards);
       if (!this.#take(a, job, taken)) return false;
       job.shard.busy++;
     }
@@ -662,7 +734,8 @@ export class Engine {
     a.shard.busy--;
     this.parts.world.clock.after(PARK_MS, () => {
       if (this.#stopped || a.shard.phase === "gone" || a.shard.due.has(a.id)) return;
-      a.shard.due.set(a.id, 0);
+      const { due } = a.shard;
+      due.set(a.id, due.taken.get(a.id) ?? 0);
       this.wakeForTimers();
     });
   }
@@ -786,6 +859,7 @@ export class Engine {
       const timersChanged = turn.timers !== a.committed.timers;
       if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));
       a.committed = turn;
+      this.catalogs.note(a, turn);
       if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer))) this.works.sync(a, false);
       shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
@@ -864,6 +938,7 @@ export class Engine {
 /** What a committed turn answers. */
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
   if (kind === Create) return stateOf(a, turn, now);
+  if (kind === CancelTimer) return reply;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;
@@ -874,6 +949,16 @@ function answerBytes(kind: number, { replied, record, turn }: Taken): number | u
   if (kind === Create) return stateBytes(turn);
   if (kind === Ask) return replied ? record.length : stateBytes(turn);
   return kind === AskBoth ? record.length + (stateBytes(turn) ?? 0) : 0;
+}
+
+function delaysOf(turn: Turn): readonly PendingTimer[] {
+  return pendingTimers(turn.timers, pathIn(turn));
+}
+
+/** Paths of an actor's children by their sessions. */
+function pathIn({ snapshot }: Turn): PathOf {
+  const family = familyOf(snapshot);
+  return (session) => family?.bySession(session)?.path;
 }
 
 function storeFull(): KeyturnError {

@@ -49,6 +49,7 @@ import {
 import { familyChange, type Member } from "./machine/family.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
+import { decideLapsed } from "./resume.ts";
 import {
   type Change,
   DeleteTurn,
@@ -91,7 +92,8 @@ export interface Taken {
 export interface Slot {
   readonly batch: BatchRef;
   readonly index: number;
-  /** Milliseconds between the batch's time and now. */
+  /** Now, milliseconds since the epoch, and how long after the batch's time that is. */
+  readonly time: number;
   readonly delay: number;
 }
 
@@ -100,6 +102,9 @@ const noTimers: readonly Timer[] = [];
 
 /** Type of the event of a turn that only begins an actor, as XState calls it. */
 const INIT = "xstate.init";
+
+/** Type of the event of a turn that only cancels a timer. */
+const CANCELLED = "xstate.keyturn.cancelled";
 
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
@@ -230,12 +235,26 @@ export function takeTimer(
   }
 }
 
+/** A delay that somebody takes away; the machine is not told. */
+export function takeCancel(a: Activation, job: Job, timer: Timer, slot: Slot): Taken {
+  const rest = withoutWake(a.latest.timers.filter((other) => other !== timer));
+  const event = { type: CANCELLED, id: timer.id } as EventObject;
+  return takeTimers(a, job, rest, event, slot, sourceOf(job), undefined, true);
+}
+
 /** The actor's life timer: its end, or a later time to look again. */
 export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
   const source: Source = [FromTimer, timer.id, timer.generation];
   const rest = lifeAfter(a, timer, now);
   if (rest === undefined) return takeDelete(a, job, slot, source);
   return takeTimers(a, job, rest, { type: LIFE }, slot, source, undefined);
+}
+
+/** A delay that lapsed while no node ran: it begins anew or goes, and the machine does not see it. */
+export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
+  const { timers, event } = decideLapsed(a, timer, now);
+  const source: Source = [FromTimer, timer.id, timer.generation];
+  return takeTimers(a, job, withoutWake(timers), event, slot, source, undefined);
 }
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
@@ -331,6 +350,7 @@ function transit(
     keyframe,
     bytes,
   );
+  if (a.hosted.definition.index !== undefined) turn.time = slot.time;
   return {
     a,
     job,
@@ -408,7 +428,9 @@ function takeTimers(
   slot: Slot,
   source: Source,
   error: KeyturnError | undefined,
+  reply?: boolean,
 ): Taken {
+  const answer = { replied: reply !== undefined, reply };
   const { snapshot, requests, keyframe, turn: last, bytes } = a.latest;
   const { version } = a.hosted.definition;
   const number = last + 1;
@@ -427,6 +449,7 @@ function takeTimers(
     event,
     change,
     refusal,
+    ...answer,
   });
   const turn = new Turn(
     a.id,
@@ -440,7 +463,8 @@ function takeTimers(
     whole ? { batch: slot.batch, index: slot.index } : keyframe,
     whole ? record.length : bytes,
   );
-  return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
+  if (a.hosted.definition.index !== undefined) turn.time = slot.time;
+  return { ...effectless, ...answer, a, job, turn, index: slot.index, record, refusal: error };
 }
 
 const effectless = {

@@ -96,7 +96,7 @@ export class Functions<F extends AnyFunction> {
 
   /**
    * Arithmetic on a state that is a number: `updateState("a", 1, "add")`. Resolves with the new value.
-   * @throws KeyturnError `not_a_number`, `division_by_zero`; the state stays as it was
+   * @throws KeyturnError `invalid_operand` (also for a division by zero); the state stays as it was
    */
   updateState<S extends StatesOf<F>>(
     key: string,

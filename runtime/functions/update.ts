@@ -14,7 +14,7 @@ const operations: Readonly<Record<Operation, (value: number, operand: number) =>
   divide: (value, operand) => value / operand,
 };
 
-/** @throws KeyturnError `not_a_number`, `division_by_zero`, `invalid_event` for an unknown operation */
+/** @throws KeyturnError `invalid_operand` (also for a division by zero), `invalid_event` for an unknown operation */
 export function updated(name: string, value: unknown, operand: unknown, operation: unknown): number {
   if (typeof operation !== "string" || !Object.hasOwn(operations, operation))
     throw new KeyturnError(
@@ -24,7 +24,7 @@ export function updated(name: string, value: unknown, operand: unknown, operatio
   const before = finite(value, `The state "${name}"`);
   const by = finite(operand, "The operand");
   if (operation === "divide" && by === 0)
-    throw new KeyturnError("division_by_zero", `The state "${name}" cannot be divided by zero.`);
+    throw new KeyturnError("invalid_operand", `The state "${name}" cannot be divided by zero.`);
   const next = operations[operation as Operation](before, by);
   return finite(next, `What becomes of the state "${name}" (${before} ${operation} ${by})`);
 }
@@ -32,5 +32,5 @@ export function updated(name: string, value: unknown, operand: unknown, operatio
 function finite(value: unknown, what: string): number {
   if (typeof value === "number" && Number.isFinite(value)) return value;
   const shown = typeof value === "number" ? String(value) : value === null ? "null" : `a ${typeof value}`;
-  throw new KeyturnError("not_a_number", `${what} is ${shown}; it has to be a finite number.`);
+  throw new KeyturnError("invalid_operand", `${what} is ${shown}; it has to be a finite number.`);
 }

@@ -33,6 +33,10 @@ export const meanings = {
   unknown_type: no("rejected"),
   invalid_options: no("rejected"),
   unsupported_machine: no("rejected"),
+  // A key-value store: the entry has changed, what it holds cannot be computed with, a pinned snapshot is too old.
+  version_conflict: no("rejected"),
+  invalid_operand: no("rejected"),
+  snapshot_expired: no("rejected"),
   // The user's machine: the turn is undone, the actor stays as it was.
   machine_failed: no("rejected"),
   machine_looped: no("rejected"),
@@ -43,12 +47,10 @@ export const meanings = {
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
   timers_full: no("rejected"),
-  // A function of the user's, or an update of a state by it: the state stays as it was.
+  // A function of the user's: the states stay as they were.
   function_failed: no("rejected"),
   function_timed_out: no("rejected"),
   function_unreachable: no("rejected"),
-  not_a_number: no("rejected"),
-  division_by_zero: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),
@@ -77,6 +79,10 @@ export const meanings = {
   history_trimmed: no("rejected"),
   // The turn is committed, but what it answers does not fit into a frame.
   answer_too_large: no("applied"),
+  // Sources of events: files, streams, producers.
+  source_failed: again("notApplied"),
+  source_changed: no("notApplied"),
+  source_malformed: no("rejected"),
   // A frame or value from outside that could not be decoded.
   invalid_frame: no("rejected"),
 } as const satisfies Record<string, Meaning>;

@@ -47,6 +47,11 @@ export const limits = {
   /** Messages that one turn may tell. */
   tellsPerTurn: 1_024,
   timersPerActor: 256,
+  /**
+   * A delay that was overdue by more than this when a node began to watch it, since none had run, is resumed as its
+   * type's `delays` says.
+   */
+  delayGrace_ms: 60_000,
   /** Invoked and spawned actors of one actor, of all levels. */
   childrenPerActor: 1_024,
   /** Request ids given by callers that one actor remembers, newest kept. */
@@ -55,6 +60,11 @@ export const limits = {
   /** Every so many turns a record holds the whole state, so that any past turn is rebuilt from at most this many. */
   keyframeTurns: 64,
   historyPage: 256,
+  /** Rows that one shard gives in one answer to a query, and that it looks at for it. */
+  queryPage: 1_024,
+  queryLooks: 16_384,
+  /** Paths of contexts that the index of a type holds. */
+  indexPaths: 32,
   /** Watches on one node. */
   watchesPerNode: 100_000,
   /** Unresolved requests of one client in one shard. */
@@ -100,8 +110,14 @@ export const nodeDefaults = {
   checkpoint_ms: 30_000,
   /** Invoked promises that run at once; the others wait their turn. Callbacks and observables are not counted. */
   promisesAtOnce: 1_024,
+  /** Actors of which a node keeps a row for queries (`find`, `count`, ranges), some hundred bytes each. */
+  catalogRows: 2_000_000,
   /** Snapshots written in one store call. */
   snapshotBatch: 512,
+  /** Actors with a timer that is found later than this wait in a backlog … */
+  overdue_ms: 5_000,
+  /** … of which this node fires so many a second: after a downtime, many are overdue at once. */
+  overduePerSecond: 2_000,
 } as const;
 
 export type NodeSettings = { -readonly [K in keyof typeof nodeDefaults]: number };

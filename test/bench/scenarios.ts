@@ -5,8 +5,10 @@ import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
 import { functionsBench } from "./functions.ts";
+import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
+import { sources } from "./sources.ts";
 import { natsRestore, statechart } from "./statechart.ts";
 import {
   type BenchOptions,
@@ -194,6 +196,7 @@ export const natsScenarios: Readonly<Record<string, Scenario>> = {
   processes: natsProcesses,
   replicas: natsReplicas,
   restore: natsRestore,
+  kv: natsKv,
 };
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
@@ -204,4 +207,6 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   memory: memoryPerActor,
   statechart,
   functions: functionsBench,
+  kv,
+  sources,
 };

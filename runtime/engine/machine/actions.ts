@@ -27,6 +27,11 @@ interface ReplySpec {
   readonly value: unknown;
 }
 
+interface TellAllSpec {
+  readonly kind: "tellAll";
+  readonly tells: unknown;
+}
+
 /** Several at once, known only when the action is reached; see `perform`. */
 interface PerformSpec {
   readonly kind: "perform";
@@ -70,7 +75,7 @@ export type Wish =
       readonly error?: { readonly code: ErrorCode; readonly message: string };
     };
 
-export type EffectSpec = TellSpec | ReplySpec | PerformSpec;
+export type EffectSpec = TellSpec | TellAllSpec | ReplySpec | PerformSpec;
 
 /**
  * Of the turn that is being taken: its time, milliseconds since the epoch, set by the host before each step, and the actor
@@ -121,6 +126,24 @@ export function tell<
   event: (EventObject & { readonly [name: string]: unknown }) | Expression<C, E, P, A, EventObject>,
 ): DurableAction<C, E, P, A> {
   return mark({ kind: "tell", to, event }, "tell");
+}
+
+/** A message for another actor: its address, `type/key`, and the event. */
+export type AddressedEvent = readonly [to: string, event: EventObject & { readonly [name: string]: unknown }];
+
+/**
+ * Tells many actors in one turn, in the order of the list: as so many `tell`, at a fraction of their cost.
+ * @param tells at most `limits.tellsPerTurn` with all that the turn tells
+ */
+export function tellAll<
+  C extends MachineContext,
+  E extends EventObject,
+  P extends ParameterizedObject["params"] | undefined,
+  A extends EventObject,
+>(
+  tells: readonly AddressedEvent[] | Expression<C, E, P, A, readonly AddressedEvent[]>,
+): DurableAction<C, E, P, A> {
+  return mark({ kind: "tellAll", tells }, "tellAll");
 }
 
 /**
