@@ -195,7 +195,7 @@ export class Outgoing {
   }
 
   /** Answers a question; who asked gets an error instead of an answer that cannot be carried. */
-  answer(question: Message, value: unknown): void {
+  answer(question: Pick<Message, "id" | "link">, value: unknown): void {
     try {
       this.#reply(question, { type: PROMISE_RESOLVE, data: value } as EventObject);
     } catch (cause) {
@@ -205,11 +205,11 @@ export class Outgoing {
     }
   }
 
-  refuse(question: Message, error: KeyturnError): void {
+  refuse(question: Pick<Message, "link">, error: KeyturnError): void {
     this.#reply(question, { type: PROMISE_REJECT, data: plainError(error) } as EventObject);
   }
 
-  #reply({ link }: Message, event: EventObject): void {
+  #reply({ link }: Pick<Message, "link">, event: EventObject): void {
     const { session, from } = link as AskLink & { readonly from: string };
     const type = typeOfId(from);
     this.#add(type, decodeKey(from.slice(type.length + 1)), event, { session, from: undefined });

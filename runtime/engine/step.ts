@@ -39,6 +39,7 @@ import {
   historyOf,
   isWorkTimer,
   type MachineSnapshot,
+  moment,
   persist,
   type ReceiveEffect,
   sameStates,
@@ -283,6 +284,10 @@ function transit(
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
+  const { link } = job.message;
+  const asked = link?.from;
+  moment.asker =
+    link === undefined || asked === undefined ? undefined : { session: link.session, from: asked };
   const begun = fresh ? begin(a.hosted, a.key, number, now, input) : undefined;
   const start = begun?.snapshot ?? (before.snapshot as MachineSnapshot);
   const { snapshot, effects } =
@@ -296,17 +301,21 @@ function transit(
   const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
   const routes = emitted.length === 0 ? undefined : a.hosted.routes;
-  if (effects.tells.length > 0 || asked !== undefined || routes !== undefined) {
+  const answers = effects.answers.length > 0 || asked !== undefined;
+  if (effects.tells.length > 0 || answers || routes !== undefined) {
     const outgoing = new Outgoing(a.shard, job.message.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
     if (routes !== undefined) {
       const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
       for (const one of emitted) outgoing.route(routes, one as EventObject, by);
     }
-    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    for (const { to, value, error } of effects.answers)
+      if (error === undefined) outgoing.answer({ id: a.id, link: to }, value);
+      else outgoing.refuse({ link: to }, error);
+    if (asked !== undefined && !effects.deferred)
+      outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;

@@ -68,6 +68,11 @@ export class Works {
     this.#failed = failed;
   }
 
+  /** Promises that run here. */
+  get promises(): number {
+    return this.#promises;
+  }
+
   /** Whether something runs or waits here for an actor. */
   has(id: string): boolean {
     return this.#pieces.has(id);
