@@ -36,7 +36,9 @@ export interface JournalEntry {
  *    expectation ever succeeds.
  * 2. `committed` is answered only when the batch survives what the store's durability promises.
  * 3. Sequences grow over all lanes of one journal; a lane's entries are in append order.
- * 4. After an append of anybody has been answered, `last` and `read` of anybody see it.
+ * 4. After an append of anybody has been answered, `last`, `read`, `ends` and `scan` of anybody see it.
+ * 5. An entry is never missing between two others of `scan`; entries may be missing before the first of `ends`, if the
+ *    store's keeper has trimmed the journal.
  */
 export interface Journal {
   /** 0, for `Position.journal` and `Segment.journal`. */
@@ -49,6 +51,19 @@ export interface Journal {
   read(lane: string, from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
   /** One entry by its sequence, of whichever lane. */
   get(seq: number): Promise<Uint8Array | undefined>;
+  /** Where each journal begins and ends now: one element a journal, in the order of their numbers. */
+  ends(): Promise<readonly JournalEnds[]>;
+  /**
+   * The entries of all lanes of one journal with `from <= seq <= to`, in order, in chunks of bounded size. Both are
+   * positions in that journal. Ends where the journal ended when it was asked, or later.
+   */
+  scan(from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
+}
+
+/** Positions: of the oldest entry that is still there, or one behind `last` if none is; and of the newest, 0 for none. */
+export interface JournalEnds {
+  readonly first: number;
+  readonly last: number;
 }
 
 export interface SnapshotEntry {

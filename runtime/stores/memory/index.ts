@@ -16,6 +16,7 @@ import type {
   Directory,
   Durability,
   Journal,
+  JournalEnds,
   JournalEntry,
   Snapshots,
   Store,
@@ -154,6 +155,20 @@ class MemoryJournal implements Journal {
 
   async get(seq: number): Promise<Uint8Array | undefined> {
     return this.#entries[seq - 1];
+  }
+
+  async ends(): Promise<readonly JournalEnds[]> {
+    return [{ first: 1, last: this.#entries.length }];
+  }
+
+  async *scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const end = Math.min(to, this.#entries.length);
+    for (let seq = Math.max(1, from); seq <= end; ) {
+      const chunk: JournalEntry[] = [];
+      for (; seq <= end && chunk.length < READ_CHUNK; seq++)
+        chunk.push({ seq, bytes: this.#entries[seq - 1] as Uint8Array });
+      yield chunk;
+    }
   }
 
   #lastOf(lane: string): number {

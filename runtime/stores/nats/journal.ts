@@ -8,7 +8,7 @@
  * 2. What decides is asked of the stream's leader (`last`). Bulk reads may be answered by any replica and are checked
  *    against the leader when they end early.
  */
-import type { AppendResult, Journal, JournalEntry } from "../../ports/index.ts";
+import type { AppendResult, Journal, JournalEnds, JournalEntry } from "../../ports/index.ts";
 import {
   directGet,
   directOne,
@@ -48,13 +48,13 @@ export class NatsJournal implements Journal {
 
   async last(lane: string): Promise<number> {
     const journal = journalOf(lane, this.#layout);
-    const seq = await this.#last(journal, lane);
+    const seq = await this.#last(journal, this.#names.lane(lane, this.#layout));
     return seq === 0 ? 0 : positionOf(journal, seq);
   }
 
-  /** Sequence of a lane's last entry in its stream. */
-  async #last(journal: number, lane: string): Promise<number> {
-    const query = { last_by_subj: this.#names.lane(lane, this.#layout) };
+  /** Sequence of the last entry of a subject in its stream. */
+  async #last(journal: number, subject: string): Promise<number> {
+    const query = { last_by_subj: subject };
     return (await leaderGet(this.#connection, this.#names.journalStream(journal), query))?.seq ?? 0;
   }
 
@@ -76,15 +76,45 @@ export class NatsJournal implements Journal {
     }
   }
 
-  async *read(lane: string, start: number, stop: number): AsyncGenerator<readonly JournalEntry[]> {
-    const journal = journalOf(lane, this.#layout);
+  async ends(): Promise<readonly JournalEnds[]> {
+    const journals = Array.from({ length: this.#layout.journals }, (_, journal) => journal);
+    return await Promise.all(journals.map((journal) => this.#ends(journal)));
+  }
+
+  async #ends(journal: number): Promise<JournalEnds> {
+    const filter = this.#names.journalSubjects(journal, this.#layout);
+    const stream = this.#names.journalStream(journal);
+    const last = await this.#last(journal, filter);
+    if (last === 0) return { first: positionOf(journal, 1), last: 0 };
+    // A replica that is behind begins no later than the others.
+    const query = { seq: 1, next_by_subj: filter, batch: 1 };
+    const [oldest] = (await directGet(this.#connection, stream, query)).messages;
+    return { first: positionOf(journal, oldest?.seq ?? last), last: positionOf(journal, last) };
+  }
+
+  read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    return this.#walk(journalOf(lane, this.#layout), this.#names.lane(lane, this.#layout), from, to);
+  }
+
+  scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const journal = journalAt(from);
+    return this.#walk(journal, this.#names.journalSubjects(journal, this.#layout), from, to);
+  }
+
+  /** Entries of a journal whose subjects fit, in order. */
+  async *#walk(
+    journal: number,
+    subject: string,
+    start: number,
+    stop: number,
+  ): AsyncGenerator<readonly JournalEntry[]> {
     const { from, to } = rangeIn(journal, start, stop);
     let next = from;
     if (next > to) return;
     /** Where the lane ended when a replica first had no more: what is appended later is not waited for. */
     let end: number | undefined;
     let behind = 0;
-    let page = this.#page(journal, lane, next);
+    let page = this.#page(journal, subject, next);
     while (true) {
       const { messages, pending } = await page;
       const last = messages.at(-1)?.seq;
@@ -94,20 +124,20 @@ export class NatsJournal implements Journal {
       }
       const more = pending > 0 && last !== undefined && next <= (end ?? to);
       // Asked for before this page is used up: the server reads while the caller works.
-      if (more) page = this.#page(journal, lane, next);
+      if (more) page = this.#page(journal, subject, next);
       const chunk: JournalEntry[] = [];
       for (const { seq, data } of messages)
         if (seq <= to) chunk.push({ seq: positionOf(journal, seq), bytes: data });
       if (chunk.length > 0) yield chunk;
       if (more) continue;
       if (next > (end ?? to)) return;
-      end ??= Math.min(to, await this.#last(journal, lane));
+      end ??= Math.min(to, await this.#last(journal, subject));
       if (next > end) return;
       if (++behind > BEHIND_TRIES) {
-        throw new KeyturnError("store_failed", `Lane ${lane} has an entry ${end} that no replica shows.`);
+        throw new KeyturnError("store_failed", `${subject} has an entry ${end} that no replica shows.`);
       }
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
-      page = this.#page(journal, lane, next);
+      page = this.#page(journal, subject, next);
     }
   }
 
@@ -121,10 +151,10 @@ export class NatsJournal implements Journal {
     return found ?? (await leaderGet(this.#connection, stream, { seq }))?.data;
   }
 
-  #page(journal: number, lane: string, seq: number): Promise<DirectPage> {
+  #page(journal: number, subject: string, seq: number): Promise<DirectPage> {
     const page = directGet(this.#connection, this.#names.journalStream(journal), {
       seq,
-      next_by_subj: this.#names.lane(lane, this.#layout),
+      next_by_subj: subject,
       batch: PAGE_MESSAGES,
       max_bytes: PAGE_BYTES,
     });
