@@ -13,6 +13,7 @@ export type {
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
+export type { ForkOptions } from "./client/fork.ts";
 export {
   type ActorAddress,
   type ActorDefinition,

@@ -12,10 +12,10 @@
  *    are found again when those are read.
  */
 import type { Journal } from "../ports/index.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
 import { rareParts, storedState } from "./outgoing.ts";
-import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
+import type { ContextOf, EventOf, Machine, MachineState, ValueOf } from "./machine.ts";
 import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
@@ -26,6 +26,8 @@ import {
   DeleteTurn,
   KeyframeTurn,
   type Link,
+  type PackedTimer,
+  packTimers,
   resolveLink,
   type TurnRecord,
 } from "./record.ts";
@@ -37,6 +39,21 @@ export interface HistoryQuery {
   readonly limit: number;
   /** Where the page before ended: its `next`. */
   readonly cursor: HistoryCursor | undefined;
+  /** Asks for one past state as a whole instead of a page: after that turn, or the last one up to that position. */
+  readonly state?: PastQuery | undefined;
+}
+
+export type PastQuery = { readonly turn: number } | { readonly position: number };
+
+/** All of a past state, as a fork begins with it. */
+export interface PastState {
+  readonly turn: number;
+  /** Milliseconds since the epoch. */
+  readonly time: number;
+  readonly position: number;
+  readonly version: number;
+  readonly machine: MachineState;
+  readonly timers: readonly PackedTimer[];
 }
 
 /** Where the next page begins. Opaque to clients. */
@@ -75,11 +92,28 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly position: number;
   /** What was left out because the turn is larger than what can be carried; of the event its type is left. */
   readonly omitted?: readonly ("event" | "reply" | "told" | "emitted")[];
+  /** Turns before this one have been trimmed from the journal: this is the oldest whose state can be told. */
+  readonly trimmed?: true;
 }
 
 export interface HistoryPage {
   readonly turns: readonly HistoryTurn[];
   readonly next: HistoryCursor | undefined;
+}
+
+/** A cursor to begin with. */
+interface Blocks extends HistoryCursor {
+  readonly trimmed?: boolean;
+}
+
+/** What a reading gives, or undefined where the journal has been trimmed. */
+async function untilTrimmed<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isKeyturnError(error, "history_trimmed")) return undefined;
+    throw error;
+  }
 }
 
 interface Found {
@@ -106,7 +140,9 @@ const CACHED_BYTES = 16 * 1024 * 1024;
  * @throws KeyturnError `invalid_frame`
  */
 export function checkQuery(value: unknown): HistoryQuery {
-  const { order, limit, cursor } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
+  const { order, limit, cursor, state } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
+  if (state !== undefined && state !== null)
+    return { order: "newest", limit: 1, cursor: undefined, state: checkPast(state) };
   if ((order !== "newest" && order !== "oldest") || !isWhole(limit)) throw noQuery();
   if (cursor === undefined || cursor === null) return { order, limit, cursor: undefined };
   const { links, skip, behind } = cursor as Partial<Record<keyof HistoryCursor, unknown>>;
@@ -114,6 +150,13 @@ export function checkQuery(value: unknown): HistoryQuery {
     throw noQuery();
   if (behind !== undefined && !isWhole(behind)) throw noQuery();
   return { order, limit, cursor: { links, skip, behind } };
+}
+
+function checkPast(state: unknown): PastQuery {
+  const { turn, position } = state as { readonly turn?: unknown; readonly position?: unknown };
+  if (isWhole(turn) && turn > 0) return { turn };
+  if (isWhole(position) && position > 0) return { position };
+  throw noQuery();
 }
 
 function isWhole(value: unknown): value is number {
@@ -178,8 +221,8 @@ export class HistoryReader {
     page: Page,
   ): Promise<HistoryCursor | undefined> {
     let at: Link = cursor?.links[0] ?? last;
-    while (at[0] > 0) {
-      const block = await this.#blockBack(id, await this.#find(id, at));
+    let block = at[0] > 0 ? await this.#blockBack(id, await this.#find(id, at)) : undefined;
+    while (block !== undefined) {
       const turns = describe(id, block);
       while (turns.length > 0) {
         const turn = turns.pop() as HistoryTurn;
@@ -187,9 +230,47 @@ export class HistoryReader {
           return { links: [(block[turns.length] as Found).link], skip: 0, behind: undefined };
       }
       at = (block[0] as Found).previous;
-      if (page.isFull) return at[0] > 0 ? { links: [at], skip: 0, behind: undefined } : undefined;
+      if (at[0] === 0) return undefined;
+      // Looked at now, so that the oldest turn of a trimmed past says that it is.
+      block = await untilTrimmed(() => this.#find(id, at).then((last) => this.#blockBack(id, last)));
+      if (block === undefined) page.trimmed();
+      else if (page.isFull) return { links: [at], skip: 0, behind: undefined };
     }
     return undefined;
+  }
+
+  /**
+   * One past state as a whole.
+   * @throws KeyturnError `history_trimmed`, or `invalid_options` if there is no such turn
+   */
+  async past(id: string, last: Link, lastKeyframe: Link, query: PastQuery): Promise<PastState> {
+    const isBehind = ({ record, link }: Found): boolean =>
+      "turn" in query ? record.turn > query.turn : link[0] > query.position;
+    let end = last;
+    let keyframe = lastKeyframe;
+    while (end[0] > 0 && keyframe[0] > 0) {
+      const first = await this.#find(id, keyframe);
+      if (!isBehind(first)) {
+        const block = await this.#blockBack(id, await this.#find(id, end));
+        const upTo = block.filter((found) => !isBehind(found));
+        const { record, link, time } = upTo.at(-1) as Found;
+        if ("turn" in query && record.turn !== query.turn) break;
+        const data = stateAfter(id, upTo) as ActorData;
+        const { version, machine } = data;
+        return {
+          turn: record.turn,
+          time,
+          position: link[0],
+          version,
+          machine,
+          timers: packTimers(data.timers),
+        };
+      }
+      end = first.previous;
+      keyframe = first.keyframe;
+    }
+    const wanted = "turn" in query ? `turn ${query.turn}` : `state at position ${query.position}`;
+    throw new KeyturnError("invalid_options", `${id} has no ${wanted} since it began.`);
   }
 
   /** A page is of one block at most: from a keyframe up to the next. */
@@ -200,12 +281,15 @@ export class HistoryReader {
     { cursor }: HistoryQuery,
     page: Page,
   ): Promise<HistoryCursor | undefined> {
-    let { links, skip, behind } = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    const begun: Blocks = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    let { links, skip, behind } = begun;
     if (links.length === 0 && behind !== undefined)
       ({ links, skip, behind } = await this.#blocks(id, last, lastKeyframe, behind));
     const end = links.at(-1);
     if (end === undefined) return undefined;
     const turns = describe(id, await this.#blockBack(id, await this.#find(id, end)));
+    const [oldest] = turns;
+    if (begun.trimmed && oldest !== undefined) turns[0] = { ...oldest, trimmed: true };
     for (const [index, turn] of turns.entries())
       if (index >= skip && !page.take(turn)) return { links, skip: index, behind };
     const rest = links.slice(0, -1);
@@ -213,13 +297,20 @@ export class HistoryReader {
   }
 
   /** The blocks of turns behind one, as a cursor: the last records of the oldest of them. */
-  async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<HistoryCursor> {
+  async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<Blocks> {
+    let trimmed = false;
     const links: Link[] = [];
     let behind: number | undefined;
     let end = last;
     let keyframe = lastKeyframe;
     while (end[0] > 0 && keyframe[0] > 0) {
-      const at = await this.#find(id, keyframe);
+      const block = keyframe;
+      const at = await untilTrimmed(() => this.#find(id, block));
+      if (at === undefined) {
+        if (links.length === 0) await this.#find(id, block);
+        trimmed = true;
+        break;
+      }
       // The end of the block that this keyframe begins.
       if (at.record.turn <= after) break;
       links.push(end);
@@ -230,7 +321,7 @@ export class HistoryReader {
     if (links.length > CURSOR_LINKS) links.splice(0, links.length - CURSOR_LINKS);
     const newest = links[0];
     if (newest !== undefined && newest !== last) behind = (await this.#find(id, newest)).record.turn;
-    return { links, skip: 0, behind };
+    return { links, skip: 0, behind, trimmed };
   }
 
   /** The records from the keyframe before (or at) a record up to it, oldest first. */
@@ -293,6 +384,12 @@ class Page {
 
   constructor(limit: number) {
     this.#limit = limit;
+  }
+
+  /** What was taken last is the oldest that is left. */
+  trimmed(): void {
+    const oldest = this.turns.pop();
+    if (oldest !== undefined) this.turns.push({ ...oldest, trimmed: true });
   }
 
   get isFull(): boolean {

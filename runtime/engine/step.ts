@@ -239,7 +239,7 @@ export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now:
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
 
-function sourceOf(job: Job): Source {
+export function sourceOf(job: Job): Source {
   if (job.session !== undefined) return [FromSession, job.session.name, job.number];
   if (job.fromShard >= 0) return [FromShard, job.fromShard, job.number];
   return [FromNowhere, 0, 0];
@@ -435,7 +435,7 @@ function takeTimers(
   return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
 }
 
-const effectless = {
+export const effectless = {
   out: nothing,
   emitted: nothing,
   actions: nothing,
@@ -444,7 +444,7 @@ const effectless = {
   reply: undefined,
 };
 
-function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
+export function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
   return {
     kind: DeltaTurn,
     id,
@@ -510,7 +510,7 @@ function restOf(next: MachineSnapshot): Change["rest"] {
     : [next.status, withoutRefs(next.output), history, next.error];
 }
 
-function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
+export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
   const family = familyOf(next);
   return {
     context: family === undefined ? next.context : withoutRefs(next.context),
@@ -536,7 +536,7 @@ function sealReply(value: unknown): void {
   }
 }
 
-function encoded(record: TurnRecord): Uint8Array {
+export function encoded(record: TurnRecord): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = encodeRecord(record);
@@ -555,7 +555,7 @@ function encoded(record: TurnRecord): Uint8Array {
 }
 
 /** The new estimate of an actor's size. Only an estimate over the limit costs an exact count. */
-function checkSize(
+export function checkSize(
   snapshot: MachineSnapshot,
   timers: readonly Timer[],
   requests: readonly RequestPlace[],

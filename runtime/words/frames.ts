@@ -31,7 +31,9 @@ export const Unwatch = 6;
 export const AskBoth = 7;
 /** Begins an actor. `event` is its machine's input; the answer is the state. */
 export const Create = 8;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+/** Puts a whole state in an actor's place, if it stands where it is said to. `event` is a Replacement; the answer, whether. */
+export const Replace = 12;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 12;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -362,7 +364,7 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
   const requests: Request[] = [];
   for (let at = 0; at < count; at++) {
     const kind = reader.whole();
-    if (kind > LAST_KIND) throw foreign(`a request of kind ${kind} is not known here`);
+    if (kind > LAST_KIND && kind !== Replace) throw foreign(`a request of kind ${kind} is not known here`);
     const id = readId(reader, shard, shards);
     const { type, key } = reader;
     requests.push({
@@ -370,7 +372,8 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
       type,
       key,
       id,
-      event: reader.value(limits.valueDepth, limits.valueNodes),
+      // A state nests deeper than an event may, by what stands around it.
+      event: reader.value(kind === Replace ? ANSWER_DEPTH : limits.valueDepth, limits.valueNodes),
       requestId: reader.optionalText(limits.requestIdBytes),
       trace: reader.optionalText(limits.traceBytes),
     });

@@ -246,7 +246,8 @@ export function journalClauses({ use }: Suite): void {
         const wanted: [number, string][] = [];
         for (const lane of ["a", "b", "a2"]) {
           const texts = Array.from({ length: 8 }, (_, n) => `${lane}${n}:${filler}`);
-          (await appendAll(journal, lane, texts)).forEach((seq, n) => wanted.push([seq, texts[n] as string]));
+          for (const [n, seq] of (await appendAll(journal, lane, texts)).entries())
+            wanted.push([seq, texts[n] as string]);
         }
         expect(await scanAll(journal)).toEqual(wanted.sort(([a], [b]) => a - b));
       }),
