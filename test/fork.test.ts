@@ -13,7 +13,7 @@ const machine = setup({
   initial: "open",
   states: {
     open: {
-      after: { 3_600_000: "late" },
+      after: { 3600000: "late" },
       on: {
         put: {
           actions: assign({

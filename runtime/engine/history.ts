@@ -197,6 +197,13 @@ export class HistoryReader {
     return storedState(state.machine, state.turn, found.link[0], this.#tagsOf(id, state.machine.value));
   }
 
+  /** The state after the turn whose record lies there; undefined for a deletion. Its request ids are left out. */
+  async stateAt(id: string, at: Link): Promise<ActorData | undefined> {
+    const found = await this.#find(id, at);
+    if (found.record.kind === DeleteTurn) return undefined;
+    return stateAfter(id, await this.#blockBack(id, found));
+  }
+
   /** The reply that a past turn gave, null for none, and the state that it made. */
   async answerOf(id: string, at: Link): Promise<{ readonly value: unknown; readonly state: unknown }> {
     const found = await this.#find(id, at);

@@ -251,8 +251,7 @@ export class Skimmer extends Walker {
 
   #isLastName(start: number, length: number): boolean {
     const before = this.#lastNameBytes;
-    for (let n = 0; n < length; n++)
-      if (this.bytes[start + n] !== before[this.#lastNameAt + n]) return false;
+    for (let n = 0; n < length; n++) if (this.bytes[start + n] !== before[this.#lastNameAt + n]) return false;
     return true;
   }
 }

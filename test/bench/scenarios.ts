@@ -6,6 +6,7 @@ import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
+import { replay } from "./replay.ts";
 import { natsRestore, statechart } from "./statechart.ts";
 import {
   type BenchOptions,
@@ -202,4 +203,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   recovery,
   memory: memoryPerActor,
   statechart,
+  replay,
 };
