@@ -27,6 +27,8 @@ const AT_ONCE = 512;
 /** Rounds after each other in which no actor was replaced, before those that are left are given up. */
 const ROUNDS_WITHOUT = 200;
 const FAILURES = 100;
+/** Actors between two reports of progress. */
+const PROGRESS = 256;
 
 export interface PromoteReport {
   /** Actors that have the rebuilt state now. */
@@ -80,7 +82,7 @@ export async function promotePart(pass: Pass, parts: PromoteParts): Promise<Prom
       if (known || (await replaced(life, parts, report, pending))) {
         pending.delete(life.id);
         report.promoted++;
-        if (report.promoted % 1_024 === 0) parts.progress(report.promoted, total);
+        if (report.promoted % PROGRESS === 0) parts.progress(report.promoted, total);
       }
     });
     if (signal?.aborted) break;

@@ -114,7 +114,7 @@ export class Rebuild {
   readonly #keysMax: number;
   readonly #tally = new Tally();
   /** Parts that the passes had. */
-  #parts: Part[] = [];
+  readonly #parts: Part[] = [];
   /** The only pass, if there was only one: it need not be done again. */
   #kept: Pass | undefined;
   #records = 0;

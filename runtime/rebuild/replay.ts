@@ -79,7 +79,7 @@ export class Replay {
   /** Whether a record may come before the one that it links to. */
   #unordered = false;
   /** Positions up to which each journal has been read. */
-  #read: number[] = [];
+  readonly #read: number[] = [];
 
   constructor(options: ReplayOptions, part: Part, counts: ReplayCounts) {
     this.#options = options;
