@@ -28,7 +28,7 @@ export {
   type RetryPolicy,
   type StateFor,
 } from "./engine/definition.ts";
-export type { HistoryTurn } from "./engine/history.ts";
+export type { HistoryTurn, PastState } from "./engine/history.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
@@ -47,6 +47,22 @@ export {
 } from "./engine/machine.ts";
 export type { Observer } from "./engine/observer.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
+export type { Difference } from "./rebuild/compare.ts";
+export type { PromoteReport } from "./rebuild/promote.ts";
+export {
+  type Rebuild,
+  type RebuildOptions,
+  type RebuildProgress,
+  rebuildType,
+} from "./rebuild/rebuild.ts";
+export type { RebuildReport } from "./rebuild/report.ts";
+export {
+  whatIf,
+  type WhatIfEvent,
+  type WhatIfOptions,
+  type WhatIfResult,
+  type WhatIfStep,
+} from "./rebuild/what-if.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";

@@ -1,7 +1,16 @@
 /** Forks: a sandbox that begins with another actor's past state; and histories that say that they are trimmed. */
-import { assign, setup } from "xstate";
+import { assign, emit, setup } from "xstate";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { defineActor, memory, type Store, startNode } from "../runtime/index.ts";
+import {
+  defineActor,
+  fromDurablePromise,
+  memory,
+  reply,
+  type Store,
+  startNode,
+  tell,
+  whatIf,
+} from "../runtime/index.ts";
 
 const machine = setup({
   types: {
@@ -95,6 +104,76 @@ describe("ref.fork", () => {
     await refused({ to: "order/b" }, "already_exists");
     await client.actor(order, "b").delete();
     expect((await (await ref.fork({ to: "order/b" })).get()).context.total).toBe(1);
+  });
+});
+
+describe("whatIf", () => {
+  it("tells what events would do, in imagined time, and does nothing", async () => {
+    const { client } = await started();
+    const ref = client.actor(order, "42");
+    await ref.send({ type: "put", sku: "a", price: 10 });
+    await ref.send({ type: "put", sku: "b", price: 20 });
+    const from = await ref.past(1);
+    const result = whatIf(order, {
+      from,
+      events: [
+        { type: "put", sku: "c", price: 5 },
+        { after: "30 min", event: { type: "put", sku: "d", price: 1 } },
+        { type: "nothing" } as never,
+        { after: "1 hour" },
+        { type: "pay" },
+      ],
+    });
+    expect(result.steps.map(({ event, fired, refused }) => [event.type, fired, refused?.code])).toEqual([
+      ["put", false, undefined],
+      ["put", false, undefined],
+      ["nothing", false, "invalid_event"],
+      ["xstate.after.3600000.(machine).open", true, undefined],
+      ["pay", false, undefined],
+    ]);
+    expect(result.steps[0]?.changes).toEqual([
+      { path: "context.total", before: 10, after: 15 },
+      { path: "context.items.length", before: 1, after: 2 },
+    ]);
+    expect(result.steps[3]?.time).toBe(from.time + 3_600_000);
+    expect(result.state).toMatchObject({ value: "late", context: { total: 16, items: ["a", "c", "d"] } });
+    expect(result.timers).toEqual([]);
+    expect(await ref.get()).toMatchObject({ turn: 2, value: "open", context: { total: 30 } });
+  });
+
+  it("lists what would be told, answered, emitted, run and begun", () => {
+    const actor = defineActor({
+      type: "teller",
+      machine: setup({
+        types: { events: {} as { type: "go" } },
+        actors: { work: fromDurablePromise(async () => 1) },
+        actions: {
+          shout: () => {
+            throw new Error("It ran.");
+          },
+        },
+      }).createMachine({
+        initial: "idle",
+        states: {
+          idle: {
+            on: { go: { target: "busy", actions: ["shout", tell("other/a", { type: "x" }), reply(7)] } },
+          },
+          busy: { entry: emit({ type: "begun" }), invoke: { src: "work", id: "job" } },
+        },
+      }),
+    });
+    const { steps, state } = whatIf(actor, { events: [{ type: "go" }] });
+    expect(steps).toHaveLength(1);
+    expect(steps[0]).toMatchObject({
+      told: [{ to: "other/a", event: { type: "x" }, asked: false }],
+      emitted: [{ type: "begun" }],
+      replied: true,
+      reply: 7,
+      actions: ["shout"],
+      begun: ["job"],
+    });
+    expect(state.children).toMatchObject({ job: { src: "work", status: "active" } });
+    expect(() => whatIf(actor, { events: [{ after: "soon" }] })).toThrow(/after/);
   });
 });
 

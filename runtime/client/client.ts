@@ -389,8 +389,12 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
     return ref as unknown as ActorRef<M, R>;
   }
 
-  /** A past state as a whole, with what only the runtime knows of it. @internal */
-  past(at: ForkOptions["at"], options: CallOptions = {}): Promise<PastState> {
+  /**
+   * A past state as a whole, with what only the runtime knows of it: for `whatIf`.
+   * @param at the turn, or the last one up to a position; the present by default
+   * @throws KeyturnError `history_trimmed`, `invalid_options` if there was no such turn
+   */
+  async past(at?: ForkOptions["at"], options: Omit<CallOptions, "requestId"> = {}): Promise<PastState> {
     return pastOf(this.#client, this as unknown as ActorRef, at, options);
   }
 

@@ -1,5 +1,5 @@
 /**
- * Compares a rebuilt state with the running one.
+ * Compares two states: a rebuilt one with the running one, or one after an event with the one before.
  *
  * Owns what counts as a difference and where it lies: states as a whole, contexts by path, what few actors have (output,
  * error, children, timers) by name. Pure; talks to the codec for values that have no paths of their own.
@@ -20,8 +20,8 @@ export interface Compared {
 export interface Difference {
   /** `state`, `context.delay.total`, `timers.<id>`, `children.<path>`, `output`, `error`, `status`; lists are `[]`. */
   readonly path: string;
-  readonly running: unknown;
-  readonly rebuilt: unknown;
+  readonly before: unknown;
+  readonly after: unknown;
 }
 
 /** Deeper than this a difference is one of the whole value. */
@@ -30,21 +30,21 @@ const DEPTH = 8;
 const LISTED = 64;
 
 /** What is different; empty if nothing is. */
-export function differences(running: Compared, rebuilt: Compared): Difference[] {
+export function differences(before: Compared, after: Compared): Difference[] {
   const found: Difference[] = [];
   const add = (path: string, a: unknown, b: unknown): void => {
     if (found.length < LISTED && !found.some((known) => known.path === path))
-      found.push({ path, running: a, rebuilt: b });
+      found.push({ path, before: a, after: b });
   };
-  const [a, b] = [running.machine, rebuilt.machine];
-  const [before, after] = [pathOf(a.value), pathOf(b.value)];
-  if (before !== after) add("state", before, after);
+  const [a, b] = [before.machine, after.machine];
+  const [was, is] = [pathOf(a.value), pathOf(b.value)];
+  if (was !== is) add("state", was, is);
   if (a.status !== b.status) add("status", a.status, b.status);
   walk(a.context, b.context, "context", 0, add);
   walk(a.output, b.output, "output", 0, add);
   walk(a.error, b.error, "error", 0, add);
   walk(childrenOf(a), childrenOf(b), "children", 0, add);
-  walk(timersOf(running.timers), timersOf(rebuilt.timers), "timers", 0, add);
+  walk(timersOf(before.timers), timersOf(after.timers), "timers", 0, add);
   walk(a.history ?? {}, b.history ?? {}, "history", 0, add);
   return found;
 }

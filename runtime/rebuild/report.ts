@@ -149,7 +149,7 @@ export class Tally implements Findings {
       return;
     }
     this.differing++;
-    for (const { path, running, rebuilt } of found) {
+    for (const { path, before: running, after: rebuilt } of found) {
       if (path === "state") this.#state(key, String(running), String(rebuilt));
       else {
         const row = kindOf(this.#paths, path, (name) => ({ path: name, keys: 0, samples: [] }));
