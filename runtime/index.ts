@@ -29,6 +29,8 @@ export {
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn, PastState } from "./engine/history.ts";
+export type { Keep, TrimReport } from "./engine/retention.ts";
+export { trimJournal } from "./retention.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {

@@ -14,6 +14,7 @@ import { addCheck } from "./commands/check.ts";
 import { addProvision } from "./commands/provision.ts";
 import { addFork } from "./commands/fork.ts";
 import { addRebuild } from "./commands/rebuild.ts";
+import { addTrim } from "./commands/trim.ts";
 import { addStart } from "./commands/start.ts";
 import { packageFolder } from "./packages.ts";
 import { DONE, FAILED, Failure, type Shell, WRONG } from "./shell.ts";
@@ -43,6 +44,7 @@ export async function run(args: readonly string[]): Promise<number> {
   addCheck(program, shell);
   addRebuild(program, shell);
   addFork(program, shell);
+  addTrim(program, shell);
   for (const command of program.commands) command.copyInheritedSettings(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -139,7 +139,9 @@ export class Answers {
     this.#pastAnswer(job.kind, id, at).then(
       (value) => answer(undefined, value),
       (error: unknown) => {
-        const { code, message } = asReadError(error);
+        const { code, message } = isKeyturnError(error, "history_trimmed")
+          ? trimmedAnswer(id)
+          : asReadError(error);
         answer([code, message], undefined);
       },
     );
@@ -193,6 +195,14 @@ function carriable(shard: ShardState, reply: Reply): Reply {
   if (length + REPLY_BYTES + limits.nameBytes < limits.frameBytes) return reply;
   const text = `The answer takes ${length} bytes, more than can be carried. What was asked for is done; ask for less, or read the state.`;
   return [reply[0], reply[1], ["answer_too_large", text, shard.epoch], undefined];
+}
+
+/** What it asked for is done; only what it was answered cannot be told any more. */
+function trimmedAnswer(id: string): KeyturnError {
+  return new KeyturnError(
+    "answer_too_large",
+    `What this request asked ${id} for is done, but its answer cannot be given again: that part of the journal has been trimmed. Read the state.`,
+  );
 }
 
 /** The turn stands, whatever became of reading it: the asker must not take it for refused. */

@@ -37,8 +37,7 @@ export interface JournalEntry {
  * 2. `committed` is answered only when the batch survives what the store's durability promises.
  * 3. Sequences grow over all lanes of one journal; a lane's entries are in append order.
  * 4. After an append of anybody has been answered, `last`, `read`, `ends` and `scan` of anybody see it.
- * 5. An entry is never missing between two others of `scan`; entries may be missing before the first of `ends`, if the
- *    store's keeper has trimmed the journal.
+ * 5. Nothing is missing but what was trimmed (Retention): of each lane its oldest entries, never its last.
  */
 export interface Journal {
   /** 0, for `Position.journal` and `Segment.journal`. */
@@ -60,7 +59,19 @@ export interface Journal {
   scan(from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
 }
 
-/** Positions: of the oldest entry that is still there, or one behind `last` if none is; and of the newest, 0 for none. */
+/**
+ * What the keeper of a store may do to its journal; nodes never do. On a server it may take permissions that they lack.
+ *
+ * A lane keeps its last entry, whatever it is: appends are compared with it, and a sealed lane stays sealed.
+ */
+export interface Retention {
+  /** All lanes that have entries. */
+  lanes(): Promise<readonly string[]>;
+  /** Removes a lane's entries with `seq <= upTo`, but for its last. Resolves when they are gone. */
+  trim(lane: string, upTo: number): Promise<void>;
+}
+
+/** Positions: no later than the oldest entry that is still there; and of the newest, 0 for none. */
 export interface JournalEnds {
   readonly first: number;
   readonly last: number;
@@ -281,6 +292,7 @@ export interface Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention?: Retention;
   close(): Promise<void>;
 }
 

@@ -278,7 +278,9 @@ export class Rebuild {
       return differs;
     });
     for (const life of found) changed.set(life.id, life);
-    if (ends.some(({ first }) => seqAt(first) > 1)) await this.#lost(replay, tally);
+    // Also where nothing is left at all: whoever has snapshots has had a past.
+    if (replay.trimmed || replay.counts.batches === 0 || ends.some(({ first }) => seqAt(first) > 1))
+      await this.#lost(replay, tally);
     progress();
   }
 

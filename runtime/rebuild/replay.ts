@@ -78,6 +78,9 @@ export class Replay {
   #waitingCount = 0;
   /** Whether a record may come before the one that it links to. */
   #unordered = false;
+  /** True if something that the journal had is not there any more. */
+  trimmed = false;
+  readonly #lanes = new Set<string>();
   /** Positions up to which each journal has been read. */
   readonly #read: number[] = [];
 
@@ -140,6 +143,11 @@ export class Replay {
     const { counts } = this;
     counts.batches++;
     counts.bytes += bytes;
+    const { incarnation, number } = batch.header;
+    if (!this.#lanes.has(incarnation)) {
+      this.#lanes.add(incarnation);
+      if (number > 1) this.trimmed = true;
+    }
     if (batch.count === 0) return;
     reader.open(batch.bytes);
     for (let index = 0; index < batch.count; index++) {

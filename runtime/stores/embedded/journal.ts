@@ -10,7 +10,7 @@
  *
  * Invariants: see Journal in the ports.
  */
-import type { AppendResult, Journal, JournalEnds, JournalEntry } from "../../ports/index.ts";
+import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import { invariant, isKeyturnError } from "../../words/errors.ts";
 import type { Environment } from "./environment.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -18,6 +18,8 @@ import type { Group, Writer } from "./writer.ts";
 /** What one chunk of a read holds at most, unless its only entry is larger. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const CHUNK_ENTRIES = 4_096;
+/** Entries that one transaction removes. */
+const TRIM_ENTRIES = 4_096;
 /** Lanes whose end is kept in memory. */
 const HEADS = 1_024;
 /** A lane's name goes into keys. */
@@ -34,7 +36,7 @@ interface Staged {
   tail: Tail;
 }
 
-export class EmbeddedJournal implements Journal {
+export class EmbeddedJournal implements Journal, Retention {
   readonly number = 0;
   readonly #environment: Environment;
   readonly #writer: Writer;
@@ -140,6 +142,32 @@ export class EmbeddedJournal implements Journal {
       next = end + 1;
     }
     return entries;
+  }
+
+  async lanes(): Promise<readonly string[]> {
+    return this.#environment.read(() => {
+      const lanes = new Set<string>();
+      for (const { value } of this.#environment.tables.stretches.getRange({}))
+        lanes.add(Buffer.from(value).toString("latin1"));
+      return [...lanes];
+    });
+  }
+
+  async trim(lane: string, upTo: number): Promise<void> {
+    const { journal } = this.#environment.tables;
+    while (true) {
+      const end = Math.min(upTo, (await this.last(lane)) - 1);
+      const keys = this.#environment.read(() => [
+        ...journal.getKeys({ start: [lane, 0], end: [lane, end + 1], limit: TRIM_ENTRIES }),
+      ]);
+      if (keys.length === 0) return;
+      await this.#writer.write<void>({
+        bytes: 0,
+        decide: (group) => {
+          for (const key of keys) group.remove(journal, key);
+        },
+      });
+    }
   }
 
   #decide(group: Group, lane: string, expectedLast: number, bytes: Uint8Array): AppendResult {

@@ -8,7 +8,7 @@
  * 2. What decides is asked of the stream's leader (`last`). Bulk reads may be answered by any replica and are checked
  *    against the leader when they end early.
  */
-import type { AppendResult, Journal, JournalEnds, JournalEntry } from "../../ports/index.ts";
+import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import {
   directGet,
   directOne,
@@ -19,7 +19,9 @@ import {
   isFull,
   leaderGet,
   publishTo,
+  purge,
   refusalOf,
+  subjectsOf,
 } from "./api.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import type { Connection } from "./connection.ts";
@@ -34,7 +36,7 @@ const PAGE_BYTES = 8 * 1024 * 1024;
 const BEHIND_MS = 20;
 const BEHIND_TRIES = 250;
 
-export class NatsJournal implements Journal {
+export class NatsJournal implements Journal, Retention {
   readonly number = 0;
   readonly #connection: Connection;
   readonly #names: Names;
@@ -149,6 +151,26 @@ export class NatsJournal implements Journal {
     const found = await directOne(this.#connection, stream, { seq });
     // A replica may not have it yet.
     return found ?? (await leaderGet(this.#connection, stream, { seq }))?.data;
+  }
+
+  async lanes(): Promise<readonly string[]> {
+    const lanes: string[] = [];
+    for (let journal = 0; journal < this.#layout.journals; journal++) {
+      const subjects = this.#names.journalSubjects(journal, this.#layout);
+      const found = await subjectsOf(this.#connection, this.#names.journalStream(journal), subjects);
+      // A lane's name is the last token of its subject.
+      for (const subject of found) lanes.push(subject.slice(subject.lastIndexOf(".") + 1));
+    }
+    return lanes;
+  }
+
+  /** Takes the permission to purge, which nodes do not have. */
+  async trim(lane: string, upTo: number): Promise<void> {
+    const journal = journalOf(lane, this.#layout);
+    const filter = this.#names.lane(lane, this.#layout);
+    const end = Math.min(rangeIn(journal, 0, upTo).to, (await this.#last(journal, filter)) - 1);
+    if (end < 1) return;
+    await purge(this.#connection, this.#names.journalStream(journal), { filter, seq: end + 1 });
   }
 
   #page(journal: number, subject: string, seq: number): Promise<DirectPage> {
