@@ -325,3 +325,80 @@ describe("a replay through another definition", () => {
     node.kill();
   });
 });
+
+describe("what was refused, and what lies in the past", () => {
+  it("is tried again if that is asked for, and delays that are overdue fire after the promotion", async () => {
+    const world = new VirtualWorld();
+    const store = memory();
+    const counterOf = (version: number, doubles: boolean) =>
+      defineActor({
+        type: "counter",
+        version,
+        machine: setup({
+          types: { context: {} as { n: number }, events: {} as { type: "add" } | { type: "double" } },
+        }).createMachine({
+          context: { n: 0 },
+          initial: "on",
+          states: {
+            on: {
+              ...(doubles ? { after: { 60000: "off" } } : {}),
+              on: {
+                add: { actions: assign({ n: ({ context }) => context.n + 1 }) },
+                ...(doubles ? { double: { actions: assign({ n: ({ context }) => context.n * 2 }) } } : {}),
+              },
+            },
+            off: {},
+          },
+        }),
+      });
+    const teller = defineActor({
+      type: "teller",
+      machine: setup({ types: { events: {} as { type: "go"; to: string; what: string } } }).createMachine({
+        on: {
+          go: {
+            actions: tell(
+              ({ event }) => event.to,
+              ({ event }) => ({ type: event.what }),
+            ),
+          },
+        },
+      }),
+    });
+    const first = await world.run(
+      startNode({ actors: [counterOf(1, false), teller], world, store, shards: 2 }),
+    );
+    const go = (to: string, what: string) =>
+      world.run(first.client.actor(teller, "t").send({ type: "go", to: `counter/${to}`, what }));
+    for (const what of ["add", "add", "double", "add"]) await go("known", what);
+    await go("unknown", "double");
+    await world.advance(10_000);
+    const plain = await rebuildType({ store, world, actors: counterOf(2, true) });
+    expect(plain.report).toMatchObject({ keys: 1, rejected: [], unbegun: { count: 0 } });
+    expect(plain.report.paths.map(({ path }) => path)).toEqual(["timers.xstate.after.60000.(machine).on"]);
+    const tried = await rebuildType({ store, world, actors: counterOf(2, true), retryRefused: true });
+    expect(tried.report).toMatchObject({ keys: 2, differing: 2, records: 5 });
+    expect(tried.report.states).toEqual([
+      { running: "(none)", rebuilt: "on", keys: 1, samples: ["unknown"] },
+    ]);
+    expect(tried.report.paths[0]).toEqual({
+      path: "context.n",
+      keys: 1,
+      samples: [{ key: "known", running: 3, rebuilt: 5 }],
+    });
+
+    await world.advance(120_000);
+    await world.run(first.stop({ closeStore: false }));
+    const node = await world.run(startNode({ actors: [counterOf(2, true), teller], world, store }));
+    expect(await world.run(tried.promote(node.client))).toMatchObject({ promoted: 2, failed: 0 });
+    await world.settle();
+    for (const [key, n] of [
+      ["known", 5],
+      ["unknown", 0],
+    ] as const) {
+      await world.advance(1);
+      const state = await world.run(node.client.actor(`counter/${key}`).get());
+      expect(state).toMatchObject({ value: "off", context: { n } });
+    }
+    node.kill();
+  });
+});

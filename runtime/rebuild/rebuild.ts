@@ -24,7 +24,7 @@ import type { Life } from "./life.ts";
 import { Part } from "./part.ts";
 import { promotePart, type PromoteReport } from "./promote.ts";
 import { Replay } from "./replay.ts";
-import { type RebuildReport, Tally } from "./report.ts";
+import { type RebuildReport, stateText, Tally } from "./report.ts";
 import { RunningStates } from "./running.ts";
 
 /** Actors of one pass: their states take a kilobyte or two each, if they are small. */
@@ -104,6 +104,8 @@ export interface Pass {
   /** Actors that `promote` has to replace. */
   readonly changed: Map<string, Life>;
   readonly tally: Tally;
+  /** Of the replay alone. */
+  elapsed_ms: number;
 }
 
 export class Rebuild {
@@ -154,7 +156,7 @@ export class Rebuild {
     const ends = await this.#options.store.journal.ends();
     const todo = [Part.all(this.shards)];
     for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
-      const pass = await this.#pass(part, ends, todo.length);
+      const pass = await this.#pass(part, ends, this.#parts.length + 1, todo.length);
       if (pass === undefined) {
         todo.push(...part.split());
         continue;
@@ -162,6 +164,7 @@ export class Rebuild {
       this.#parts.push(part);
       this.#tally.add(pass.tally);
       this.#records += pass.replay.counts.records;
+      this.#replayed_ms += pass.elapsed_ms;
       this.#others = pass.replay.others;
       this.#kept = this.#parts.length === 1 && todo.length === 0 ? pass : undefined;
     }
@@ -177,24 +180,24 @@ export class Rebuild {
   async promote(client: Client, signal?: AbortSignal): Promise<PromoteReport> {
     await this.#checkNodes();
     const total: PromoteReport = { promoted: 0, failed: 0, gone: 0, failures: [] };
-    const parts = this.#parts;
-    for (const [index, part] of parts.entries()) {
-      const pass =
-        this.#kept ??
-        (await this.#pass(part, await this.#options.store.journal.ends(), parts.length - index - 1));
+    const todo = [...this.#parts];
+    for (let number = 1; todo.length > 0 && !signal?.aborted; number++) {
+      const part = todo.shift() as Part;
+      const { journal } = this.#options.store;
+      const pass = this.#kept ?? (await this.#pass(part, await journal.ends(), number, todo.length));
+      this.#kept = undefined;
       if (pass === undefined) {
         // It has grown meanwhile.
-        parts.splice(index, 1, ...part.split());
-        return this.promote(client, signal);
+        todo.unshift(...part.split());
+        continue;
       }
-      this.#kept = undefined;
       const done = await promotePart(pass, {
         store: this.#options.store,
         client,
         definition: this.hosted.definition,
         signal,
-        compare: (lives) => this.#changedOf(lives, pass.replay.part),
-        progress: (count, of) => this.#progress("promote", index + 1, parts.length, count, of, 0, pass),
+        compare: (lives) => this.#changedOf(lives, part),
+        progress: (count, of) => this.#progress("promote", number, number + todo.length, count, of, 0, pass),
       });
       total.promoted += done.promoted;
       total.failed += done.failed;
@@ -205,7 +208,12 @@ export class Rebuild {
   }
 
   /** One pass; undefined if it would hold too many actors. */
-  async #pass(part: Part, ends: readonly JournalEnds[], left: number): Promise<Pass | undefined> {
+  async #pass(
+    part: Part,
+    ends: readonly JournalEnds[],
+    number: number,
+    left: number,
+  ): Promise<Pass | undefined> {
     const { store, retryRefused = false, fromSnapshots = false } = this.#options;
     const tally = new Tally();
     const counts = { batches: 0, bytes: 0, records: 0, deleted: 0 };
@@ -214,8 +222,7 @@ export class Rebuild {
       part,
       counts,
     );
-    const pass: Pass = { replay, changed: new Map(), tally };
-    const number = this.#parts.length + 1;
+    const pass: Pass = { replay, changed: new Map(), tally, elapsed_ms: 0 };
     const total = ends.reduce((sum, { first, last }) => sum + (last < first ? 0 : last - first + 1), 0);
     const { clock } = this.#world;
     const began = clock.monotonic();
@@ -241,18 +248,14 @@ export class Rebuild {
     }
     replay.settle();
     const elapsed = clock.monotonic() - began;
-    this.#replayed_ms += elapsed;
+    pass.elapsed_ms = elapsed;
     this.#progress("replay", number, number + left, counts.batches, total, elapsed, pass);
     await this.#compare(pass, ends, number, number + left);
     return pass;
   }
 
-  async #compare(
-    { replay, tally, changed }: Pass,
-    ends: readonly JournalEnds[],
-    number: number,
-    passes: number,
-  ): Promise<void> {
+  async #compare(pass: Pass, ends: readonly JournalEnds[], number: number, passes: number): Promise<void> {
+    const { replay, tally, changed } = pass;
     const { lives } = replay;
     const whole: Life[] = [];
     tally.keys = lives.size;
@@ -265,11 +268,7 @@ export class Rebuild {
     const began = clock.monotonic();
     let done = 0;
     const progress = (): void =>
-      this.#progress("compare", number, passes, done, whole.length, clock.monotonic() - began, {
-        replay,
-        tally,
-        changed,
-      });
+      this.#progress("compare", number, passes, done, whole.length, clock.monotonic() - began, pass);
     const found = await this.#changedOf(whole, replay.part, (life, differs, outdated, list) => {
       if (++done % 16_384 === 0) progress();
       if (outdated) tally.outdated++;
@@ -301,11 +300,14 @@ export class Rebuild {
     const changed: Life[] = [];
     await states.each(lives, (life, running) => {
       if (life.snapshot === undefined) return;
+      const rebuilt = { machine: persist(life.snapshot), timers: life.timers };
       if ("missing" in running) {
-        note(life, false, false, undefined);
+        const begins = running.missing === "not begun";
+        if (begins) changed.push(life);
+        const after = stateText(rebuilt.machine);
+        note(life, begins, false, begins ? [{ path: "state", before: "(none)", after }] : undefined);
         return;
       }
-      const rebuilt = { machine: persist(life.snapshot), timers: life.timers };
       const list = differences(running, rebuilt);
       const outdated = running.version !== version;
       const differs = list.length > 0 || outdated;

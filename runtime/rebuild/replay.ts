@@ -163,6 +163,7 @@ export class Replay {
   #record(batch: Batch, index: number): void {
     const reader = this.#reader;
     const { kind, turn, source } = reader;
+    if (kind === Refusal && !this.#options.retryRefused) return;
     const time = batch.header.time + reader.delay;
     this.touched?.add(reader.id);
     const life = this.lives.get(reader.id);
@@ -223,6 +224,7 @@ export class Replay {
     }
     if (kind === Refusal) {
       if (life.snapshot !== undefined || life.whole) this.#replayer.refused(life, event as EventObject, time);
+      if (life.turn === 0 && life.snapshot === undefined) this.lives.delete(life.id);
       return;
     }
     const { type } = event as EventObject;

@@ -20,7 +20,7 @@ const READ_IDS = 512;
 const HISTORY_AT_ONCE = 32;
 
 /** What an actor that was replayed has in the running app: its state, or why it cannot be told. */
-export type Running = ActorData | { readonly missing: "trimmed" };
+export type Running = ActorData | { readonly missing: "trimmed" | "not begun" };
 
 export class RunningStates {
   readonly #store: Store;
@@ -73,6 +73,11 @@ export class RunningStates {
       else moved.push(life);
     });
     await forEach(moved, HISTORY_AT_ONCE, async (life) => {
+      // Only what was refused has begun it.
+      if (life.turn === 0) {
+        take(life, { missing: "not begun" });
+        return;
+      }
       try {
         const running = await this.#history.stateAt(life.id, life.at);
         if (running !== undefined) take(life, running);

@@ -372,8 +372,11 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
       type,
       key,
       id,
-      // A state nests deeper than an event may, by what stands around it.
-      event: reader.value(kind === Replace ? ANSWER_DEPTH : limits.valueDepth, limits.valueNodes),
+      // A state is bounded as answers are.
+      event:
+        kind === Replace
+          ? reader.value(ANSWER_DEPTH)
+          : reader.value(limits.valueDepth, limits.valueNodes),
       requestId: reader.optionalText(limits.requestIdBytes),
       trace: reader.optionalText(limits.traceBytes),
     });
