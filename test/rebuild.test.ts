@@ -99,6 +99,29 @@ describe("a promotion", () => {
     expect(turns.every((rebuilt) => rebuilt === 1)).toBe(true);
   });
 
+  it("goes on when a node dies in the middle, and loses nothing", async () => {
+    const store = memory();
+    const traffic = new Traffic(1_200);
+    const first = await nodeWith(tallyV1, store);
+    await traffic.send(first.client, 5_000, 512);
+    await first.stop({ closeStore: false });
+    const settings = { lease_ms: 600, heartbeat_ms: 150 };
+    const actors = [tallyV2()];
+    const victim = await startNode({ actors, store, settings, name: "victim" });
+    const heir = await startNode({ actors, store, settings, name: "heir" });
+    onTestFinished(() => heir.stop());
+    expect(victim.shards.length).toBeGreaterThan(0);
+    const rebuild = await rebuildType({
+      store,
+      actors: tallyV2(),
+      onProgress: ({ phase, done }) => phase === "promote" && done > 0 && victim.kill(),
+    });
+    const end = traffic.begin(heir.client);
+    expect(await rebuild.promote(heir.client)).toMatchObject({ promoted: traffic.expected.size, failed: 0 });
+    await end();
+    expect(await traffic.found(heir.client)).toEqual(traffic.expected);
+  });
+
   it("leaves deleted actors deleted, and what began meanwhile as it is", async () => {
     const store = memory();
     const first = await nodeWith(tallyV1, store);
