@@ -154,14 +154,6 @@ describe("on a folder", { timeout: 60_000 }, () => {
       code: 2,
       stderr: expect.stringMatching(/broken\.ndjson, line 2 is not JSON/),
     });
-    expect(await run("rebuild", "none", "--actors", "./v1.ts")).toMatchObject({
-      code: 2,
-      stderr: expect.stringMatching(/no actor type "none" among the new definitions: till/),
-    });
-    expect(await run("rebuild", "till", "--actors", "./v2.ts", "--dry-run", "--promote")).toMatchObject({
-      code: 2,
-    });
-
     const promoted = await run("rebuild", "till", "--actors", "./v2.ts", "--promote", "--json");
     expect(promoted.code).toBe(0);
     expect(documents(promoted)).toEqual([
@@ -172,6 +164,13 @@ describe("on a folder", { timeout: 60_000 }, () => {
     // The tips are in the journal, and still rejected.
     expect(again.code).toBe(3);
     expect(documents(again)[0]).toMatchObject({ equal: 20, differing: 0, outdated: 0, keys: 20 });
+
+    // All of it is younger than an hour.
+    expect(await run("trim", "--keep", "1 hour")).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^0 of \d lanes of the journal were trimmed\.$/m),
+    });
+    expect(await run("trim", "--keep", "5 min")).toMatchObject({ code: 2 });
 
     const forked = await run("fork", "till/t/5", "--to", "till/sandbox", "--actors", "./v2.ts");
     expect(forked).toMatchObject({

@@ -15,7 +15,7 @@ import type { Journal } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
 import { rareParts, storedState } from "./outgoing.ts";
-import type { ContextOf, EventOf, Machine, MachineState, ValueOf } from "./machine.ts";
+import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
 import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
@@ -26,45 +26,20 @@ import {
   DeleteTurn,
   KeyframeTurn,
   type Link,
-  type PackedTimer,
   packTimers,
   resolveLink,
   type TurnRecord,
 } from "./record.ts";
+import {
+  CURSOR_LINKS,
+  type HistoryCursor,
+  type HistoryQuery,
+  type PastQuery,
+  type PastState,
+} from "./history-query.ts";
 import { type ActorData, Patch } from "./state.ts";
 
-/** A page of history. */
-export interface HistoryQuery {
-  readonly order: "newest" | "oldest";
-  readonly limit: number;
-  /** Where the page before ended: its `next`. */
-  readonly cursor: HistoryCursor | undefined;
-  /** Asks for one past state as a whole instead of a page: after that turn, or the last one up to that position. */
-  readonly state?: PastQuery | undefined;
-}
-
-export type PastQuery = { readonly turn: number } | { readonly position: number };
-
-/** All of a past state, as a fork begins with it. */
-export interface PastState {
-  readonly turn: number;
-  /** Milliseconds since the epoch. */
-  readonly time: number;
-  readonly position: number;
-  readonly version: number;
-  readonly machine: MachineState;
-  readonly timers: readonly PackedTimer[];
-}
-
-/** Where the next page begins. Opaque to clients. */
-export interface HistoryCursor {
-  /** The next record to read; for `oldest` the last records of the blocks to read, the block to read next last. */
-  readonly links: readonly Link[];
-  /** Turns of that block that were given already. */
-  readonly skip: number;
-  /** For `oldest`: there are blocks that are not listed, of turns behind this one. */
-  readonly behind: number | undefined;
-}
+export { checkQuery, type HistoryQuery, type PastQuery, type PastState } from "./history-query.ts";
 
 /** One turn of the past. */
 export interface HistoryTurn<M extends Machine = Machine> {
@@ -130,46 +105,8 @@ const PAGE_BYTES = limits.frameBytes / 2;
 const TURN_BYTES = limits.frameBytes - 64 * 1024;
 /** What is left of an omitted event's type. */
 const TYPE_LENGTH = 128;
-/** Blocks that a cursor lists at most: a quarter of a million turns. */
-const CURSOR_LINKS = 4_096;
 const CACHED_BATCHES = 64;
 const CACHED_BYTES = 16 * 1024 * 1024;
-
-/**
- * Checks a query that came from outside.
- * @throws KeyturnError `invalid_frame`
- */
-export function checkQuery(value: unknown): HistoryQuery {
-  const { order, limit, cursor, state } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
-  if (state !== undefined && state !== null)
-    return { order: "newest", limit: 1, cursor: undefined, state: checkPast(state) };
-  if ((order !== "newest" && order !== "oldest") || !isWhole(limit)) throw noQuery();
-  if (cursor === undefined || cursor === null) return { order, limit, cursor: undefined };
-  const { links, skip, behind } = cursor as Partial<Record<keyof HistoryCursor, unknown>>;
-  if (!Array.isArray(links) || links.length > CURSOR_LINKS || !links.every(isLink) || !isWhole(skip))
-    throw noQuery();
-  if (behind !== undefined && !isWhole(behind)) throw noQuery();
-  return { order, limit, cursor: { links, skip, behind } };
-}
-
-function checkPast(state: unknown): PastQuery {
-  const { turn, position } = state as { readonly turn?: unknown; readonly position?: unknown };
-  if (isWhole(turn) && turn > 0) return { turn };
-  if (isWhole(position) && position > 0) return { position };
-  throw noQuery();
-}
-
-function isWhole(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-function isLink(value: unknown): value is Link {
-  return Array.isArray(value) && value.length === 2 && isWhole(value[0]) && value[0] > 0 && isWhole(value[1]);
-}
-
-function noQuery(): KeyturnError {
-  return new KeyturnError("invalid_frame", "A request for history is not one that this runtime makes.");
-}
 
 export class HistoryReader {
   readonly #journal: Journal;

@@ -374,9 +374,7 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
       id,
       // A state is bounded as answers are.
       event:
-        kind === Replace
-          ? reader.value(ANSWER_DEPTH)
-          : reader.value(limits.valueDepth, limits.valueNodes),
+        kind === Replace ? reader.value(ANSWER_DEPTH) : reader.value(limits.valueDepth, limits.valueNodes),
       requestId: reader.optionalText(limits.requestIdBytes),
       trace: reader.optionalText(limits.traceBytes),
     });
