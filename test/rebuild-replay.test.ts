@@ -402,3 +402,79 @@ describe("what was refused, and what lies in the past", () => {
     node.kill();
   });
 });
+
+describe("effects", () => {
+  it("none of a replay or promotion leaves; work that only the new definition does begins after it", async () => {
+    const world = new VirtualWorld();
+    const store = memory();
+    const ran: string[] = [];
+    const jobOf = (version: number) =>
+      defineActor({
+        type: "job",
+        version,
+        expireAfter: "1 day",
+        machine: setup({
+          types: { context: {} as { done: unknown }, events: {} as { type: "go" } },
+          actors: {
+            work: fromDurablePromise<string, unknown>(async () => {
+              ran.push("work");
+              return "worked";
+            }),
+          },
+          actions: { shout: () => void ran.push("shout") },
+        }).createMachine({
+          context: { done: null },
+          initial: "idle",
+          states: {
+            idle: {
+              on: {
+                go: { target: "busy", actions: ["shout", tell("job/other", { type: "go" }), reply("gone")] },
+              },
+            },
+            busy:
+              version === 1
+                ? {}
+                : {
+                    invoke: {
+                      src: "work",
+                      onDone: { target: "idle", actions: assign({ done: ({ event }) => event.output }) },
+                    },
+                  },
+          },
+        }),
+      });
+    const first = await world.run(startNode({ actors: [jobOf(1)], world, store, shards: 2 }));
+    await world.run(first.client.actor("job/one").send({ type: "go" } as never));
+    await world.settle();
+    const lifeOf = async (client: typeof first.client) =>
+      (await world.run(client.actor("job/one").past())).timers.filter(
+        ([id]) => id === "xstate.keyturn.expire",
+      );
+    const life = await lifeOf(first.client);
+    expect(life).toHaveLength(1);
+    expect(ran).toEqual(["shout", "shout"]);
+    await world.run(first.stop({ closeStore: false }));
+    const rebuild = await rebuildType({ store, world, actors: jobOf(2) });
+    expect(rebuild.report).toMatchObject({ keys: 2, differing: 2 });
+    expect(rebuild.report.paths.map(({ path }) => path).sort()).toEqual([
+      expect.stringMatching(/^children\.0\./),
+      expect.stringMatching(/^timers\./),
+    ]);
+    expect(ran).toEqual(["shout", "shout"]);
+
+    const node = await world.run(startNode({ actors: [jobOf(2)], world, store }));
+    const turnsOf = async (key: string) => (await world.run(node.client.actor(`job/${key}`).get())).turn;
+    // The other has told itself too.
+    expect([await turnsOf("one"), await turnsOf("other")]).toEqual([1, 2]);
+    expect(await world.run(rebuild.promote(node.client))).toMatchObject({ promoted: 2 });
+    await world.settle();
+    expect(ran).toEqual(["shout", "shout", "work", "work"]);
+    // The promotion, and what came of the work; nothing was told again.
+    expect([await turnsOf("one"), await turnsOf("other")]).toEqual([3, 4]);
+    expect((await world.run(node.client.actor("job/one").get())).context).toEqual({ done: "worked" });
+    expect(await lifeOf(node.client)).toEqual(life);
+    const again = await rebuildType({ store, world, actors: jobOf(2) });
+    expect(again.report).toMatchObject({ keys: 2, equal: 2, unmatched: [], rejected: [] });
+    node.kill();
+  });
+});

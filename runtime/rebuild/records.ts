@@ -4,7 +4,7 @@
  * Owns the walk over one record (see engine/record.ts for its fields). Of the records of other types only the first
  * bytes are looked at; of most others the change, which is most of a record, is passed over.
  */
-import { decode } from "../words/codec.ts";
+import { decodeAt } from "../words/codec.ts";
 import { decodeRecord, type RecordKind, type SourceKind, type TurnRecord } from "../engine/record.ts";
 import { Walker } from "../engine/skim.ts";
 
@@ -36,10 +36,16 @@ export class ReplayReader extends Walker {
   #eventEnd = 0;
   #idAt = 0;
   #idLength = 0;
+  #plain: Uint8Array = new Uint8Array(0);
 
   constructor(type: string) {
     super();
     this.#prefix = Buffer.from(`${type}.`, "latin1");
+  }
+
+  override open(bytes: Uint8Array): void {
+    super.open(bytes);
+    this.#plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** Looks at the record between two offsets. False if it is of another type. */
@@ -103,7 +109,7 @@ export class ReplayReader extends Walker {
 
   /** The event of the record that was read. */
   event(): unknown {
-    return decode(this.bytes.subarray(this.#eventAt, this.#eventEnd));
+    return decodeAt(this.#plain, this.#eventAt, this.#eventEnd);
   }
 
   /** All of the record that was read. */
