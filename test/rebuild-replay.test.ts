@@ -477,4 +477,51 @@ describe("effects", () => {
     expect(again.report).toMatchObject({ keys: 2, equal: 2, unmatched: [], rejected: [] });
     node.kill();
   });
+
+  it("a question that only the new definition asks is asked once, and answered", async () => {
+    const world = new VirtualWorld();
+    const store = memory();
+    const buyerOf = (version: number) =>
+      defineActor({
+        type: "buyer",
+        version,
+        machine: setup({
+          types: { context: {} as { price: unknown }, events: {} as { type: "go" } },
+          actors: { ask },
+        }).createMachine({
+          context: { price: null },
+          initial: "idle",
+          states: {
+            idle: { on: { go: "asking" } },
+            asking:
+              version === 1
+                ? {}
+                : {
+                    invoke: {
+                      src: "ask",
+                      input: { to: "price/p", event: { type: "quote", of: 4 } },
+                      onDone: { target: "idle", actions: assign({ price: ({ event }) => event.output }) },
+                    },
+                  },
+          },
+        }),
+      });
+    const first = await world.run(startNode({ actors: [buyerOf(1), price], world, store, shards: 2 }));
+    await world.run(first.client.actor("buyer/one").send({ type: "go" } as never));
+    await world.run(first.stop({ closeStore: false }));
+    const node = await world.run(startNode({ actors: [buyerOf(2), price], world, store }));
+    const rebuild = await rebuildType({ store, world, actors: buyerOf(2) });
+    expect(await world.run(rebuild.promote(node.client))).toMatchObject({ promoted: 1 });
+    await world.settle();
+    expect(await world.run(node.client.actor("buyer/one").get())).toMatchObject({
+      value: "idle",
+      context: { price: 8 },
+    });
+    expect((await world.run(node.client.actor("price/p").get())).turn).toBe(1);
+    expect((await rebuildType({ store, world, actors: buyerOf(2) })).report).toMatchObject({
+      equal: 1,
+      unmatched: [],
+    });
+    node.kill();
+  });
 });

@@ -409,7 +409,11 @@ export class Engine {
       const given = checkReplacement(job.message.event);
       const before = standing(a);
       if (standsAt(before, given))
-        return this.#take(a, job, takeReplace(a, before, given, job, this.#open.slot(now), now));
+        return this.#take(
+          a,
+          job,
+          takeReplace(a, before, given, job, this.#open.slot(now), now, this.parts.shards),
+        );
       this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
       return true;
     } catch (error) {

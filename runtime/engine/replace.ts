@@ -9,16 +9,18 @@
  * 1. A replacement is taken only by an actor that stands where its maker saw it stand: at that turn, recorded there.
  *    Otherwise it changes nothing and is answered `false`. So nothing that came meanwhile is lost.
  * 2. Its record is a keyframe: recovery and history need nothing of what was before.
- * 3. It tells nobody, answers nobody and runs no action. Work and timers that its state has are begun as a turn's are.
+ * 3. It answers nobody, runs no action, and tells nobody what its machine told in the past. What its state waits for is
+ *    begun: timers, work, and questions that the former state had not asked.
  * 4. A state that the hosted machine does not have is refused by name, and the actor stays as it was.
  */
 import { KeyturnError } from "../words/errors.ts";
 import { type Activation, type Job, linkOf, linkTo, NoPlace, placeAt, Turn } from "./activation.ts";
 import { isWake } from "./delays.ts";
 import { isLifeTimer, withLife } from "./life.ts";
-import type { MachineState, Timer } from "./machine.ts";
+import { familyOf, type MachineSnapshot, type MachineState, type Timer } from "./machine.ts";
 import { adopt } from "./migration.ts";
-import { KeyframeTurn, type Link, NoLink, type PackedTimer, unpackTimer } from "./record.ts";
+import { Outgoing } from "./outgoing.ts";
+import { KeyframeTurn, type Link, NoLink, type OutMessage, type PackedTimer, unpackTimer } from "./record.ts";
 import type { ActorData } from "./state.ts";
 import { blank, checkSize, effectless, encoded, type Slot, sourceOf, type Taken, wholeOf } from "./step.ts";
 
@@ -122,6 +124,7 @@ export function takeReplace(
   job: Job,
   slot: Slot,
   now: number,
+  shards: number,
 ): Taken {
   const { type, version } = a.hosted.definition;
   if (given.why === REBUILT && given.version !== version) {
@@ -147,6 +150,7 @@ export function takeReplace(
   // How long it lives was the actor's own before, and goes on.
   const living = known === undefined ? own : [...own, known];
   const left = withLife({ hosted: a.hosted, latest: before }, adopted.snapshot, living, number, now);
+  const out = given.why === REBUILT ? questions(a, adopted.snapshot, shards) : [];
   const event = given.of === undefined ? { type: given.why } : { type: given.why, of: given.of };
   const record = encoded({
     ...blank(a.id, slot, sourceOf(job)),
@@ -157,6 +161,7 @@ export function takeReplace(
     version,
     event,
     change: wholeOf(adopted.snapshot, left),
+    out,
     trace: job.message.trace,
   });
   const bytes = checkSize(adopted.snapshot, left, before.requests, record.length, a.id);
@@ -172,5 +177,20 @@ export function takeReplace(
     { batch: slot.batch, index: slot.index },
     bytes,
   );
-  return { ...effectless, a, job, turn, index: slot.index, record, refusal: undefined };
+  return { ...effectless, a, job, turn, index: slot.index, record, out, refusal: undefined };
+}
+
+/** Questions that a state waits for, and that nobody was asked by the one before. */
+function questions(a: Activation, next: MachineSnapshot, shards: number): readonly OutMessage[] {
+  const asked = new Set<string>();
+  for (const { session } of familyOf(a.latest.snapshot)?.members.values() ?? []) asked.add(session);
+  if (a.failed !== undefined) for (const [, session] of a.stored?.machine.children ?? []) asked.add(session);
+  let outgoing: Outgoing | undefined;
+  for (const { kind, session, snapshot } of familyOf(next)?.members.values() ?? []) {
+    if (kind !== "ask" || snapshot.status !== "active" || asked.has(session)) continue;
+    const { to, event } = (snapshot.input ?? {}) as Record<string, unknown>;
+    outgoing ??= new Outgoing(a.shard, undefined, shards);
+    outgoing.tell({ to, event, asker: session }, a.id);
+  }
+  return outgoing?.messages ?? [];
 }
