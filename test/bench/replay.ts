@@ -1,4 +1,5 @@
 /** Replays a journal of a small actor type through its definition: records a second, on one core. */
+import { setFlagsFromString } from "node:v8";
 import { counter } from "../../actors/counter.ts";
 import { rebuildType } from "../../runtime/rebuild/rebuild.ts";
 import { bareSendsPerSecond } from "./bare.ts";
@@ -17,6 +18,8 @@ export async function replay(options: BenchOptions, print: Print): Promise<void>
     };
     await Promise.all(Array.from({ length: 4_096 }, caller));
     await bench.node.checkpoint();
+    // As `keyturn rebuild` runs.
+    setFlagsFromString("--no-allocation-site-pretenuring");
     for (let run = 0; run < 3; run++) {
       const bare = bareSendsPerSecond();
       const start = performance.now();
