@@ -168,6 +168,8 @@ export class Activation {
   crowd: Set<InChannel> | undefined = undefined;
   /** Why it could not be loaded. Everything sent to it is refused so, until it is passivated and tried again. */
   failed: KeyturnError | undefined = undefined;
+  /** What is stored of an actor that the hosted version cannot load: a replacement may take its place. */
+  stored: ActorData | undefined = undefined;
 
   constructor(id: string, key: string, shard: ShardState, hosted: HostedType) {
     this.id = id;

@@ -29,6 +29,7 @@ import {
   Get,
   History,
   Query,
+  Replace,
   type Reply,
   Timers,
   Unwatch,
@@ -65,6 +66,7 @@ import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNam
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import { isLapsed } from "./resume.ts";
+import { checkReplacement, standing, standsAt, takeReplace } from "./replace.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent, isFull } from "./outgoing.ts";
@@ -408,6 +410,8 @@ export class Engine {
       return true;
     }
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
+    // Also of an actor that this version cannot load: that is what it may be for.
+    if (job.kind === Replace && a.mailbox === undefined) return this.#replace(a, job, now);
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
       if (this.#unfit(job, a.hosted)) return true;
@@ -453,6 +457,35 @@ export class Engine {
     } catch (error) {
       return this.#refuseTurn(a, job, asError(error), now);
     }
+  }
+
+  /** A whole state in an actor's place. */
+  #replace(a: Activation, job: Job, now: number): boolean {
+    try {
+      if (a.failed !== undefined && (a.stored === undefined || a.failed.code === "newer_version"))
+        throw a.failed;
+      const given = checkReplacement(job.message.event);
+      const before = standing(a);
+      if (standsAt(before, given))
+        return this.#take(
+          a,
+          job,
+          takeReplace(a, before, given, job, this.#open.slot(now), now, this.parts.shards),
+        );
+      this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
+      return true;
+    } catch (error) {
+      return this.#refuseTurn(a, job, asError(error), now);
+    }
+  }
+
+  /** An actor that could not be loaded has a state in its place that can. */
+  #mend(a: Activation): void {
+    a.failed = undefined;
+    a.stored = undefined;
+    a.shard.patches.delete(a.id);
+    // A checkpoint may be writing what the tail said of it at this moment.
+    a.written = true;
   }
 
   #other(a: Activation, job: Job, now: number): boolean {
@@ -921,6 +954,7 @@ export class Engine {
     shard.busy--;
     if (shard.phase === "gone") return;
     if (turn !== a.committed) {
+      if (a.failed !== undefined && job.kind === Replace) this.#mend(a);
       if (turn.snapshot === undefined) {
         a.life++;
         a.saved = a.revision === 0 && !a.written ? 0 : -1;
@@ -1008,6 +1042,7 @@ export class Engine {
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
   if (kind === Create) return stateOf(a, turn, now);
   if (kind === CancelTimer) return reply;
+  if (kind === Replace) return true;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;

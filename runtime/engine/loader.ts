@@ -92,8 +92,11 @@ export class Loader {
       const stored = entry?.value === undefined ? undefined : decodeSnapshot(a.id, entry.value);
       const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
       a.revision = entry?.revision ?? 0;
-      if (data !== undefined)
+      if (data !== undefined) {
+        a.stored = data;
         a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0), this.#engine.parts.world.clock.now());
+        a.stored = undefined;
+      }
       // A checkpoint may be writing the patch at this moment, whatever the entry said.
       a.written = patch !== undefined;
       // What came from the tail is not in the snapshot yet. A deletion neither: its marker holds off late writes.

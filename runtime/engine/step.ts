@@ -261,7 +261,7 @@ export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, no
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
 
-function sourceOf(job: Job): Source {
+export function sourceOf(job: Job): Source {
   if (job.session !== undefined) return [FromSession, job.session.name, job.number];
   if (job.fromShard >= 0) return [FromShard, job.fromShard, job.number];
   return [FromNowhere, 0, 0];
@@ -479,7 +479,7 @@ function takeTimers(
   return { ...effectless, ...answer, a, job, turn, index: slot.index, record, refusal: error };
 }
 
-const effectless = {
+export const effectless = {
   out: nothing,
   emitted: nothing,
   actions: nothing,
@@ -488,7 +488,7 @@ const effectless = {
   reply: undefined,
 };
 
-function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
+export function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
   return {
     kind: DeltaTurn,
     id,
@@ -554,7 +554,7 @@ function restOf(next: MachineSnapshot): Change["rest"] {
     : [next.status, withoutRefs(next.output), history, next.error];
 }
 
-function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
+export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
   const family = familyOf(next);
   return {
     context: family === undefined ? next.context : withoutRefs(next.context),
@@ -580,7 +580,7 @@ function sealReply(value: unknown): void {
   }
 }
 
-function encoded(record: TurnRecord): Uint8Array {
+export function encoded(record: TurnRecord): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = encodeRecord(record);
@@ -599,7 +599,7 @@ function encoded(record: TurnRecord): Uint8Array {
 }
 
 /** The new estimate of an actor's size. Only an estimate over the limit costs an exact count. */
-function checkSize(
+export function checkSize(
   snapshot: MachineSnapshot,
   timers: readonly Timer[],
   requests: readonly RequestPlace[],
