@@ -26,6 +26,7 @@ import {
   type PackedChild,
   type Timer,
 } from "./machine.ts";
+import { DISPLACED, SYNCED } from "./machine/family.ts";
 import { packTimers } from "./record.ts";
 import type { ActorData } from "./state.ts";
 
@@ -57,6 +58,8 @@ export interface MigratedChild {
   readonly src: string;
   readonly systemId: string | null;
   readonly syncSnapshot: boolean;
+  /** Set if another has taken its id: XState's `children` do not have it, and it goes on. */
+  readonly displaced?: boolean;
   /** For a machine `[value, context, status, output, history, error]`, for others what XState persists. */
   readonly state: unknown;
 }
@@ -158,12 +161,15 @@ function ofLiving(snapshot: MachineSnapshot, timers: readonly Timer[]): readonly
   return kept.length === timers.length ? timers : kept;
 }
 
-function packChild({ path, session, src, systemId, syncSnapshot, state }: MigratedChild): PackedChild {
-  return [path, session, src, systemId, syncSnapshot ? 1 : 0, state];
+function packChild(child: MigratedChild): PackedChild {
+  const { path, session, src, systemId, syncSnapshot, displaced, state } = child;
+  const flags = (syncSnapshot ? SYNCED : 0) | (displaced === true ? DISPLACED : 0);
+  return [path, session, src, systemId, flags as PackedChild[4], state];
 }
 
-function unpackChild([path, session, src, systemId, sync, state]: PackedChild): MigratedChild {
-  return { path, session, src, systemId, syncSnapshot: sync === 1, state };
+function unpackChild([path, session, src, systemId, flags, state]: PackedChild): MigratedChild {
+  const child = { path, session, src, systemId, syncSnapshot: (flags & SYNCED) !== 0, state };
+  return (flags & DISPLACED) === 0 ? child : { ...child, displaced: true };
 }
 
 /** Throws `newer_version` if a stored state is of a later version than the one that is hosted. */
@@ -270,7 +276,8 @@ function isChild(child: unknown): boolean {
     typeof child.session === "string" &&
     typeof child.src === "string" &&
     (child.systemId === null || typeof child.systemId === "string") &&
-    typeof child.syncSnapshot === "boolean"
+    typeof child.syncSnapshot === "boolean" &&
+    (child.displaced === undefined || typeof child.displaced === "boolean")
   );
 }
 

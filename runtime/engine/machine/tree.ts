@@ -18,6 +18,7 @@ import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { OPAQUE } from "../../words/values.ts";
 import {
+  DISPLACED,
   Family,
   familyOf,
   GONE,
@@ -27,7 +28,9 @@ import {
   type PackedMachine,
   pathOf,
   setFamily,
+  setPlace,
   splitPath,
+  SYNCED,
   withRefs,
 } from "./family.ts";
 import {
@@ -44,6 +47,7 @@ import {
   type XSystem,
 } from "./internals.ts";
 import { type LogicHost, Logics } from "./logic.ts";
+import { readMembers, type ReadingHost, silence } from "./reading.ts";
 
 export interface TreeHost extends LogicHost {
   /** An action that an actor of the tree wants executed. */
@@ -79,6 +83,9 @@ export class Tree {
   #processing = false;
   #stepping = false;
   #relayed = 0;
+  /** Actors that the running step has made. */
+  readonly #made: XActor[] = [];
+  readonly #reading: ReadingHost;
   #turn = 0;
   #now = 0;
   #booked = 0;
@@ -93,6 +100,7 @@ export class Tree {
     this.#logics = new Logics(host);
     this.#system = this.#makeSystem();
     this.root = this.#makeRoot();
+    this.#reading = this.#makeReading();
     this.#scope = {
       self: this.root,
       system: this.#system,
@@ -150,6 +158,7 @@ export class Tree {
   #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
     const family = familyOf(before);
     this.#snapshot = before;
+    this.#made.length = 0;
     this.#stepping = true;
     let done = false;
     try {
@@ -292,6 +301,7 @@ export class Tree {
   /** XState has just made an actor, and given it no state yet. */
   #adopt(actor: XActor): void {
     opaque(actor);
+    this.#made.push(actor);
     actor.logic = this.#logics.wrap(actor.logic);
     const scope = actor._actorScope;
     const run = (action: ExecutableAction): void => {
@@ -327,44 +337,41 @@ export class Tree {
     before: MachineSnapshot | undefined,
     family: Family | undefined,
   ): MachineSnapshot {
-    if (family === undefined && isEmpty(next.children)) return next;
-    const members = new Map<string, Member>();
-    let changed = false;
-    const walk = (children: Readonly<Record<string, unknown>>, parent: string, machine: Machine): void => {
-      for (const [id, child] of Object.entries(children)) {
-        if (child === undefined) continue;
-        const actor = child as XActor;
-        const path = pathOf(parent, id);
-        const known = family?.members.get(path);
-        const snapshot = actor._snapshot;
-        if (known !== undefined && known.actor === actor && known.snapshot === snapshot)
-          members.set(path, known);
-        else {
-          const sibling = known?.actor === actor ? known.snapshot : undefined;
-          if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
-          this.#host.checkChild(snapshot, sibling, id);
-          const src = known?.actor === actor ? known.src : this.#nameOf(actor, machine);
-          members.set(path, new Member(path, src, this.#logics.kindOf(actor.logic), actor, snapshot));
-          changed = true;
-        }
-        if (members.size > limits.childrenPerActor) throw this.#tooMany();
-        if (isMachineSnapshot(snapshot)) walk(snapshot.children, path, snapshot.machine);
-      }
-    };
-    walk(next.children, "", this.#machine);
-    if (!changed && members.size === (family?.members.size ?? 0) && family !== undefined) {
+    if (family === undefined && isEmpty(next.children) && this.#made.length === 0) return next;
+    const members = readMembers(next, family, this.#made, this.#reading);
+    if (members === undefined && family !== undefined) {
       family.lineage.current = family;
       if (next !== before) setFamily(next, family);
       return next;
     }
     const lineage: Lineage = family?.lineage ?? { current: undefined };
     const keyed = this.#keyed.size === 0 ? noKeys : new Map(this.#keyed);
-    const read = new Family(members, keyed, lineage);
+    const read = new Family(members ?? new Map(), keyed, lineage);
     lineage.current = read;
     // A snapshot belongs to one turn: where only children changed, the turn needs one of its own.
     const own = next === before ? ({ ...next } as MachineSnapshot) : next;
     setFamily(own, read);
     return own;
+  }
+
+  #makeReading(): ReadingHost {
+    return {
+      root: this.root,
+      machine: this.#machine,
+      check: (snapshot, before, id) => {
+        if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
+        this.#host.checkChild(snapshot, before, id);
+      },
+      nameOf: (actor, parent) => this.#nameOf(actor, parent),
+      kindOf: (actor) => this.#logics.kindOf(actor.logic),
+      ended: (actor) => {
+        silence(actor);
+        this.#system._unregister(actor);
+      },
+      checkCount: (count) => {
+        if (count > limits.childrenPerActor) throw this.#tooMany();
+      },
+    };
   }
 
   #tooMany(): KeyturnError {
@@ -446,7 +453,7 @@ export class Tree {
     const members = new Map<string, Member>();
     this.#keyed = noKeys;
     try {
-      for (const [path, session, src, systemId, sync, state] of packed) {
+      for (const [path, session, src, systemId, flags, state] of packed) {
         const { parent: parentPath, id } = splitPath(path);
         const parent = actors.get(parentPath);
         const parentState = parentPath === "" ? snapshot : (parent?._snapshot as MachineSnapshot | undefined);
@@ -466,7 +473,7 @@ export class Tree {
             ...(id === "undefined" ? {} : { id }),
             src,
             parent: parent as never,
-            ...(sync === 1 ? { syncSnapshot: true } : {}),
+            ...((flags & SYNCED) === 0 ? {} : { syncSnapshot: true }),
             ...(systemId === null ? {} : { systemId }),
             snapshot: own as never,
           } as never,
@@ -474,9 +481,11 @@ export class Tree {
         const child = actor._snapshot;
         this.#stand(actor, child);
         actors.set(path, actor);
-        actors.set(pathOf(parentPath, actor.id), actor);
-        (parentState.children as Record<string, unknown>)[id] = actor;
-        members.set(path, new Member(path, src, kind, actor, child));
+        if (id === "undefined") actors.set(pathOf(parentPath, actor.id), actor);
+        if (path !== pathOf(parentPath, id)) setPlace(actor, path);
+        const displaced = (flags & DISPLACED) !== 0;
+        if (!displaced) (parentState.children as Record<string, unknown>)[id] = actor;
+        members.set(path, new Member(path, src, kind, actor, child, displaced));
       }
     } finally {
       this.#session = undefined;
