@@ -73,6 +73,9 @@ export interface Timer {
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
 export const WORK = "xstate.keyturn.work";
 
+/** Id of the timer, and type of its event, with which a migrated actor begins what only its new machine invokes. */
+export const BEGIN = "xstate.keyturn.begin";
+
 /** The event of a timer that stands for work. */
 export interface WorkEvent extends EventObject {
   readonly type: typeof WORK;
@@ -245,6 +248,31 @@ export class MachineHost {
     let next: MachineSnapshot;
     try {
       next = this.#tree.step(snapshot, event, session);
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    this.#check(next, snapshot, event);
+    share(next, snapshot);
+    return { snapshot: next, effects: this.#effects };
+  }
+
+  /** Whether a restored snapshot lacks what its states invoke. Throws what the machine throws for an input. */
+  lacksInvoked(snapshot: MachineSnapshot): boolean {
+    return this.#tree.lacking(snapshot, { type: BEGIN }).length > 0;
+  }
+
+  /** The snapshot after that has begun, with what its beginning wants done. */
+  invoke(
+    snapshot: MachineSnapshot,
+    timers: readonly Timer[],
+    turn: number,
+    now: number,
+  ): { snapshot: MachineSnapshot; effects: Effects } {
+    this.#begin(timers, turn, now);
+    const event = { type: BEGIN };
+    let next: MachineSnapshot;
+    try {
+      next = this.#tree.invoke(snapshot, event);
     } catch (error) {
       throw this.#failure(error);
     }

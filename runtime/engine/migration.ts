@@ -17,6 +17,7 @@ import { limits } from "../words/limits.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { ActorDefinition, HostedType } from "./definition.ts";
 import { reconcileDelays } from "./delays.ts";
+import { withBeginning } from "./invocations.ts";
 import { isLifeTimer } from "./life.ts";
 import {
   familyOf,
@@ -143,13 +144,15 @@ export interface Adopted {
  * A stored state as the hosted version has it.
  * @throws KeyturnError `migration_failed`, `incompatible_snapshot`
  */
-export function adopt({ definition, host }: HostedType, data: ActorData, now: number): Adopted {
-  checkVersion({ definition, host }, data.version);
+export function adopt(hosted: HostedType, data: ActorData, now: number): Adopted {
+  const { definition, host } = hosted;
+  checkVersion(hosted, data.version);
   if (data.version === definition.version)
     return { snapshot: host.restore(data.machine), timers: data.timers };
   const snapshot = host.restore(migrate(definition, data).machine);
   const timers = ofLiving(snapshot, data.timers);
-  return { snapshot, timers: reconcileDelays(snapshot, timers, now, data.turn) };
+  const delays = reconcileDelays(snapshot, timers, now, data.turn);
+  return { snapshot, timers: withBeginning(hosted, snapshot, delays, data.timers, now, data.turn) };
 }
 
 /** Timers whose child a migration has left out are gone with it. */

@@ -155,6 +155,51 @@ export class Tree {
     });
   }
 
+  /** What a root's states invoke and is not there: it was stored by a machine that did not. With its inputs. */
+  lacking(snapshot: MachineSnapshot, event: EventObject): Lacking[] {
+    if (snapshot.status !== "active") return [];
+    const lacking: Lacking[] = [];
+    for (const node of snapshot._nodes)
+      for (const {
+        id,
+        src,
+        systemId,
+        input,
+        onSnapshot,
+      } of node.invoke as unknown as readonly Invocation[]) {
+        if (snapshot.children[id] !== undefined) continue;
+        const logic = this.#logicOf(src, this.#machine);
+        if (logic === undefined) throw new Error(`There is no actor logic "${src}".`);
+        const args = { context: snapshot.context, event, self: this.root };
+        const given = typeof input === "function" ? (input as (args: object) => unknown)(args) : input;
+        lacking.push({
+          logic,
+          options: { id, src, systemId, syncSnapshot: onSnapshot !== undefined, input: given },
+        });
+      }
+    return lacking;
+  }
+
+  /** The snapshot after those have begun, as if their states had just been entered. */
+  invoke(snapshot: MachineSnapshot, event: EventObject): MachineSnapshot {
+    const family = familyOf(snapshot);
+    if (family !== undefined) this.#putBack(family);
+    else this.#keyed = noKeys;
+    return this.#run(snapshot, () => {
+      const children: Record<string, unknown> = { ...snapshot.children };
+      for (const { logic, options } of this.lacking(snapshot, event)) {
+        const actor = createActor(
+          logic as never,
+          { ...options, parent: this.root } as never,
+        ) as unknown as XActor;
+        children[options.id] = actor;
+        this.#deferred.push(() => (actor as unknown as { start(): void }).start());
+      }
+      this.#snapshot = { ...snapshot, children } as MachineSnapshot;
+      this.#flush();
+    });
+  }
+
   #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
     const family = familyOf(before);
     this.#snapshot = before;
@@ -463,8 +508,11 @@ export class Tree {
         if (logic === undefined) throw new Error(`There is no actor logic "${src}", which "${path}" runs.`);
         const wrapped = this.#logics.wrap(logic);
         const kind = this.#logics.kindOf(wrapped);
+        // A copy: what a migration gave is frozen, and references are put into it below.
         const own =
-          kind === "machine" ? resolve(wrapped as unknown as Machine, state as PackedMachine) : state;
+          kind === "machine"
+            ? resolve(wrapped as unknown as Machine, state as PackedMachine)
+            : { ...(state as ChildSnapshot) };
         this.#session = session;
         const actor = createActor(
           wrapped as never,
@@ -504,6 +552,11 @@ export class Tree {
   }
 }
 
+/** When the turn was that made an actor of this session, milliseconds since the epoch. */
+export function timeOfSession(session: string): number {
+  return Number.parseInt(session.slice(session.lastIndexOf(".") + 1), 36);
+}
+
 const inlineNames = new WeakMap<object, ReadonlyMap<string, ActorLogic>>();
 
 /** Logics that stand in a machine's own `spawnChild` actions, by their place: state, what it does it at, which action. */
@@ -531,6 +584,24 @@ function findSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
   };
   walk(machine.root);
   return names;
+}
+
+/** What a state node invokes, as XState keeps it. */
+interface Invocation {
+  readonly id: string;
+  readonly src: string;
+  readonly systemId?: string;
+  readonly input?: unknown;
+  readonly onSnapshot?: unknown;
+}
+
+/** An actor that is to be made, as `createActor` takes it. */
+interface Lacking {
+  readonly logic: ActorLogic;
+  readonly options: Omit<Invocation, "onSnapshot" | "systemId"> & {
+    readonly systemId: string | undefined;
+    readonly syncSnapshot: boolean;
+  };
 }
 
 /** A machine's state nodes by id. */
