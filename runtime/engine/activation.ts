@@ -180,7 +180,7 @@ export class Activation {
     this.committed = this.latest;
   }
 
-  /** The time of a turn: not that of a former life, since sessions are named by it; unless the clock was set back. */
+  /** What sessions of a turn are named by: not a time of a former life, unless the clock was set back. */
   timeOf(now: number): number {
     return this.bornAfter - now > SET_BACK_MS ? now : Math.max(now, this.bornAfter);
   }

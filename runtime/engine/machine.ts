@@ -159,6 +159,8 @@ export class MachineHost {
   /** Where events go that custom actions send. Set by the engine. */
   outlet: Outlet | undefined;
   logger: Logger | undefined;
+  /** Time that sessions made in the next step are not named before. Set by who steps an actor that was deleted. */
+  bornAfter = 0;
   readonly #tree: Tree;
   readonly #type: string;
   readonly #effects = new Effects();
@@ -407,7 +409,7 @@ export class MachineHost {
     this.#turn = turn;
     this.#now = now;
     this.#unnamed = 0;
-    this.#tree.begin(turn, now);
+    this.#tree.begin(turn, Math.max(now, this.bornAfter));
   }
 
   /** The session of a child, undefined for the machine itself. */

@@ -270,15 +270,15 @@ function transit(
   event: { type: string },
   timers: readonly Timer[],
   slot: Slot,
-  clock_ms: number,
+  now: number,
   shards: number,
   source: Source,
   session: string | undefined,
 ): Taken {
-  const now = a.timeOf(clock_ms);
   const before = a.latest;
   const number = before.turn + 1;
   const { host } = a.hosted;
+  host.bornAfter = a.timeOf(now);
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
