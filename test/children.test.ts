@@ -16,7 +16,7 @@ import {
   stopChild,
 } from "xstate";
 import { describe, expect, it } from "vitest";
-import { isWorkTimer, MachineHost, persist, type Timer } from "../runtime/engine/machine.ts";
+import { isWorkTimer, MachineHost, persist } from "../runtime/engine/machine.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import type { MachineState } from "../runtime/engine/machine.ts";
 import { shownState } from "../runtime/engine/outgoing.ts";
