@@ -12,8 +12,10 @@ import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
+import { Family, familyOf } from "../../runtime/engine/machine/family.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
@@ -511,6 +513,61 @@ export const bugs: readonly Bug[] = [
         (original) =>
           function (this: Tree, turn) {
             original.call(this, turn, 0);
+          },
+      );
+    },
+  },
+  {
+    name: "late-answer-applied",
+    text: "the answer to a question that is over is given to the one that is open",
+    workloads: ["asking"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Family.prototype,
+        "bySession",
+        (original) =>
+          function (this: Family, session) {
+            const found = original.call(this, session);
+            return found ?? [...this.members.values()].find(({ kind }) => kind === "ask");
+          },
+      );
+    },
+  },
+  {
+    name: "children-not-saved",
+    text: "snapshots are written without the children",
+    workloads: ["family"],
+    budget: 30,
+    install(disk, patch) {
+      const { snapshots } = disk.memory;
+      patch.replace(snapshots, "write", (original) => (writes) => {
+        const childless = writes.map((write) => {
+          // A shard keeps what it knows of its channels there too.
+          if (write.value === undefined || write.id.startsWith("_")) return write;
+          const { machine, ...data } = decodeSnapshot(write.id, write.value);
+          const { children: _, ...alone } = machine;
+          return { ...write, value: encodeSnapshot(write.id, { ...data, machine: alone }) };
+        });
+        return original.call(snapshots, childless);
+      });
+    },
+  },
+  {
+    name: "family-not-put-back",
+    text: "a step finds the children where the last one left them, also if that was refused",
+    workloads: ["family"],
+    budget: 60,
+    seed: 13,
+    install(_disk, patch) {
+      patch.replace(
+        Tree.prototype,
+        "step",
+        (original) =>
+          function (this: Tree, snapshot, event, session) {
+            const family = familyOf(snapshot);
+            if (family !== undefined) family.lineage.current = family;
+            return original.call(this, snapshot, event, session);
           },
       );
     },
