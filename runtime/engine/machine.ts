@@ -25,6 +25,8 @@ import {
   type PackedChild,
   type PackedMachine,
   packMachine,
+  pathOfActor,
+  shownPath,
   withoutRefs,
 } from "./machine/family.ts";
 import type {
@@ -111,12 +113,17 @@ export interface ReceiveEffect {
   readonly event: EventObject;
 }
 
+/** An event that a child emitted, and the child's path. */
+export type ChildEmitted = readonly [path: string, event: unknown];
+
 /** What one step wants done, in the order in which the machine asked for it. Reused: read it before the next step. */
 export class Effects {
   tells: TellEffect[] = [];
   actions: ActionEffect[] = [];
   receives: ReceiveEffect[] = [];
   emitted: unknown[] = [];
+  /** What its children emitted, by path. Whoever listens to the actor does not hear it, as in XState. */
+  childEmitted: ChildEmitted[] = [];
   /** The actor's timers after the step; the same array as before if untouched. */
   timers: readonly Timer[] = [];
   replied = false;
@@ -403,6 +410,7 @@ export class MachineHost {
     if (effects.actions.length > 0) effects.actions = [];
     if (effects.receives.length > 0) effects.receives = [];
     if (effects.emitted.length > 0) effects.emitted = [];
+    if (effects.childEmitted.length > 0) effects.childEmitted = [];
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
@@ -474,6 +482,7 @@ export class MachineHost {
       case "xstate.emit":
         seal(params.event, "the emitted event");
         if (own) this.#effects.emitted.push(withoutRefs(params.event));
+        else this.#effects.childEmitted.push([shownPath(pathOfActor(actor)), withoutRefs(params.event)]);
         return;
       case "xstate.log":
         this.#effects.actions.push({ name: "log", run: () => this.#log(action.params) });

@@ -328,6 +328,7 @@ function transit(
     change,
     out,
     emitted,
+    childEmitted: effects.childEmitted,
     replied,
     reply,
     requestId: job.message.requestId,

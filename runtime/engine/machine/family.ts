@@ -183,7 +183,7 @@ export function pathBeside(path: string, session: string): string {
 }
 
 /** A path without sessions: what its ids alone make of it. */
-function shownPath(path: string): string {
+export function shownPath(path: string): string {
   return path.includes(BESIDE) ? path.replace(/~s[^/]*/g, "") : path;
 }
 
