@@ -1,6 +1,7 @@
 /** Invoked and spawned actors: they mean the same when they are stored and restored between any two events. */
 import {
   assign,
+  createActor,
   createMachine,
   enqueueActions,
   type EventObject,
@@ -231,6 +232,31 @@ describe("children that are pure", () => {
       context: { n: 2 },
       children: { bad: { status: "active" } },
     });
+  });
+
+  it("an event for the id of a child that is not there fails, as in XState; one for its reference is dropped", () => {
+    const machine = setup({ actors: { counter } }).createMachine({
+      context: ({ spawn }) => ({ ref: spawn("counter", { id: "c" }), n: 0 }),
+      on: {
+        stop: { actions: stopChild("c") },
+        ref: { actions: [assign({ n: 1 }), sendTo(({ context }) => context.ref, { type: "inc" })] },
+        id: { actions: [assign({ n: 2 }), sendTo("c", { type: "inc" })] },
+      },
+    });
+    const text = /Unable to send event to actor 'c'/;
+    const actor = createActor(machine);
+    const errors: unknown[] = [];
+    actor.subscribe({ error: (error) => errors.push(error) });
+    actor.start();
+    for (const type of ["stop", "ref", "id"]) actor.send({ type });
+    expect(errors).toMatchObject([{ message: expect.stringMatching(text) }]);
+    // Here the event is refused, as any that throws; the actor stays.
+    const host = new MachineHost("test", machine);
+    let { snapshot } = host.start("k", 1, NOW);
+    snapshot = host.step(snapshot, { type: "stop" }, [], 2, NOW).snapshot;
+    snapshot = host.step(snapshot, { type: "ref" }, [], 3, NOW).snapshot;
+    expect(snapshot.context.n).toBe(1);
+    expect(() => host.step(snapshot, { type: "id" }, [], 4, NOW)).toThrow(text);
   });
 
   it("a step that fails leaves every child as it was", () => {
