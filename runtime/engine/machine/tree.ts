@@ -47,6 +47,7 @@ import {
   type XSystem,
 } from "./internals.ts";
 import { type LogicHost, Logics } from "./logic.ts";
+import { Naming } from "./naming.ts";
 import { readMembers, type ReadingHost, silence } from "./reading.ts";
 
 export interface TreeHost extends LogicHost {
@@ -71,8 +72,7 @@ export class Tree {
   readonly #host: TreeHost;
   readonly #type: string;
   readonly #machine: Machine;
-  /** Logics that machines spawn without a name there. */
-  readonly #named: ReadonlyMap<string, ActorLogic>;
+  readonly #naming: Naming;
   readonly #scope: Scope;
   readonly #logics: Logics;
   readonly #system: XSystem;
@@ -95,7 +95,7 @@ export class Tree {
   constructor(type: string, machine: Machine, named: ReadonlyMap<string, ActorLogic>, host: TreeHost) {
     this.#type = type;
     this.#machine = machine;
-    this.#named = named;
+    this.#naming = new Naming(type, named);
     this.#host = host;
     this.#logics = new Logics(host);
     this.#system = this.#makeSystem();
@@ -168,7 +168,7 @@ export class Tree {
         onSnapshot,
       } of node.invoke as unknown as readonly Invocation[]) {
         if (snapshot.children[id] !== undefined) continue;
-        const logic = this.#logicOf(src, this.#machine);
+        const logic = this.#naming.logicOf(src, this.#machine);
         if (logic === undefined) throw new Error(`There is no actor logic "${src}".`);
         const args = { context: snapshot.context, event, self: this.root };
         const given = typeof input === "function" ? (input as (args: object) => unknown)(args) : input;
@@ -384,14 +384,16 @@ export class Tree {
   ): MachineSnapshot {
     if (family === undefined && isEmpty(next.children) && this.#made.length === 0) return next;
     const members = readMembers(next, family, this.#made, this.#reading);
-    if (members === undefined && family !== undefined) {
+    if (members === undefined) {
+      // Whoever the step made has ended in it.
+      if (family === undefined) return next;
       family.lineage.current = family;
       if (next !== before) setFamily(next, family);
       return next;
     }
     const lineage: Lineage = family?.lineage ?? { current: undefined };
     const keyed = this.#keyed.size === 0 ? noKeys : new Map(this.#keyed);
-    const read = new Family(members ?? new Map(), keyed, lineage);
+    const read = new Family(members, keyed, lineage);
     lineage.current = read;
     // A snapshot belongs to one turn: where only children changed, the turn needs one of its own.
     const own = next === before ? ({ ...next } as MachineSnapshot) : next;
@@ -407,7 +409,7 @@ export class Tree {
         if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
         this.#host.checkChild(snapshot, before, id);
       },
-      nameOf: (actor, parent) => this.#nameOf(actor, parent),
+      nameOf: (actor, parent) => this.#naming.nameOf(actor, parent),
       kindOf: (actor) => this.#logics.kindOf(actor.logic),
       ended: (actor) => {
         silence(actor);
@@ -423,36 +425,6 @@ export class Tree {
     return new KeyturnError(
       "machine_failed",
       `"${this.#type}" has more than ${limits.childrenPerActor} invoked and spawned actors. Stop some with stopChild, or give each a key of its own and tell it.`,
-    );
-  }
-
-  /** What finds the logic of an actor again. */
-  #nameOf(actor: XActor, parent: Machine): string {
-    if (typeof actor.src === "string") return actor.src;
-    const logics = parent.implementations.actors as Record<string, unknown>;
-    for (const [name, logic] of Object.entries(logics)) if (logic === actor.src) return name;
-    for (const [name, logic] of this.#named) if (logic === actor.src) return name;
-    for (const [name, logic] of inlineSpawns(parent)) if (logic === actor.src) return name;
-    throw new KeyturnError(
-      "unsupported_machine",
-      `"${this.#type}" spawns "${actor.id}" from a logic without a name, which could not be found again after a restart. Name it in setup({ actors }), or in defineActor({ children }).`,
-    );
-  }
-
-  #logicOf(src: string, parent: Machine): ActorLogic | undefined {
-    const inline = /^xstate\.invoke\.(\d+)\.(.*)/.exec(src);
-    if (inline !== null) {
-      const invoke = (parent as unknown as Indexed).idMap.get(inline[2] as string)?.config.invoke as
-        | { src: unknown }
-        | { src: unknown }[]
-        | undefined;
-      const found = Array.isArray(invoke) ? invoke[Number(inline[1])] : invoke;
-      return found?.src as ActorLogic | undefined;
-    }
-    return (
-      (parent.implementations.actors as unknown as Record<string, ActorLogic>)[src] ??
-      this.#named.get(src) ??
-      inlineSpawns(parent).get(src)
     );
   }
 
@@ -504,7 +476,7 @@ export class Tree {
         const parentState = parentPath === "" ? snapshot : (parent?._snapshot as MachineSnapshot | undefined);
         if (parent === undefined || parentState === undefined)
           throw new Error(`There is no parent of "${path}".`);
-        const logic = this.#logicOf(src, parentState.machine);
+        const logic = this.#naming.logicOf(src, parentState.machine);
         if (logic === undefined) throw new Error(`There is no actor logic "${src}", which "${path}" runs.`);
         const wrapped = this.#logics.wrap(logic);
         const kind = this.#logics.kindOf(wrapped);
@@ -557,35 +529,6 @@ export function timeOfSession(session: string): number {
   return Number.parseInt(session.slice(session.lastIndexOf(".") + 1), 36);
 }
 
-const inlineNames = new WeakMap<object, ReadonlyMap<string, ActorLogic>>();
-
-/** Logics that stand in a machine's own `spawnChild` actions, by their place: state, what it does it at, which action. */
-function inlineSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
-  let names = inlineNames.get(machine);
-  if (names === undefined) inlineNames.set(machine, (names = findSpawns(machine)));
-  return names;
-}
-
-function findSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
-  const names = new Map<string, ActorLogic>();
-  const add = (place: string, actions: readonly unknown[]): void =>
-    actions.forEach((action, index) => {
-      const { type, src } = action as { type?: unknown; src?: unknown };
-      if (typeof action === "function" && type === "xstate.spawnChild" && typeof src === "object")
-        names.set(`spawn.${place}.${index}`, src as ActorLogic);
-    });
-  const walk = (node: Machine["root"]): void => {
-    add(`${node.id}.entry`, node.entry);
-    add(`${node.id}.exit`, node.exit);
-    for (const [event, transitions] of node.transitions)
-      for (const [at, { actions }] of transitions.entries()) add(`${node.id}.on.${event}.${at}`, actions);
-    for (const [at, { actions }] of (node.always ?? []).entries()) add(`${node.id}.always.${at}`, actions);
-    for (const child of Object.values(node.states)) walk(child as Machine["root"]);
-  };
-  walk(machine.root);
-  return names;
-}
-
 /** What a state node invokes, as XState keeps it. */
 interface Invocation {
   readonly id: string;
@@ -602,11 +545,6 @@ interface Lacking {
     readonly systemId: string | undefined;
     readonly syncSnapshot: boolean;
   };
-}
-
-/** A machine's state nodes by id. */
-interface Indexed {
-  readonly idMap: ReadonlyMap<string, { readonly config: { readonly invoke?: unknown } }>;
 }
 
 /** Keys that the running step may change. */
