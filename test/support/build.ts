@@ -16,8 +16,9 @@ const VARIABLE = "KEYTURN_TEST_BUILD";
 /** How long another file's build may take. */
 const PATIENCE_MS = 110_000;
 
-/** Names the folder, for all test files of this run. Returns what removes it. */
+/** Names the folder, for all test files of this run. Returns what removes it. Each of vitest's projects asks. */
 export async function prepareBuild(): Promise<() => Promise<void>> {
+  if (process.env[VARIABLE] !== undefined) return () => Promise.resolve();
   const folder = await mkdtemp(join(tmpdir(), "keyturn-build-"));
   process.env[VARIABLE] = folder;
   return () => rm(folder, { recursive: true, force: true });

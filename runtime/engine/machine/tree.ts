@@ -203,7 +203,6 @@ export class Tree {
   #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
     const family = familyOf(before);
     this.#snapshot = before;
-    this.#made.length = 0;
     this.#stepping = true;
     let done = false;
     try {
@@ -216,6 +215,7 @@ export class Tree {
       return read;
     } finally {
       this.#stepping = false;
+      this.#made.length = 0;
       if (!done) {
         if (family !== undefined) family.lineage.current = undefined;
         this.#mailbox.length = 0;
@@ -509,6 +509,7 @@ export class Tree {
       }
     } finally {
       this.#session = undefined;
+      this.#made.length = 0;
     }
     for (const member of members.values()) {
       const { actor } = member;
