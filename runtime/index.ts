@@ -13,6 +13,15 @@ export type {
   RefFor,
   WatchOptions,
 } from "./client/client.ts";
+export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
+export type {
+  Count,
+  FindQuery,
+  FoundActor,
+  FoundPage,
+  FoundTimer,
+  TimersQuery,
+} from "./client/find.ts";
 export {
   type ActorAddress,
   type ActorDefinition,
@@ -44,7 +53,11 @@ export {
   tell,
   type ValueOf,
 } from "./engine/machine.ts";
+export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";
+export type { Key } from "./kv/keys.ts";
+export type { Pinned } from "./kv/pinned.ts";
 export type { Observer } from "./engine/observer.ts";
+export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
@@ -61,3 +74,4 @@ export { type Address, decodeKey, encodeKey, parseAddress, shardOf } from "./wor
 export type { Frame } from "./words/frames.ts";
 export { type ErrorCode, isKeyturnError, KeyturnError, type Outcome } from "./words/errors.ts";
 export { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
+export type { Condition, Filter, Scalar } from "./words/queries.ts";

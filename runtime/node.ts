@@ -9,6 +9,7 @@ import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { type Observer, silent } from "./engine/observer.ts";
 import { PlainGateway } from "./gateway.ts";
 import { HealthWatch, type NodeHealth } from "./health.ts";
+import { ownActors } from "./own-actors.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
@@ -59,7 +60,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   const { actors, name, weight = 1, shards = SHARDS_DEFAULT, world = realWorld } = options;
   const settings = settingsOf(options.settings);
   checkOptions(options, weight, shards);
-  const registry = registryOf(actors);
+  const registry = registryOf([...actors, ...ownActors]);
   const store = await options.store;
   if (typeof store?.directory?.app !== "function") {
     throw new KeyturnError(
@@ -273,10 +274,10 @@ function settingsOf(given: Partial<NodeSettings> = {}): NodeSettings {
 }
 
 function checkOptions(options: NodeOptions, weight: number, shards: number): void {
-  if (!Array.isArray(options.actors) || options.actors.length === 0) {
+  if (!Array.isArray(options.actors)) {
     throw new KeyturnError(
       "invalid_options",
-      "A node hosts at least one actor: startNode({ actors: [counter], store }).",
+      "Say what the node hosts: startNode({ actors: [counter], store }); key-value stores are there without.",
     );
   }
   if ((options.store as unknown) === undefined) {

@@ -2,9 +2,16 @@
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { placeOf } from "../runtime/words/address.ts";
+import { isType, placeOf } from "../runtime/words/address.ts";
 import { encode } from "../runtime/words/codec.ts";
-import { decodeFrame, decodeFrames, encodeFrame, encodeFrames, type Frame } from "../runtime/words/frames.ts";
+import {
+  decodeFrame,
+  decodeFrames,
+  encodeFrame,
+  encodeFrames,
+  type Frame,
+  Query,
+} from "../runtime/words/frames.ts";
 import { limits } from "../runtime/words/limits.ts";
 import { seal } from "../runtime/words/values.ts";
 import { hex, MAX, outcome } from "./support/foreign.ts";
@@ -34,10 +41,13 @@ const housed = fc
 const requestFrame = fc
   .tuple(
     housed,
-    fc.array(record({ kind: fc.nat({ max: 8 }), event: storable, requestId: optional, trace: optional }), {
-      minLength: 1,
-      maxLength: 4,
-    }),
+    fc.array(
+      record({ kind: fc.nat({ max: Query }), event: storable, requestId: optional, trace: optional }),
+      {
+        minLength: 1,
+        maxLength: 4,
+      },
+    ),
     fc.array(short, { minLength: 1, maxLength: 3 }),
     counted,
     counted,
@@ -53,8 +63,8 @@ const requestFrame = fc
     requests: requests.map(({ kind, event, requestId, trace }) => ({
       kind,
       type: place.type,
-      key: place.key,
-      id: place.id,
+      // A query is for no actor.
+      ...(kind === Query ? { key: "", id: place.type } : { key: place.key, id: place.id }),
       event,
       requestId,
       trace,
@@ -110,8 +120,11 @@ const decoded = (bytes: Uint8Array): Frame => decodeFrame(bytes, MAX, SHARDS);
 function checkAccepted(got: Frame): void {
   const carried = got.kind === "request" ? got.requests : got.kind === "told" ? got.messages : [];
   for (const { type, key, id, event } of carried) {
-    const place = placeOf(type, key, SHARDS);
-    expect([place.id, place.shard]).toEqual([id, (got as { shard: number }).shard]);
+    if (key === "") expect([id, isType(type)]).toEqual([type, true]);
+    else {
+      const place = placeOf(type, key, SHARDS);
+      expect([place.id, place.shard]).toEqual([id, (got as { shard: number }).shard]);
+    }
     expect(() => seal(event, "event")).not.toThrow();
     expect(isFrozen(event)).toBe(true);
   }
@@ -272,7 +285,10 @@ describe("frames from outside", () => {
         0,
         ...request,
       ]),
-      [...asked.slice(0, 6), 9, ...request],
+      [...asked.slice(0, 6), 99, ...request],
+      [...asked.slice(0, 6), Query, ...request],
+      [...asked.slice(0, 6), Query, "", null, null, null],
+      [...asked.slice(0, 6), Query, "no type", null, null, null],
       [...asked, place.id, null, null],
       [...asked, place.id, null, 5, null],
       [...asked, place.id, null, long, null],

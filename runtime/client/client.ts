@@ -23,19 +23,36 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  CancelTimer,
   Create,
   Delete,
   Get,
   History,
+  Query,
   type RequestKind,
   Send,
+  Timers,
   Unwatch,
   Watch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { journalAt } from "../words/position.ts";
+import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
+import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
+import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
+import {
+  type AskShard,
+  type Count,
+  Finder,
+  type FindQuery,
+  type FoundActor,
+  type FoundPage,
+  type FoundTimer,
+  type TimersQuery,
+} from "./find.ts";
+import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 
 export interface CallOptions {
@@ -70,6 +87,16 @@ export interface WatchOptions {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const HISTORY_PAGE = 64;
+/** Timers that are cancelled at once. */
+const CANCELS_AT_ONCE = 256;
+
+/** Whom a request is for: an actor, or for a Query a shard. */
+interface Recipient extends Sender {
+  readonly type: string;
+  readonly key: string;
+  readonly id: string;
+  readonly shard: number;
+}
 
 /** Makes a client of the app whose nodes use this store. */
 export async function createClient(store: Store, world: World, shards: number): Promise<Client> {
@@ -81,6 +108,13 @@ export class Client {
   readonly #clock: Clock;
   readonly #requests: Requests;
   readonly #shards: number;
+  readonly #askShard: AskShard;
+  readonly #finder: Finder;
+  readonly #world: World;
+  /** A client of its own for questions that are held: what waits for long must not slow down repetitions here. */
+  #holder: Client | undefined;
+  /** Its questions that are answered at once. */
+  #reading = 0;
   readonly #watches = new Map<string, (state: unknown) => void>();
   #watchCount = 0;
 
@@ -92,11 +126,17 @@ export class Client {
     this.#requests = new Requests(name, store.transport, world.clock, (watch, state) =>
       this.#watches.get(watch)?.(state),
     );
+    this.#askShard = (shard, type, query, timeout_ms) => {
+      const to = { type, key: "", id: type, shard, last: undefined };
+      return this.request(to, Query, query, { timeout_ms }, sizeOf(query)) as Promise<ShardAnswer>;
+    };
+    this.#finder = new Finder(this.#askShard, shards);
+    this.#world = world;
   }
 
   /** Requests that wait for their outcome. */
   get inFlight(): number {
-    return this.#requests.inFlight;
+    return this.#requests.inFlight + this.#reading;
   }
 
   /**
@@ -120,8 +160,99 @@ export class Client {
     return this.#ref(address.type, address.key);
   }
 
+  /**
+   * The actors of a type that fit, in the order of their keys, read as they are asked for. Consistent with every turn
+   * that was acknowledged before; what comes while it is read may show or not.
+   *
+   * The first question about a type reads its stored actors once; nodes keep what they need to answer further ones.
+   * @throws KeyturnError `invalid_options`; `overloaded` if there are more actors than the nodes may keep rows for
+   */
+  find(target: string | AnyActorDefinition, query: FindQuery = {}): AsyncGenerator<FoundActor> {
+    return this.#finder.find(target, query);
+  }
+
+  /** The same a page at a time, 100 by default; `next` of one page is `after` of the next. */
+  findPage(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<FoundPage> {
+    return this.#finder.page(target, query);
+  }
+
+  /** How many actors of a type fit, in all and in each state. */
+  count(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<Count> {
+    return this.#finder.count(target, query);
+  }
+
+  /**
+   * The actors of a type that fit, and then each that changes, as it is after the change; one that was deleted, or does
+   * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
+   */
+  changes(target: string | AnyActorDefinition, query: ChangesQuery = {}): AsyncGenerator<ChangedActor> {
+    const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
+    const ask: AskShard = async (shard, type, asked, timeout_ms) => {
+      const isHeld = asked.since !== undefined;
+      if (!isHeld) this.#reading++;
+      try {
+        return await holder.#askShard(shard, type, asked, timeout_ms);
+      } finally {
+        if (!isHeld) this.#reading--;
+      }
+    };
+    return changes(ask, this.#shards, this.#clock, target, query);
+  }
+
+  /** What actors of a type wait for: their `after`s and delayed events, by key. */
+  timers(target: string | AnyActorDefinition, query: TimersQuery = {}): AsyncGenerator<FoundTimer> {
+    return this.#finder.timers(target, query);
+  }
+
+  /**
+   * Cancels the timers of a type that fit; resolves with how many there were. Each is a turn of its actor. Those that
+   * are set meanwhile may be left.
+   */
+  async cancelTimers(target: string | AnyActorDefinition, query: TimersQuery = {}): Promise<number> {
+    let count = 0;
+    let open: Promise<void>[] = [];
+    for await (const { type, key, id, child } of this.timers(target, query)) {
+      const name = child === undefined ? { id } : { id, child };
+      const cancelled = this.#ref(type, key).cancelTimer(name);
+      open.push(
+        cancelled.then((was) => {
+          if (was) count++;
+        }),
+      );
+      if (open.length < CANCELS_AT_ONCE) continue;
+      await Promise.all(open);
+      open = [];
+    }
+    await Promise.all(open);
+    return count;
+  }
+
+  /**
+   * A key-value store of this app, by its name: it need not exist. See KeyValueStore.
+   * @throws KeyturnError `invalid_options`
+   */
+  store<V = unknown>(name: string, options?: StoreOptions & { readonly keys?: "text" }): KeyValueStore<V>;
+  store<V = unknown>(
+    name: string,
+    options: StoreOptions & { readonly keys: "bytes" },
+  ): KeyValueStore<V, Uint8Array>;
+  store(name: string, options: StoreOptions = {}): KeyValueStore<unknown, never> {
+    return new KeyValueStore(this, () => this.#clock.now(), name, options);
+  }
+
+  /** Where the journal stands for each shard. @internal */
+  positions(type: string, options: CallOptions): Promise<number[]> {
+    return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** @internal */
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.#clock.after(ms, resolve));
+  }
+
   /** Settles everything that is open as unknown, and ends. */
   close(): void {
+    this.#holder?.close();
     this.#requests.close();
   }
 
@@ -132,7 +263,7 @@ export class Client {
 
   /** @internal */
   request(
-    ref: ActorRef,
+    ref: Recipient,
     kind: RequestKind,
     event: unknown,
     options: CallOptions,
@@ -367,6 +498,26 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
    */
   async delete(options: Omit<CallOptions, "requestId"> = {}): Promise<void> {
     await this.#client.request(this as unknown as ActorRef, Delete, undefined, options);
+  }
+
+  /** The delays that the actor waits for, its own and its children's, earliest first. */
+  async timers(options: Omit<CallOptions, "requestId"> = {}): Promise<readonly PendingTimer[]> {
+    const self = this as unknown as ActorRef;
+    return (await this.#client.request(self, Timers, undefined, options)) as readonly PendingTimer[];
+  }
+
+  /**
+   * Takes a delay away: its event will not come. The machine is not told; a state that only an `after` leaves is stayed
+   * in. Resolves with whether it was still waited for, once that is committed.
+   * @throws KeyturnError `invalid_options`, and others; its `outcome` says what became of the request
+   */
+  async cancelTimer(
+    timer: string | TimerName,
+    options: Omit<CallOptions, "requestId"> = {},
+  ): Promise<boolean> {
+    const name = checkTimerName(typeof timer === "string" ? { id: timer } : timer);
+    const self = this as unknown as ActorRef;
+    return (await this.#client.request(self, CancelTimer, name, options, sizeOf(name))) as boolean;
   }
 
   /** The state now and after every commit; a slow reader may miss some in between, never the last. */

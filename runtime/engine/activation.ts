@@ -75,6 +75,8 @@ export class Turn implements Stepped, Place {
   readonly bytes: number;
   /** What is stored, where an older version wrote it: written back as it is until a turn records the migrated state. */
   unmigrated: ActorData | undefined = undefined;
+  /** When it was, milliseconds since the epoch; 0 where that is not kept: only types with an index need it. */
+  time = 0;
 
   constructor(
     id: string,
@@ -220,6 +222,7 @@ export class Activation {
       bytes,
     );
     if (data.version < this.hosted.definition.version) turn.unmigrated = data;
+    turn.time = data.time ?? 0;
     this.latest = turn;
     this.committed = turn;
   }
@@ -237,5 +240,6 @@ export function dataOf(turn: Turn): ActorData | undefined {
     version: turn.version,
     last: linkOf(turn),
     keyframe: linkOf(turn.keyframe),
+    ...(turn.time === 0 ? {} : { time: turn.time }),
   };
 }

@@ -13,6 +13,7 @@ import { KeyturnError, textOf } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  CancelTimer,
   Create,
   Delete,
   encodeFrame,
@@ -51,7 +52,7 @@ export function isTurn(kind: number): boolean {
 }
 
 export function isWrite(kind: number): boolean {
-  return isTurn(kind) || kind === Delete;
+  return isTurn(kind) || kind === Delete || kind === CancelTimer;
 }
 
 export class Answers {

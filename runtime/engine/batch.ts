@@ -30,7 +30,7 @@ export class OpenBatch {
   /** Where the next record will lie. */
   slot(now: number): Slot {
     if (this.parts.length === 0) this.time = now;
-    return { batch: this.ref, index: this.parts.length, delay: Math.max(0, now - this.time) };
+    return { batch: this.ref, index: this.parts.length, time: now, delay: Math.max(0, now - this.time) };
   }
 
   /** Whether a record of so many bytes still fits. The first always does. */

@@ -5,6 +5,7 @@
  */
 import { checkType } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
 import type { StateValue } from "./machine/internals.ts";
 import { type LifeOptions, type LifePolicy, lifePolicyOf } from "./life.ts";
 import {
@@ -68,6 +69,8 @@ export interface ActorDefinition<
   /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
   readonly children: ReadonlyMap<string, unknown>;
   readonly invoke: InvokePolicy;
+  /** Paths of the context by which its actors are found, and the time of their last turn. */
+  readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
   /** Carries the reply types only; never there at run time. */
@@ -136,6 +139,8 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
  * @param options.invoke how invoked promises are run: retries, how many at once
+ * @param options.index paths of the context by which actors are found: `["customer.id", "total"]` for
+ *   `client.find("order", { where: { "customer.id": "ada" } })`. With it, be it empty, they are found by age too
  * @param options.expireAfter an actor is deleted so long after its first turn, whatever became of it: milliseconds or a
  *   text such as "30 days". As with `delete`, its state, timers, request ids and work are gone, and a later message
  *   begins anew. For all three: an actor that a former definition without them has begun gets them with its next turn
@@ -160,6 +165,7 @@ export function defineActor<
   outputSchema?: StandardSchema;
   children?: Readonly<Record<string, object>>;
   invoke?: InvokePolicy;
+  index?: readonly string[];
   expireAfter?: number | string;
   idleAfter?: number | string;
   keepFor?: number | string;
@@ -193,6 +199,7 @@ export function defineActor<
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
   checkInvoke(type, invoke);
+  const index = checkIndex(type, options.index);
   const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
   new MachineHost(type, machine, children);
@@ -208,8 +215,21 @@ export function defineActor<
     outputSchema,
     children,
     invoke,
+    index,
     life,
   });
+}
+
+function checkIndex(type: string, index: unknown): readonly string[] | undefined {
+  if (index === undefined) return undefined;
+  const paths = Array.isArray(index) && index.every((path) => typeof path === "string" && path !== "");
+  if (!paths || new Set(index).size !== index.length || index.length > limits.indexPaths) {
+    throw new KeyturnError(
+      "invalid_options",
+      `The index of "${type}" is a list of at most ${limits.indexPaths} paths in its context, each once, for example ["customer.id"].`,
+    );
+  }
+  return Object.freeze([...index]);
 }
 
 function checkInvoke(type: string, { retry, atOnce }: InvokePolicy): void {

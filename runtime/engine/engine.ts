@@ -22,12 +22,15 @@ import { KeyturnError } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
+  CancelTimer,
   Create,
   Delete,
   type Frame,
   Get,
   History,
+  Query,
   type Reply,
+  Timers,
   Unwatch,
   Watch,
 } from "../words/frames.ts";
@@ -37,16 +40,27 @@ import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
+import { Catalogs } from "./catalog.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
+import { Inquiry } from "./inquiry.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
-import { type ActionEffect, isWorkTimer, plainError, type Timer, WORK, type WorkEvent } from "./machine.ts";
+import {
+  type ActionEffect,
+  familyOf,
+  isWorkTimer,
+  plainError,
+  type Timer,
+  WORK,
+  type WorkEvent,
+} from "./machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
 import { isLifeTimer } from "./life.ts";
 import type { Observer } from "./observer.ts";
 import { Outbox } from "./outbox.ts";
+import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNamed } from "./pending.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
@@ -59,6 +73,7 @@ import {
   memberOf,
   type Slot,
   type Taken,
+  takeCancel,
   takeChildEvent,
   takeDelete,
   takeFailedWork,
@@ -118,6 +133,7 @@ export class Engine {
   readonly watches: Watches;
   readonly outbox: Outbox;
   readonly works: Works;
+  readonly catalogs: Catalogs;
   /** Sequence of the last batch whose gate was opened, or of the lane's end when it was empty. */
   committedSeq = 0;
   /** Records and bytes appended since the last checkpoint. */
@@ -127,6 +143,7 @@ export class Engine {
   readonly #queue = new Queue();
   readonly #answers: Answers;
   readonly #intake: Intake;
+  readonly #inquiry: Inquiry;
   readonly #alarm: Alarm;
   #open = new OpenBatch();
   #inFlight: OpenBatch | undefined;
@@ -157,9 +174,17 @@ export class Engine {
       host.outlet = (owner, session, event) => this.#sentOutside(owner, session, event);
       host.logger = (id, label, value) => parts.observer.logged(id, label, value);
     }
+    this.catalogs = new Catalogs(this);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#answers = new Answers(incarnation, store.transport, this.history);
+    this.#inquiry = new Inquiry(
+      world.clock,
+      this.catalogs,
+      this.#answers,
+      () => this.#surelyCurrent(),
+      () => this.committedSeq,
+    );
     this.#intake = new Intake(
       world.clock,
       this.#queue,
@@ -208,6 +233,7 @@ export class Engine {
     this.shards.delete(number);
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
     this.works.stopShard(shard);
+    this.catalogs.drop(shard);
     this.watches.move(shard);
   }
 
@@ -240,6 +266,7 @@ export class Engine {
     this.shards.clear();
     this.actors.clear();
     this.works.stop();
+    this.catalogs.stop();
     this.#queue.clear();
     this.outbox.stop();
   }
@@ -323,6 +350,12 @@ export class Engine {
     if (shard.phase === "gone") return true;
     if (shard.failed !== undefined) {
       this.#answers.reject(job, shard.failed);
+      return true;
+    }
+    if (job.kind === Query) {
+      const asked = this.parts.registry.get(job.message.id);
+      if (asked === undefined) this.#answers.reject(job, unknownType(job.message.id));
+      else this.#inquiry.take(job, asked);
       return true;
     }
     let a = this.actors.get(job.message.id);
@@ -409,6 +442,11 @@ export class Engine {
           return true;
         }
         return this.#take(a, job, takeDelete(a, job, this.#open.slot(now)));
+      case CancelTimer:
+        return this.#cancelTimer(a, job, now);
+      case Timers:
+        this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, delaysOf(a.committed)));
+        return true;
       case Get:
         this.#afterCommit(a, job, () =>
           this.#answers.settle(job, undefined, stateOf(a, a.committed, now), stateBytes(a.committed)),
@@ -441,6 +479,28 @@ export class Engine {
         );
         return true;
     }
+  }
+
+  #cancelTimer(a: Activation, job: Job, now: number): boolean {
+    try {
+      const { latest } = a;
+      const timer = timerNamed(latest.timers, checkTimerName(job.message.event), pathIn(latest));
+      if (timer !== undefined) return this.#take(a, job, takeCancel(a, job, timer, this.#open.slot(now)));
+      this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
+      return true;
+    } catch (error) {
+      return this.#refuseTurn(a, job, asError(error), now);
+    }
+  }
+
+  /** Resolves at once while no other node can own the shards, or else after an append that proves it. */
+  async #surelyCurrent(): Promise<void> {
+    if (this.parts.lease.holds()) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#open.barrier = true;
+      this.#open.reads.push((failed) => (failed === undefined ? resolve() : reject(failed)));
+      this.schedule();
+    });
   }
 
   /** An actor has something due. */
@@ -789,6 +849,7 @@ export class Engine {
       const timersChanged = turn.timers !== a.committed.timers;
       if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));
       a.committed = turn;
+      this.catalogs.note(a, turn);
       if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer))) this.works.sync(a, false);
       shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
@@ -867,6 +928,7 @@ export class Engine {
 /** What a committed turn answers. */
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
   if (kind === Create) return stateOf(a, turn, now);
+  if (kind === CancelTimer) return reply;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;
@@ -877,6 +939,16 @@ function answerBytes(kind: number, { replied, record, turn }: Taken): number | u
   if (kind === Create) return stateBytes(turn);
   if (kind === Ask) return replied ? record.length : stateBytes(turn);
   return kind === AskBoth ? record.length + (stateBytes(turn) ?? 0) : 0;
+}
+
+function delaysOf(turn: Turn): readonly PendingTimer[] {
+  return pendingTimers(turn.timers, pathIn(turn));
+}
+
+/** Paths of an actor's children by their sessions. */
+function pathIn({ snapshot }: Turn): PathOf {
+  const family = familyOf(snapshot);
+  return (session) => family?.bySession(session)?.path;
 }
 
 function storeFull(): KeyturnError {

@@ -136,6 +136,7 @@ function replayBatch(
       let patch = shard.patches.get(id);
       if (patch === undefined) shard.patches.set(id, (patch = new Patch(turn - 1)));
       patch.defer(id, turn, batch, at);
+      patch.time = batch.header.time;
       continue;
     }
     const bytes = batch.recordAt(index);
@@ -146,6 +147,7 @@ function replayBatch(
     let patch = shard.patches.get(record.id);
     if (patch === undefined) shard.patches.set(record.id, (patch = new Patch(record.turn - 1)));
     patch.add(record, at, limits.requestsPerActor, bytes.length);
+    patch.time = batch.header.time;
   }
 }
 

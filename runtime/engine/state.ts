@@ -43,27 +43,26 @@ export interface ActorData {
   /** Its last record and its last keyframe. */
   readonly last: Link;
   readonly keyframe: Link;
+  /** When its last turn was, milliseconds since the epoch, about; not kept of types without an index. */
+  readonly time?: number | undefined;
 }
 
 const SNAPSHOT_MAGIC = 0x53;
 const SNAPSHOT_VERSION = 1;
 
 export function encodeSnapshot(id: string, data: ActorData): Uint8Array {
-  const { machine: m } = data;
-  return envelope(
-    encode([
-      id,
-      data.version,
-      data.turn,
-      data.last,
-      data.keyframe,
-      packedMachine(m),
-      data.timers.length === 0 ? null : packTimers(data.timers),
-      data.requests.length === 0 ? null : data.requests.map((r) => [r.requestId, r.at]),
-    ]),
-    SNAPSHOT_MAGIC,
-    SNAPSHOT_VERSION,
-  );
+  const body = [
+    id,
+    data.version,
+    data.turn,
+    data.last,
+    data.keyframe,
+    packedMachine(data.machine),
+    data.timers.length === 0 ? null : packTimers(data.timers),
+    data.requests.length === 0 ? null : data.requests.map((r) => [r.requestId, r.at]),
+  ];
+  if (data.time !== undefined) body.push(data.time);
+  return envelope(encode(body), SNAPSHOT_MAGIC, SNAPSHOT_VERSION);
 }
 
 /** Children and an error are rare; without them the format is as it was before there were any. */
@@ -83,7 +82,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
     );
   }
   if (typeof body === "string") throw damaged(id);
-  const [storedId, version, turn, last, keyframe, machine, timers, requests] = decode(body) as [
+  const [storedId, version, turn, last, keyframe, machine, timers, requests, time] = decode(body) as [
     string,
     number,
     number,
@@ -100,6 +99,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
     ],
     PackedTimer[] | null,
     [string, Link][] | null,
+    number?,
   ];
   if (storedId !== id) throw damaged(id);
   const [value, context, status, output, history, children, error] = machine;
@@ -118,6 +118,7 @@ export function decodeSnapshot(id: string, bytes: Uint8Array): ActorData {
     version,
     last,
     keyframe,
+    ...(time === undefined ? {} : { time }),
   };
 }
 
@@ -162,6 +163,8 @@ export class Patch {
   /** Turn before the first record. */
   readonly after: number;
   turn: number;
+  /** When its last record was made, milliseconds since the epoch, about; 0 if that is not known. */
+  time = 0;
   /** What it adds to a state when that is encoded, from above: its records' lengths, from the last keyframe on. */
   bytes = 0;
   /** True if the patch needs no state to start from. */
@@ -304,6 +307,7 @@ export class Patch {
       version: this.#version,
       last: this.#last,
       keyframe: this.#keyframe[0] > 0 ? this.#keyframe : (base?.keyframe ?? NoLink),
+      ...(this.time === 0 ? {} : { time: this.time }),
     };
   }
 

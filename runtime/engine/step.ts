@@ -95,7 +95,8 @@ export interface Taken {
 export interface Slot {
   readonly batch: BatchRef;
   readonly index: number;
-  /** Milliseconds between the batch's time and now. */
+  /** Now, milliseconds since the epoch, and how long after the batch's time that is. */
+  readonly time: number;
   readonly delay: number;
 }
 
@@ -104,6 +105,9 @@ const noTimers: readonly Timer[] = [];
 
 /** Type of the event of a turn that only begins an actor, as XState calls it. */
 const INIT = "xstate.init";
+
+/** Type of the event of a turn that only cancels a timer. */
+const CANCELLED = "xstate.keyturn.cancelled";
 
 /** One message through the machine. Throws a KeyturnError if the message is refused; the actor is as it was. */
 export function takeTurn(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
@@ -248,6 +252,13 @@ export function takeTimer(
   }
 }
 
+/** A delay that somebody takes away; the machine is not told. */
+export function takeCancel(a: Activation, job: Job, timer: Timer, slot: Slot): Taken {
+  const rest = withoutWake(a.latest.timers.filter((other) => other !== timer));
+  const event = { type: CANCELLED, id: timer.id } as EventObject;
+  return takeTimers(a, job, rest, event, slot, sourceOf(job), undefined, true);
+}
+
 /** The actor's life timer: its end, or a later time to look again. */
 export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
   const source: Source = [FromTimer, timer.id, timer.generation];
@@ -348,6 +359,7 @@ function transit(
     keyframe,
     bytes,
   );
+  if (a.hosted.definition.index !== undefined) turn.time = slot.time;
   return {
     a,
     job,
@@ -442,7 +454,9 @@ function takeTimers(
   slot: Slot,
   source: Source,
   error: KeyturnError | undefined,
+  reply?: boolean,
 ): Taken {
+  const answer = { replied: reply !== undefined, reply };
   const { snapshot, requests, keyframe, turn: last, bytes } = a.latest;
   const { version } = a.hosted.definition;
   const number = last + 1;
@@ -461,6 +475,7 @@ function takeTimers(
     event,
     change,
     refusal,
+    ...answer,
   });
   const turn = new Turn(
     a.id,
@@ -474,7 +489,8 @@ function takeTimers(
     whole ? { batch: slot.batch, index: slot.index } : keyframe,
     whole ? record.length : bytes,
   );
-  return { ...effectless, a, job, turn, index: slot.index, record, refusal: error };
+  if (a.hosted.definition.index !== undefined) turn.time = slot.time;
+  return { ...effectless, ...answer, a, job, turn, index: slot.index, record, refusal: error };
 }
 
 const effectless = {

@@ -121,8 +121,9 @@ export interface Snapshots {
   /**
    * At most `limit` entries of actors: neither markers nor what shards have stored of themselves.
    * @param cursor `next` of the page before; the walk begins without one
+   * @param type walks only the actors of one type, the same on all pages of a walk; others cost nothing
    */
-  list(limit: number, cursor?: string): Promise<ListPage>;
+  list(limit: number, cursor?: string, type?: string): Promise<ListPage>;
 }
 
 /** A stretch of a lane in which a shard's records lie. */

@@ -98,8 +98,12 @@ export function parseAddress(text: string): Address {
   return { type, key: text.slice(slash + 1) };
 }
 
+export function isType(type: string): boolean {
+  return TYPE.test(type);
+}
+
 export function checkType(type: string): void {
-  if (!TYPE.test(type)) {
+  if (!isType(type)) {
     throw invalid(
       `"${clip(type)}" is not an actor type. A type starts with a letter and has up to 64 letters, digits, "_" or "-".`,
     );
@@ -125,6 +129,24 @@ export function placeOfId(id: string, shards: number): Place {
 /** The shard of an actor, of `shards` in all. Source: FNV-1a (Fowler, Noll, Vo), as in nats-server's `partition`. */
 export function shardOf(type: string, key: string, shards: number): number {
   return hashTokens(type, encodeKey(key)) % shards;
+}
+
+/** Compares two keys by the bytes of their UTF-8: below 0, 0 or above 0. */
+export function compareKeys(a: string, b: string): number {
+  const length = Math.min(a.length, b.length);
+  for (let at = 0; at < length; at++) {
+    const x = a.charCodeAt(at);
+    const y = b.charCodeAt(at);
+    if (x === y) continue;
+    // UTF-16 puts what needs two units below U+E000 and up; UTF-8 above all.
+    const high = isSurrogate(x) !== isSurrogate(y);
+    return high ? (isSurrogate(x) ? 1 : -1) : x - y;
+  }
+  return a.length - b.length;
+}
+
+function isSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdfff;
 }
 
 /** FNV-1a, 32 bit, of one text of ASCII characters after another. */

@@ -33,6 +33,10 @@ export const meanings = {
   unknown_type: no("rejected"),
   invalid_options: no("rejected"),
   unsupported_machine: no("rejected"),
+  // A key-value store: the entry has changed, what it holds cannot be computed with, a pinned snapshot is too old.
+  version_conflict: no("rejected"),
+  invalid_operand: no("rejected"),
+  snapshot_expired: no("rejected"),
   // The user's machine: the turn is undone, the actor stays as it was.
   machine_failed: no("rejected"),
   machine_looped: no("rejected"),

@@ -10,6 +10,7 @@
  * `last + 1` and nothing else: below is a repetition, above is a gap. That makes order and exactly-once one
  * mechanism, in bounded space.
  */
+import { isType } from "./address.ts";
 import { encode } from "./codec.ts";
 import { KeyturnError } from "./errors.ts";
 import { ForeignReader, foreign } from "./foreign.ts";
@@ -31,14 +32,23 @@ export const Unwatch = 6;
 export const AskBoth = 7;
 /** Begins an actor. `event` is its machine's input; the answer is the state. */
 export const Create = 8;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8;
+/** The delays that an actor waits for. */
+export const Timers = 9;
+/** Takes one of them away. `event` says which; the answer is whether it was there. */
+export const CancelTimer = 10;
+/**
+ * Asks a shard about its actors of one type, whoever they are: `id` is the type, the key is empty, and `event` is a
+ * ShardQuery (runtime/engine/queries.ts).
+ */
+export const Query = 11;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
   readonly kind: RequestKind;
   readonly type: string;
   readonly key: string;
-  /** `<type>.<encoded key>`, which the client had to derive for the shard. */
+  /** `<type>.<encoded key>`, which the client had to derive for the shard; for a Query only the type. */
   readonly id: string;
   readonly event: unknown;
   /** Given by the caller, to recognise a repetition from any client. */
@@ -169,7 +179,7 @@ const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
 const LINKED_ITEMS = 4;
 
-const LAST_KIND: RequestKind = Create;
+const LAST_KIND: RequestKind = Query;
 
 /** A message's kind, and the heads of its texts. */
 const MESSAGE_BYTES = 16;
@@ -363,8 +373,10 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
   for (let at = 0; at < count; at++) {
     const kind = reader.whole();
     if (kind > LAST_KIND) throw foreign(`a request of kind ${kind} is not known here`);
-    const id = readId(reader, shard, shards);
-    const { type, key } = reader;
+    const isQuery = kind === Query;
+    const id = isQuery ? readType(reader) : readId(reader, shard, shards);
+    const type = isQuery ? id : reader.type;
+    const key = isQuery ? "" : reader.key;
     requests.push({
       kind: kind as RequestKind,
       type,
@@ -436,6 +448,13 @@ function readNumber(reader: ForeignReader): number {
   const number = reader.whole();
   if (number === 0) throw foreign("a channel counts from 1");
   return number;
+}
+
+/** The type that a Query is about. */
+function readType(reader: ForeignReader): string {
+  const type = reader.text(limits.nameBytes);
+  if (!isType(type)) throw foreign("a query is about no type");
+  return type;
 }
 
 function readId(reader: ForeignReader, shard: number, shards: number | undefined): string {

@@ -55,6 +55,11 @@ export const limits = {
   /** Every so many turns a record holds the whole state, so that any past turn is rebuilt from at most this many. */
   keyframeTurns: 64,
   historyPage: 256,
+  /** Rows that one shard gives in one answer to a query, and that it looks at for it. */
+  queryPage: 1_024,
+  queryLooks: 16_384,
+  /** Paths of contexts that the index of a type holds. */
+  indexPaths: 32,
   /** Watches on one node. */
   watchesPerNode: 100_000,
   /** Unresolved requests of one client in one shard. */
@@ -100,6 +105,8 @@ export const nodeDefaults = {
   checkpoint_ms: 30_000,
   /** Invoked promises that run at once; the others wait their turn. Callbacks and observables are not counted. */
   promisesAtOnce: 1_024,
+  /** Actors of which a node keeps a row for queries (`find`, `count`, ranges), some hundred bytes each. */
+  catalogRows: 2_000_000,
   /** Snapshots written in one store call. */
   snapshotBatch: 512,
 } as const;

@@ -4,6 +4,7 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
+import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
 import { natsRestore, statechart } from "./statechart.ts";
@@ -193,6 +194,7 @@ export const natsScenarios: Readonly<Record<string, Scenario>> = {
   processes: natsProcesses,
   replicas: natsReplicas,
   restore: natsRestore,
+  kv: natsKv,
 };
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
@@ -202,4 +204,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   recovery,
   memory: memoryPerActor,
   statechart,
+  kv,
 };

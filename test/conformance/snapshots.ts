@@ -309,11 +309,12 @@ async function walkAll(
   { snapshots }: Store,
   limit: number,
   between: () => Promise<unknown> = async () => undefined,
+  type?: string,
 ): Promise<ListedEntry[]> {
   const all: ListedEntry[] = [];
   let cursor: string | undefined;
   do {
-    const { entries, next } = await snapshots.list(limit, cursor);
+    const { entries, next } = await snapshots.list(limit, cursor, type);
     expect(entries.length).toBeLessThanOrEqual(limit);
     if (next !== undefined) expect(next).not.toBe(cursor);
     all.push(...entries);
@@ -371,6 +372,27 @@ function listClauses({ use }: Suite): void {
       const given = new Set(all.map(({ id }) => id));
       for (const id of ids) expect(given.has(id)).toBe(true);
       for (const id of ids.slice(0, 20)) expect(all.filter((entry) => entry.id === id)).toHaveLength(1);
+    }),
+  );
+
+  it(
+    "7. list of a type gives its actors only, also those just written",
+    use(async (store) => {
+      const types = ["ab", "a", "a-b", "abc", "B", "z"];
+      const ids = types.flatMap((type) => Array.from({ length: 9 }, (_, n) => `${type}.k${n}`));
+      const revisions = await store.snapshots.write(ids.map((id, n) => snapshot(id, id, 0, { shard: n })));
+      await writeSure(store, snapshot("a.k3", undefined, revisions[ids.indexOf("a.k3")] as number));
+      for (const type of types) {
+        for (const limit of [2, 100]) {
+          const own = await walkAll(store, limit, undefined, type);
+          expect(own.map(({ id }) => id).sort()).toEqual(
+            ids.filter((id) => id.startsWith(`${type}.`) && id !== "a.k3"),
+          );
+        }
+      }
+      expect(await walkAll(store, 100, undefined, "nobody")).toEqual([]);
+      await writeSure(store, snapshot("nobody.k", "x", 0));
+      expect(await walkAll(store, 100, undefined, "nobody")).toHaveLength(1);
     }),
   );
 

@@ -10,6 +10,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { registryOf } from "../../engine/definition.ts";
+import { ownActors } from "../../own-actors.ts";
 import { population, type PopulationRow } from "../../engine/population.ts";
 import { FORMAT } from "../../node.ts";
 import type { Store } from "../../ports/index.ts";
@@ -67,7 +68,7 @@ export function addCheck(program: Command, shell: Shell): void {
 }
 
 async function check(flags: CheckFlags, shell: Shell): Promise<number> {
-  const registry = registryOf(await loadActors(flags.actors));
+  const registry = registryOf([...(await loadActors(flags.actors)), ...ownActors]);
   const store = await open(flags, shell);
   try {
     const settings = await store.directory.settings();

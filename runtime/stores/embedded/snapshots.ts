@@ -124,10 +124,10 @@ export class EmbeddedSnapshots implements Snapshots {
   }
 
   /** In the order of ids; the cursor is the last one that was looked at. */
-  async list(limit: number, cursor?: string): Promise<ListPage> {
+  async list(limit: number, cursor?: string, type?: string): Promise<ListPage> {
     return this.#environment.read(() => {
       const { snapshots } = this.#environment.tables;
-      const after = cursor === undefined ? {} : { start: cursor, exclusiveStart: true };
+      const after = rangeOf(cursor, type);
       const entries: ListedEntry[] = [];
       let bytes = 0;
       let looked = cursor;
@@ -191,6 +191,14 @@ export class EmbeddedSnapshots implements Snapshots {
 }
 
 const NOTHING = new Uint8Array(0);
+
+/** Keys behind a cursor, of one type or of all. */
+function rangeOf(cursor: string | undefined, type: string | undefined): object {
+  // Ids are `<type>.<key>`; "/" is the character after ".".
+  const end = type === undefined ? {} : { end: `${type}/` };
+  if (cursor !== undefined) return { start: cursor, exclusiveStart: true, ...end };
+  return type === undefined ? {} : { start: `${type}.`, ...end };
+}
 
 /** How many of the writes, from one on, go into one transaction, and what they add. */
 function nextPart(writes: readonly SnapshotWrite[], from: number): { count: number; bytes: number } {

@@ -49,8 +49,10 @@ export class MemorySnapshots implements Snapshots {
   }
 
   /** In the order of ids; the cursor is the last one. */
-  async list(limit: number, cursor = ""): Promise<ListPage> {
-    const ids = [...this.#entries.keys()].filter((id) => id > cursor && !id.startsWith("_")).sort();
+  async list(limit: number, cursor = "", type?: string): Promise<ListPage> {
+    const wanted = (id: string): boolean =>
+      type === undefined ? !id.startsWith("_") : id.startsWith(`${type}.`);
+    const ids = [...this.#entries.keys()].filter((id) => id > cursor && wanted(id)).sort();
     const entries: ListedEntry[] = [];
     for (const id of ids) {
       const { value, revision } = this.#entries.get(id) as SnapshotEntry;

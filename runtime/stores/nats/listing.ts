@@ -18,15 +18,14 @@ import type { Connection } from "./connection.ts";
 const PAGE_MESSAGES = 1_000;
 const PAGE_BYTES = 8 * 1024 * 1024;
 const BEHIND_MS = 5;
-/** Type and key; also the entries of shards and that of `sync`, which are passed over. */
-const TWO_TOKENS = "*.*";
-
 /** What the walk asks of its bucket. */
 export interface Bucket {
   readonly connection: Connection;
   readonly stream: string;
   /** Of its keys, in subjects. */
   readonly prefix: string;
+  /** Whose actors; `*` for all, with the entries of shards and that of `sync`, which are passed over. */
+  readonly type: string;
   /**
    * Writes an entry behind everything that anybody was told is stored, and says its sequence; 0 where every read is
    * current by itself.
@@ -78,10 +77,10 @@ async function upTo(bucket: Bucket, from: number, limit: number, mark: number): 
   }
 }
 
-function pageFrom({ connection, stream, prefix }: Bucket, seq: number, limit: number): Promise<Page> {
+function pageFrom({ connection, stream, prefix, type }: Bucket, seq: number, limit: number): Promise<Page> {
   return directGet(connection, stream, {
     seq,
-    next_by_subj: prefix + TWO_TOKENS,
+    next_by_subj: `${prefix}${type}.*`,
     batch: Math.max(1, Math.min(limit, PAGE_MESSAGES)),
     max_bytes: PAGE_BYTES,
   });

@@ -138,22 +138,30 @@ export class NatsSnapshots implements Snapshots {
   }
 
   /** The sequence of a write that comes behind all others; 0 where there is one replica, which is always current. */
-  async #mark(): Promise<number> {
+  async #mark(key = `${SENTINEL}.sync`): Promise<number> {
     if (!this.#replicated()) return 0;
     // Only a write proves where the stream stands: a leader that was replaced may still answer reads.
-    const subject = `${this.#prefix}${SENTINEL}.sync`;
-    const answer = await publishTo(this.#connection, this.#stream, subject, undefined, undefined, TASK);
+    const answer = await publishTo(
+      this.#connection,
+      this.#stream,
+      this.#prefix + key,
+      undefined,
+      undefined,
+      TASK,
+    );
     if (isError(answer)) throw refusalOf(TASK, answer);
     this.#reader.saw(answer.seq);
     return answer.seq;
   }
 
-  list(limit: number, cursor?: string): Promise<ListPage> {
+  list(limit: number, cursor?: string, type?: string): Promise<ListPage> {
     const bucket = {
+      type: type ?? "*",
       connection: this.#connection,
       stream: this.#stream,
       prefix: this.#prefix,
-      mark: () => this.#mark(),
+      // No actor has that id: what is no escape does not stand behind an equals sign.
+      mark: () => (type === undefined ? this.#mark() : this.#mark(`${type}.=`)),
       entryOf,
     };
     return listBucket(bucket, limit, cursor);

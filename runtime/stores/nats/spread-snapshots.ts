@@ -67,11 +67,15 @@ export class SpreadSnapshots implements Snapshots {
   }
 
   /** One bucket after another; the cursor is `<bucket>:<cursor there>`. */
-  async list(limit: number, cursor = "0:"): Promise<ListPage> {
+  async list(limit: number, cursor = "0:", type?: string): Promise<ListPage> {
     const [number = "0", inner = ""] = cursor.split(":");
     const bucket = Number(number);
     // A bucket belongs to the shards that are numbered like it, beside others.
-    const { entries, next } = await this.bucketFor(bucket).list(limit, inner === "" ? undefined : inner);
+    const { entries, next } = await this.bucketFor(bucket).list(
+      limit,
+      inner === "" ? undefined : inner,
+      type,
+    );
     if (next !== undefined) return { entries, next: `${bucket}:${next}` };
     const more = bucket + 1 < this.#layout().snapshotBuckets;
     return { entries, next: more ? `${bucket + 1}:` : undefined };

@@ -57,6 +57,7 @@ export class TestWorld {
   /** Why a node cannot start. */
   startFault: unknown;
   readonly #faults: Faults;
+  readonly #network: Network;
   readonly #scenario: Scenario;
   readonly #parts: ClusterParts & { actors: readonly AnyActorDefinition[] };
 
@@ -66,6 +67,7 @@ export class TestWorld {
     this.timeline = new HeardTimeline(random.split("ties"));
     this.#faults = new Faults(noFaults, random.split("faults"));
     const network = new Network(this.#faults, true, ownerOf("wire", -1));
+    this.#network = network;
     this.disk = new Disk(this.timeline, this.#faults, network, ownerOf("store", -2));
     this.#scenario = scenarioOf(seed, nodes, shards, settings);
     this.#parts = {
@@ -143,6 +145,7 @@ export class TestWorld {
 
   #unrest(): string | undefined {
     if (this.client.inFlight > 0) return `${this.client.inFlight} requests are in flight`;
+    if (this.#network.underWay > 0) return `${this.#network.underWay} frames are under way`;
     const moving = unrest(this.cluster, this.#scenario);
     if (moving !== undefined) return moving;
     for (const { node } of this.sitesUp)

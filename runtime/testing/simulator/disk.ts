@@ -208,7 +208,7 @@ class View implements Store {
         ),
       due: (shard, before, limit, after) =>
         this.#call("due", false, () => snapshots.due(shard, before, limit, after)),
-      list: (limit, cursor) => this.#call("list", false, () => snapshots.list(limit, cursor)),
+      list: (limit, cursor, type) => this.#call("list", false, () => snapshots.list(limit, cursor, type)),
     };
     this.directory = {
       app: (wanted) => this.#call("app", true, () => directory.app(wanted)),

@@ -21,6 +21,8 @@ interface Subscription {
 export class Network {
   /** A sender learns at once that nobody is subscribed, as in one process; otherwise it never learns it. */
   readonly knowsListeners: boolean;
+  /** Frames that were sent and have not arrived. */
+  underWay = 0;
   readonly #faults: Faults;
   readonly #subscriptions = new Map<string, Subscription[]>();
   /** For ordered delivery: when the last frame from a sender on a subject arrives. */
@@ -81,7 +83,11 @@ export class Network {
       this.#lastArrival.set(way, arrival);
       delay_ms = arrival - timeline.now;
     }
-    timeline.after(delay_ms, this.#wire, kind, () => this.#arrive(from, subject, bytes, kind));
+    this.underWay++;
+    timeline.after(delay_ms, this.#wire, kind, () => {
+      this.underWay--;
+      this.#arrive(from, subject, bytes, kind);
+    });
   }
 
   #arrive(from: Host, subject: string, bytes: Uint8Array, kind: string): void {

@@ -1,0 +1,4 @@
+import { runProgram } from "../program.ts";
+import { program } from "./mail.ts";
+
+await runProgram(program);

@@ -1,0 +1,4 @@
+import { runProgram } from "../program.ts";
+import { program } from "./recommend.ts";
+
+await runProgram(program);

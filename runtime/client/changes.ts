@@ -1,0 +1,185 @@
+/**
+ * Watching all actors of a type: which changed, and what they are now.
+ *
+ * Owns what was seen of each shard. Each shard is asked what changed since its last answer, and holds the question until
+ * something has, so nothing is sent while nothing happens. When a shard's owner changes, or has forgotten, everything is
+ * read once and compared. Talks to the client's request channels.
+ *
+ * Invariant: who reads slowly may miss states in between, never the last of any actor; and holds one change an actor.
+ */
+import type { AnyActorDefinition } from "../engine/definition.ts";
+import type { Clock } from "../ports/index.ts";
+import { isKeyturnError } from "../words/errors.ts";
+import type { ChangesMark, FoundRow, ShardQuery } from "../words/queries.ts";
+import { type AskShard, type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
+
+export interface ChangesQuery extends Omit<FindQuery, "limit" | "after" | "olderThan"> {
+  /** False leaves out what is there when the watch begins. */
+  readonly initial?: boolean | undefined;
+  /** Ends the watch. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** An actor that changed. */
+export interface ChangedActor {
+  readonly key: string;
+  /** `type/key`. */
+  readonly address: string;
+  /** What it is now; undefined if it was deleted, or does not fit the query any more. */
+  readonly actor: FoundActor | undefined;
+}
+
+/** How long a shard holds a question. */
+const HOLD_MS = 20_000;
+const TIMEOUT_MS = 30_000;
+const PAUSE_MS = 200;
+/** Changes that wait for their reader; shards are asked for more when they are fewer. */
+const WAITING_MAX = 8_192;
+
+export async function* changes(
+  ask: AskShard,
+  shards: number,
+  clock: Clock,
+  target: string | AnyActorDefinition,
+  query: ChangesQuery,
+): AsyncGenerator<ChangedActor> {
+  const type = typeOf(target);
+  const watch = new Watch(ask, clock, type, shardQueryOf("changes", query), query.initial !== false);
+  const stop = (): void => watch.stop();
+  query.signal?.addEventListener("abort", stop);
+  if (query.signal?.aborted === true) stop();
+  for (let shard = 0; shard < shards; shard++) watch.follow(shard);
+  try {
+    while (true) {
+      const changed = await watch.next();
+      if (changed === undefined) return;
+      yield changed;
+    }
+  } finally {
+    query.signal?.removeEventListener("abort", stop);
+    watch.stop();
+  }
+}
+
+/** What was given or passed over of one shard: positions by key. */
+type Known = Map<string, number>;
+
+function positionIn([, , , , position]: FoundRow): number {
+  return position;
+}
+
+class Watch {
+  readonly #ask: AskShard;
+  readonly #clock: Clock;
+  readonly #type: string;
+  readonly #query: ShardQuery;
+  readonly #initial: boolean;
+  /** By key, in the order of their last change. */
+  readonly #waiting = new Map<string, ChangedActor>();
+  #wake: () => void = () => undefined;
+  readonly #room: (() => void)[] = [];
+  #fault: unknown;
+  #ended = false;
+
+  constructor(ask: AskShard, clock: Clock, type: string, query: ShardQuery, initial: boolean) {
+    this.#ask = ask;
+    this.#clock = clock;
+    this.#type = type;
+    this.#query = query;
+    this.#initial = initial;
+  }
+
+  stop(): void {
+    this.#ended = true;
+    this.#wake();
+    for (const go of this.#room.splice(0)) go();
+  }
+
+  /** Undefined at the end. */
+  async next(): Promise<ChangedActor | undefined> {
+    while (true) {
+      if (this.#fault !== undefined) throw this.#fault;
+      if (this.#ended) return undefined;
+      for (const [key, changed] of this.#waiting) {
+        this.#waiting.delete(key);
+        if (this.#waiting.size < WAITING_MAX) for (const go of this.#room.splice(0)) go();
+        return changed;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+  }
+
+  follow(shard: number): void {
+    this.#follow(shard).catch((error: unknown) => {
+      this.#fault = error;
+      this.#wake();
+    });
+  }
+
+  async #follow(shard: number): Promise<void> {
+    let since: ChangesMark | undefined;
+    let silent = !this.#initial;
+    const known: Known = new Map();
+    while (!this.#ended) {
+      try {
+        const answer = await this.#ask(
+          shard,
+          this.#type,
+          { ...this.#query, since, hold_ms: HOLD_MS },
+          TIMEOUT_MS,
+        );
+        if (this.#ended) return;
+        if (answer.reset === true) {
+          await this.#readAll(shard, known, silent);
+          silent = false;
+        } else {
+          for (const row of answer.found ?? []) this.#put(known, row, answer.paths ?? []);
+          for (const key of answer.gone ?? []) this.#drop(known, key);
+        }
+        since = answer.mark;
+      } catch (error) {
+        if (!isKeyturnError(error) || !error.retryable) throw error;
+        await new Promise<void>((resolve) => this.#clock.after(PAUSE_MS, resolve));
+      }
+      if (this.#waiting.size >= WAITING_MAX && !this.#ended)
+        await new Promise<void>((resolve) => this.#room.push(resolve));
+    }
+  }
+
+  async #readAll(shard: number, known: Known, silent: boolean): Promise<void> {
+    const left = new Set(known.keys());
+    let after: string | undefined;
+    do {
+      const asked: ShardQuery = { ...this.#query, ask: "find", after };
+      const { found = [], paths = [], next } = await this.#ask(shard, this.#type, asked, TIMEOUT_MS);
+      for (const row of found) {
+        left.delete(row[0]);
+        if (silent) known.set(row[0], positionIn(row));
+        else this.#put(known, row, paths);
+      }
+      after = next;
+    } while (after !== undefined && !this.#ended);
+    for (const key of left) this.#drop(known, key);
+  }
+
+  #put(known: Known, row: FoundRow, paths: readonly string[]): void {
+    // The reading of everything and the changes behind its mark overlap.
+    if (known.get(row[0]) === positionIn(row)) return;
+    known.set(row[0], positionIn(row));
+    const actor = foundOf(this.#type, row, paths);
+    this.#give({ key: actor.key, address: actor.address, actor });
+  }
+
+  #drop(known: Known, key: string): void {
+    // What never fitted did not go either.
+    if (known.delete(key)) this.#give({ key, address: `${this.#type}/${key}`, actor: undefined });
+  }
+
+  #give(changed: ChangedActor): void {
+    this.#waiting.delete(changed.key);
+    this.#waiting.set(changed.key, changed);
+    this.#wake();
+  }
+}

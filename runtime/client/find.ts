@@ -1,0 +1,347 @@
+/**
+ * Questions about all actors of a type: find, count, and what they wait for.
+ *
+ * Owns the walk over the shards: each is asked for pages of its own, in the order of keys, and the pages are merged, so
+ * memory is bounded by a page a shard, and who stops reading stops asking. Talks to the client's request channels.
+ *
+ * What is found is consistent with every turn that was acknowledged before the shard was asked. Shards are asked at
+ * different moments: there is no common one.
+ */
+import type { AnyActorDefinition } from "../engine/definition.ts";
+import type { PendingTimer, TimerName } from "../engine/pending.ts";
+import { checkType, compareKeys } from "../words/address.ts";
+import { durationOf } from "../words/duration.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import {
+  checkShardQuery,
+  type Filter,
+  type FoundRow,
+  type ShardAnswer,
+  type ShardQuery,
+  type TimerRow,
+} from "../words/queries.ts";
+
+/** Which actors; see Filter. */
+export interface FindQuery extends Omit<Filter, "olderThan"> {
+  /** Milliseconds, or a text such as "1 hour": the last turn is so long ago at least. */
+  readonly olderThan?: number | string | undefined;
+  /** Only keys that begin so. */
+  readonly prefix?: string | undefined;
+  /** Only keys behind this one: `next` of a page. */
+  readonly after?: string | undefined;
+  /** Stop after so many. */
+  readonly limit?: number | undefined;
+  /** For each exchange with a shard, milliseconds; 60,000 by default, since the first may have to read all actors. */
+  readonly timeout_ms?: number | undefined;
+}
+
+/** An actor that was found. */
+export interface FoundActor {
+  readonly type: string;
+  readonly key: string;
+  /** `type/key`. */
+  readonly address: string;
+  /** As in the actor's state. */
+  readonly value: unknown;
+  readonly status: "active" | "done" | "error" | "stopped";
+  readonly turn: number;
+  readonly position: number;
+  /** When its last turn was, milliseconds since the epoch; undefined if the type has no index. */
+  readonly time: number | undefined;
+  /** Values of the type's index by path. One that is too large for an index is left out: read the actor. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** A page of what was found. */
+export interface FoundPage {
+  readonly actors: readonly FoundActor[];
+  /** For `after`; undefined at the end. */
+  readonly next: string | undefined;
+}
+
+/** How many actors were found, and how many of them in each state: `{ "waiting.payment": 3 }`. */
+export interface Count {
+  readonly total: number;
+  readonly states: Readonly<Record<string, number>>;
+}
+
+export interface TimersQuery extends FindQuery {
+  /** Only what is due before, milliseconds since the epoch. */
+  readonly dueBefore?: number | undefined;
+  /** Only timers of that id, or of that child. */
+  readonly id?: string | undefined;
+  readonly child?: string | undefined;
+}
+
+/** A delay that an actor waits for. Of its event only the type is shown; `ref.timers()` shows all. */
+export interface FoundTimer extends PendingTimer {
+  readonly type: string;
+  readonly key: string;
+  readonly address: string;
+}
+
+/** Asks one shard about a type. */
+export type AskShard = (
+  shard: number,
+  type: string,
+  query: ShardQuery,
+  timeout_ms: number | undefined,
+) => Promise<ShardAnswer>;
+
+/** The first page is small, so that the first results come soon. */
+const FIRST_ROWS = 32;
+const TIMEOUT_MS = 60_000;
+/** Shards that are asked at once. */
+const SHARDS_AT_ONCE = 256;
+
+export class Finder {
+  readonly #ask: AskShard;
+  readonly #shards: number;
+
+  constructor(ask: AskShard, shards: number) {
+    this.#ask = (shard, type, query, timeout_ms = TIMEOUT_MS) => ask(shard, type, query, timeout_ms);
+    this.#shards = shards;
+  }
+
+  async *find(target: string | AnyActorDefinition, query: FindQuery): AsyncGenerator<FoundActor> {
+    const type = typeOf(target);
+    const { limit = Number.POSITIVE_INFINITY } = query;
+    const rows = this.#merged(type, shardQueryOf("find", query), limit, query.timeout_ms, pageOfRows);
+    for await (const { row, paths } of rows) yield foundOf(type, row, paths);
+  }
+
+  async page(target: string | AnyActorDefinition, query: FindQuery): Promise<FoundPage> {
+    const { limit = 100 } = query;
+    const actors: FoundActor[] = [];
+    for await (const actor of this.find(target, { ...query, limit: limit + 1 })) actors.push(actor);
+    const more = actors.length > limit;
+    if (more) actors.pop();
+    return { actors, next: more ? actors.at(-1)?.key : undefined };
+  }
+
+  async count(target: string | AnyActorDefinition, query: FindQuery): Promise<Count> {
+    const type = typeOf(target);
+    const asked = shardQueryOf("count", query);
+    const states = new Map<string, number>();
+    const countShard = async (shard: number): Promise<void> => {
+      let after = asked.after;
+      do {
+        const { counts = {}, next } = await this.#ask(shard, type, { ...asked, after }, query.timeout_ms);
+        for (const [state, count] of Object.entries(counts))
+          states.set(state, (states.get(state) ?? 0) + count);
+        after = next;
+      } while (after !== undefined);
+    };
+    await eachOf(this.#shards, countShard);
+    const sorted = [...states].sort(([a], [b]) => compareKeys(a, b));
+    return {
+      total: sorted.reduce((total, [, count]) => total + count, 0),
+      states: Object.fromEntries(sorted),
+    };
+  }
+
+  /** Where the journal stands for each shard: all that was acknowledged before lies there or earlier. */
+  async positions(type: string, timeout_ms: number | undefined): Promise<number[]> {
+    const positions: number[] = new Array(this.#shards).fill(0);
+    await eachOf(this.#shards, async (shard) => {
+      // Of no actor at all: no key is empty.
+      const nobody: ShardQuery = { ask: "count", limit: 1, from: "", to: "" };
+      positions[shard] = (await this.#ask(shard, type, nobody, timeout_ms)).position ?? 0;
+    });
+    return positions;
+  }
+
+  async *timers(target: string | AnyActorDefinition, query: TimersQuery): AsyncGenerator<FoundTimer> {
+    const type = typeOf(target);
+    const asked = { ...shardQueryOf("timers", query), dueBefore: query.dueBefore };
+    let { limit = Number.POSITIVE_INFINITY } = query;
+    const rows = this.#merged(type, asked, Number.POSITIVE_INFINITY, query.timeout_ms, pageOfTimers);
+    for await (const { row } of rows) {
+      const [key, id, child, due, eventType] = row;
+      if ((query.id !== undefined && query.id !== id) || (query.child !== undefined && query.child !== child))
+        continue;
+      if (limit-- <= 0) return;
+      const named: TimerName = child === null ? { id } : { id, child };
+      yield { ...named, due, event: { type: eventType }, type, key, address: `${type}/${key}` };
+    }
+  }
+
+  /** The rows of all shards in the order of their keys. */
+  async *#merged<R extends readonly [key: string, ...unknown[]]>(
+    type: string,
+    asked: ShardQuery,
+    limit: number,
+    timeout_ms: number | undefined,
+    rowsOf: (answer: ShardAnswer) => readonly R[],
+  ): AsyncGenerator<{ readonly row: R; readonly paths: readonly string[] }> {
+    checkLimit(limit);
+    if (limit <= 0) return;
+    const open: Stretch<R>[] = [];
+    const fill = async (stretch: Stretch<R>): Promise<void> => {
+      stretch.at = 0;
+      stretch.rows = [];
+      while (stretch.rows.length === 0 && stretch.more) {
+        const wanted = { ...asked, after: stretch.after, limit: Math.min(stretch.page, limit) };
+        const answer = await this.#ask(stretch.shard, type, wanted, timeout_ms);
+        stretch.rows = rowsOf(answer);
+        stretch.paths = answer.paths ?? [];
+        stretch.after = answer.next;
+        stretch.more = answer.next !== undefined;
+        stretch.page = limits.queryPage;
+      }
+    };
+    await eachOf(this.#shards, async (shard) => {
+      const stretch = { shard, rows: [], at: 0, after: asked.after, more: true, page: FIRST_ROWS, paths: [] };
+      await fill(stretch);
+      if (stretch.rows.length > 0) open.push(stretch);
+    });
+    const heap = new Heap(open);
+    for (let left = limit; left > 0; left--) {
+      const first = heap.first;
+      if (first === undefined) return;
+      yield { row: first.rows[first.at] as R, paths: first.paths };
+      first.at++;
+      if (first.at === first.rows.length) await fill(first);
+      heap.settle();
+    }
+  }
+}
+
+/** What of one shard was read and not given yet. */
+interface Stretch<R> {
+  readonly shard: number;
+  rows: readonly R[];
+  at: number;
+  after: string | undefined;
+  more: boolean;
+  page: number;
+  paths: readonly string[];
+}
+
+/** The stretches by their next keys. */
+class Heap<R extends readonly [key: string, ...unknown[]]> {
+  readonly #items: Stretch<R>[];
+
+  constructor(items: Stretch<R>[]) {
+    this.#items = items.sort((a, b) => compareKeys(keyIn(a), keyIn(b)));
+  }
+
+  get first(): Stretch<R> | undefined {
+    return this.#items[0];
+  }
+
+  /** The first has another next key, or none any more. */
+  settle(): void {
+    const items = this.#items;
+    let moved = items[0] as Stretch<R>;
+    if (moved.at === moved.rows.length) {
+      const last = items.pop() as Stretch<R>;
+      if (items.length === 0) return;
+      moved = last;
+    }
+    const key = keyIn(moved);
+    let at = 0;
+    for (let down = 1; down < items.length; down = 2 * at + 1) {
+      if (down + 1 < items.length && compareKeys(keyOf(items, down + 1), keyOf(items, down)) < 0) down++;
+      if (compareKeys(keyOf(items, down), key) >= 0) break;
+      items[at] = items[down] as Stretch<R>;
+      at = down;
+    }
+    items[at] = moved;
+  }
+}
+
+function keyOf<R extends readonly [key: string, ...unknown[]]>(
+  items: readonly Stretch<R>[],
+  at: number,
+): string {
+  return keyIn(items[at] as Stretch<R>);
+}
+
+function keyIn<R extends readonly [key: string, ...unknown[]]>({ rows, at }: Stretch<R>): string {
+  return (rows[at] as R)[0];
+}
+
+function pageOfRows({ found = [] }: ShardAnswer): readonly FoundRow[] {
+  return found;
+}
+
+function pageOfTimers({ timers = [] }: ShardAnswer): readonly TimerRow[] {
+  return timers;
+}
+
+export function foundOf(type: string, row: FoundRow, paths: readonly string[]): FoundActor {
+  const [key, value, status, turn, position, time, values, omitted = []] = row;
+  const fields: Record<string, unknown> = {};
+  for (const [place, path] of paths.entries()) if (!omitted.includes(place)) fields[path] = values[place];
+  return Object.freeze({
+    type,
+    key,
+    address: `${type}/${key}`,
+    value,
+    status: status as FoundActor["status"],
+    turn,
+    position,
+    time: time === 0 ? undefined : time,
+    fields,
+  });
+}
+
+/** @throws KeyturnError `invalid_options` */
+export function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQuery {
+  const { state, status, where, olderThan, prefix, after } = query;
+  let { from, to } = query;
+  if (prefix !== undefined) {
+    if (from !== undefined || to !== undefined || typeof prefix !== "string")
+      throw new KeyturnError("invalid_options", "Name a prefix, or from and to.");
+    from = prefix;
+    to = behindPrefix(prefix);
+  }
+  const age = olderThan === undefined ? undefined : durationOf(olderThan, "olderThan");
+  return checkShardQuery({
+    ask,
+    limit: limits.queryPage,
+    state,
+    status,
+    where,
+    olderThan: age,
+    from,
+    to,
+    after,
+  });
+}
+
+/** The first text behind all that begin so; undefined if there is none. */
+export function behindPrefix(prefix: string): string | undefined {
+  const points = Array.from(prefix);
+  while (points.length > 0) {
+    let point = (points.pop() as string).codePointAt(0) as number;
+    // Halves of pairs are no characters.
+    point = point === 0xd7ff ? 0xe000 : point + 1;
+    if (point <= 0x10ffff) return points.join("") + String.fromCodePoint(point);
+  }
+  return undefined;
+}
+
+function checkLimit(limit: number): void {
+  if (!(typeof limit === "number" && limit >= 0))
+    throw new KeyturnError("invalid_options", `A limit is a number from 0 on, not ${limit}.`);
+}
+
+export function typeOf(target: string | AnyActorDefinition): string {
+  const type = typeof target === "string" ? target : target?.type;
+  if (typeof type !== "string")
+    throw new KeyturnError("invalid_address", 'Name a type by its definition, or as "order".');
+  checkType(type);
+  return type;
+}
+
+/** Runs a task for every shard, some at once. */
+async function eachOf(shards: number, task: (shard: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const run = async (): Promise<void> => {
+    while (next < shards) await task(next++);
+  };
+  await Promise.all(Array.from({ length: Math.min(shards, SHARDS_AT_ONCE) }, run));
+}

@@ -1,0 +1,406 @@
+/**
+ * Catalogs: which actors of a type there are in a shard, in the order of their keys, with what queries look at.
+ *
+ * Owns one row for each actor of the types that somebody asks about, in memory, and nothing in the store. A catalog is
+ * built when it is first asked for, by one walk over the stored snapshots of the type for all shards of this node, kept
+ * in step with every commit from then on, and dropped when nobody has asked for a while. Talks to Snapshots and to the
+ * actors and patches in memory; the engine tells it of commits.
+ *
+ * Each complete list of rows has a log of its newest changes, by which watchers are told what changed since they asked.
+ *
+ * Invariants:
+ * 1. A complete catalog shows exactly what is committed: the engine notes a turn before it is answered.
+ * 2. What memory or the tail knows when a walk begins, or a commit brings during it, is newer than what the walk finds
+ *    in the store, and stands.
+ * 3. Rows are bounded by the node's `catalogRows`, over all types.
+ */
+import { compareKeys, decodeKey, placeOfId } from "../words/address.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import { sizeOf } from "../words/values.ts";
+import type { Activation, Turn } from "./activation.ts";
+import { linkOf } from "./activation.ts";
+import type { ActorState, AnyActorDefinition, HostedType } from "./definition.ts";
+import type { Engine } from "./engine.ts";
+import { familyOf } from "./machine.ts";
+import type { StateValue } from "./machine/internals.ts";
+import { type PendingTimer, pendingTimers } from "./pending.ts";
+import { type Link, typeOfId } from "./record.ts";
+import type { ShardState } from "./shard.ts";
+import { type ActorData, decodeSnapshot, type Patch } from "./state.ts";
+
+/** What a catalog knows of an actor. */
+export interface Row {
+  readonly key: string;
+  readonly turn: number;
+  /** Its last record. */
+  readonly at: Link;
+  /** When that was, milliseconds since the epoch; 0 if the type has no index. */
+  readonly time: number;
+  readonly value: StateValue;
+  readonly status: ActorState["status"];
+  /** Values at the paths of the type's index, in its order; OMITTED for one that is too large. */
+  readonly fields: readonly unknown[];
+  readonly timers: readonly PendingTimer[];
+}
+
+/** Stands for a value that is too large for a row. */
+export const OMITTED: unique symbol = Symbol("keyturn.omitted");
+
+/** The largest value that a row keeps, bytes as they are estimated. */
+const FIELD_BYTES = 1_024;
+/** Entries asked for at once when a catalog is built: they are decoded in some ten milliseconds, then turns go on. */
+const WALK_ENTRIES = 1_000;
+/** A catalog that nobody has asked for so long is dropped. */
+const IDLE_MS = 10 * 60_000;
+const SWEEP_MS = 60_000;
+const nothing: readonly never[] = [];
+
+/** Changes that are remembered for watchers, of one type in one shard. */
+const CHANGES_MAX = 8_192;
+
+/** The actors of one type in one shard. */
+export class ShardRows {
+  /** Names this list: numbers of changes count within it. */
+  readonly log: string;
+  /** Number of the last change. */
+  number = 0;
+  /** The newest place in the journal of any of these actors. */
+  last = 0;
+  /** Keys that changed; the last one is change `number`. */
+  #changed: string[] = [];
+  readonly #waiting = new Set<() => void>();
+  readonly #rows = new Map<string, Row>();
+  /** Keys in order; some may be gone. */
+  #sorted: string[] = [];
+  #added: string[] = [];
+  #gone = 0;
+  /** While the walk goes on: actors that were deleted, which it may still find. */
+  deleted: Set<string> | undefined = new Set();
+
+  constructor(log: string) {
+    this.log = log;
+  }
+
+  get size(): number {
+    return this.#rows.size;
+  }
+
+  get complete(): boolean {
+    return this.deleted === undefined;
+  }
+
+  get(key: string): Row | undefined {
+    return this.#rows.get(key);
+  }
+
+  set(row: Row): void {
+    if (!this.#rows.has(row.key)) this.#added.push(row.key);
+    this.#rows.set(row.key, row);
+    if (row.at[0] > this.last) this.last = row.at[0];
+    this.deleted?.delete(row.key);
+    this.#change(row.key);
+  }
+
+  delete(key: string): void {
+    if (this.#rows.delete(key)) this.#gone++;
+    this.deleted?.add(key);
+    this.#change(key);
+  }
+
+  #change(key: string): void {
+    if (this.deleted !== undefined) return;
+    this.number++;
+    this.#changed.push(key);
+    if (this.#changed.length >= 2 * CHANGES_MAX) this.#changed = this.#changed.slice(-CHANGES_MAX);
+    if (this.#waiting.size === 0) return;
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
+  /** Keys that changed behind a number, in order; undefined if that is not known any more. */
+  changedSince(number: number): readonly string[] | undefined {
+    const count = this.number - number;
+    if (count < 0 || count > this.#changed.length) return undefined;
+    return count === 0 ? nothing : this.#changed.slice(-count);
+  }
+
+  /** Calls back, once, with the next change. Returns the way to stop it. */
+  onChange(wake: () => void): () => void {
+    this.#waiting.add(wake);
+    return () => this.#waiting.delete(wake);
+  }
+
+  /** What the walk found, unless something newer is known. */
+  find(row: Row): void {
+    if (!this.#rows.has(row.key) && this.deleted?.has(row.key) !== true) this.set(row);
+  }
+
+  /** All keys in the order of their bytes; some may be gone. */
+  keys(): readonly string[] {
+    if (this.#gone > 64 && this.#gone * 2 > this.#sorted.length) {
+      this.#sorted = this.#sorted.filter((key) => this.#rows.has(key));
+      this.#gone = 0;
+    }
+    if (this.#added.length > 0) {
+      this.#sorted = merged(this.#sorted, this.#added.sort(compareKeys));
+      this.#added = [];
+    }
+    return this.#sorted;
+  }
+}
+
+/** Two sorted lists as one, each key once. */
+function merged(some: readonly string[], others: readonly string[]): string[] {
+  const all: string[] = [];
+  let a = 0;
+  let b = 0;
+  const put = (key: string): void => {
+    if (all.at(-1) !== key) all.push(key);
+  };
+  while (a < some.length && b < others.length) {
+    if (compareKeys(some[a] as string, others[b] as string) <= 0) put(some[a++] as string);
+    else put(others[b++] as string);
+  }
+  while (a < some.length) put(some[a++] as string);
+  while (b < others.length) put(others[b++] as string);
+  return all;
+}
+
+/** The actors of one type on this node. */
+interface Catalog {
+  readonly hosted: HostedType;
+  readonly shards: Map<ShardState, ShardRows>;
+  walk: Promise<void> | undefined;
+  used_ms: number;
+}
+
+/** A shard whose rows are being found. */
+interface Wanted {
+  readonly shard: ShardState;
+  readonly rows: ShardRows;
+  /** What the tail says of actors that are not in memory, as of the beginning of the walk. */
+  readonly patches: Map<string, Patch>;
+}
+
+export class Catalogs {
+  readonly #engine: Engine;
+  readonly #catalogs = new Map<string, Catalog>();
+  #cancelSweep: (() => void) | undefined;
+
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** A turn was committed. */
+  note(a: Activation, turn: Turn): void {
+    if (this.#catalogs.size === 0) return;
+    const rows = this.#catalogs.get(a.hosted?.definition.type ?? "")?.shards.get(a.shard);
+    if (rows === undefined) return;
+    if (turn.snapshot === undefined) rows.delete(a.key);
+    else rows.set(rowOfTurn(a, turn));
+  }
+
+  /** A shard is not this node's any more. */
+  drop(shard: ShardState): void {
+    for (const { shards } of this.#catalogs.values()) shards.delete(shard);
+  }
+
+  stop(): void {
+    this.#cancelSweep?.();
+    this.#catalogs.clear();
+  }
+
+  /**
+   * The actors of a type in a shard, once they are known.
+   * @throws KeyturnError `store_failed`; `overloaded` if there are more than a node may keep rows for
+   */
+  of(shard: ShardState, hosted: HostedType): ShardRows | Promise<ShardRows> {
+    const { type } = hosted.definition;
+    let catalog = this.#catalogs.get(type);
+    if (catalog === undefined)
+      this.#catalogs.set(type, (catalog = { hosted, shards: new Map(), walk: undefined, used_ms: 0 }));
+    catalog.used_ms = this.#engine.parts.world.clock.monotonic();
+    const rows = catalog.shards.get(shard);
+    return rows?.complete === true ? rows : this.#found(catalog, shard);
+  }
+
+  async #found(catalog: Catalog, shard: ShardState): Promise<ShardRows> {
+    while (true) {
+      const rows = catalog.shards.get(shard);
+      if (rows?.complete === true) return rows;
+      if (this.#engine.stopped || shard.phase === "gone") return this.#rows();
+      catalog.walk ??= this.#walk(catalog).finally(() => {
+        catalog.walk = undefined;
+      });
+      await catalog.walk;
+    }
+  }
+
+  #rows(): ShardRows {
+    return new ShardRows(this.#engine.parts.world.random.id());
+  }
+
+  async #walk(catalog: Catalog): Promise<void> {
+    this.#sweepLater();
+    const wanted = this.#begin(catalog);
+    try {
+      await this.#read(catalog, wanted);
+      for (const one of wanted.values()) this.#end(catalog, one);
+    } catch (cause) {
+      for (const { shard, rows } of wanted.values())
+        if (catalog.shards.get(shard) === rows) catalog.shards.delete(shard);
+      if (cause instanceof KeyturnError) throw cause;
+      throw new KeyturnError("store_failed", `Snapshots cannot be read: ${textOf(cause)}`, { cause });
+    }
+  }
+
+  /** Notes what is known without the store, in one moment; commits are noted from now on. */
+  #begin(catalog: Catalog): ReadonlyMap<number, Wanted> {
+    const { actors, shards } = this.#engine;
+    const { type } = catalog.hosted.definition;
+    const wanted = new Map<number, Wanted>();
+    for (const shard of shards.values()) {
+      if (shard.phase === "gone" || shard.failed !== undefined || catalog.shards.has(shard)) continue;
+      const rows = this.#rows();
+      catalog.shards.set(shard, rows);
+      const patches = new Map([...shard.patches].filter(([id]) => typeOfId(id) === type));
+      wanted.set(shard.shard, { shard, rows, patches });
+    }
+    for (const a of actors.values()) {
+      const one = wanted.get(a.shard.shard);
+      if (one === undefined || typeOfId(a.id) !== type || a.failed !== undefined) continue;
+      if (a.loading) {
+        if (a.patch !== undefined) one.patches.set(a.id, a.patch);
+      } else if (a.committed.snapshot === undefined) one.rows.delete(a.key);
+      else one.rows.set(rowOfTurn(a, a.committed));
+    }
+    return wanted;
+  }
+
+  async #read(catalog: Catalog, wanted: ReadonlyMap<number, Wanted>): Promise<void> {
+    const { store, shards } = this.#engine.parts;
+    const { type } = catalog.hosted.definition;
+    let cursor: string | undefined;
+    do {
+      const { entries, next } = await store.snapshots.list(WALK_ENTRIES, cursor, type);
+      if (this.#engine.stopped) return;
+      for (const { id, value } of entries) {
+        const { key, shard } = placeOfId(id, shards);
+        const one = wanted.get(shard);
+        if (one === undefined || one.rows.get(key) !== undefined) continue;
+        const stored = decodeSnapshot(id, value);
+        const patch = one.patches.get(id);
+        one.patches.delete(id);
+        const data = patch === undefined ? stored : patch.applyTo(id, stored, limits.requestsPerActor);
+        if (data !== undefined) one.rows.find(rowOfData(catalog.hosted.definition, key, data));
+      }
+      this.#makeRoom(catalog);
+      cursor = next;
+    } while (cursor !== undefined);
+  }
+
+  #end(catalog: Catalog, { shard, rows, patches }: Wanted): void {
+    for (const [id, patch] of patches) {
+      const data = patch.applyTo(id, undefined, limits.requestsPerActor);
+      const key = decodeKey(id.slice(id.indexOf(".") + 1));
+      if (data !== undefined) rows.find(rowOfData(catalog.hosted.definition, key, data));
+    }
+    rows.deleted = undefined;
+    // Given away meanwhile, or stopped.
+    if (shard.phase === "gone") catalog.shards.delete(shard);
+  }
+
+  /** Drops the catalogs that were not asked for longest while there are too many rows. */
+  #makeRoom(keep: Catalog): void {
+    const { catalogRows } = this.#engine.parts.settings;
+    let rows = 0;
+    for (const catalog of this.#catalogs.values()) rows += sizeIn(catalog);
+    while (rows > catalogRows) {
+      const others = [...this.#catalogs].filter(([, other]) => other !== keep && other.walk === undefined);
+      const [oldest] = others.sort(([, a], [, b]) => a.used_ms - b.used_ms);
+      if (oldest === undefined) throw tooMany(keep.hosted.definition.type, catalogRows);
+      rows -= sizeIn(oldest[1]);
+      this.#catalogs.delete(oldest[0]);
+    }
+  }
+
+  #sweepLater(): void {
+    this.#cancelSweep ??= this.#engine.parts.world.clock.after(SWEEP_MS, () => {
+      this.#cancelSweep = undefined;
+      const now = this.#engine.parts.world.clock.monotonic();
+      for (const [type, { used_ms, walk }] of this.#catalogs)
+        if (walk === undefined && now - used_ms > IDLE_MS) this.#catalogs.delete(type);
+      if (this.#catalogs.size > 0 && !this.#engine.stopped) this.#sweepLater();
+    });
+  }
+}
+
+function sizeIn({ shards }: Catalog): number {
+  let rows = 0;
+  for (const { size } of shards.values()) rows += size;
+  return rows;
+}
+
+function tooMany(type: string, most: number): KeyturnError {
+  const text = `There are more than ${most} actors of type "${type}" on one node, as many as it keeps rows for. Raise its setting catalogRows, or add nodes.`;
+  return new KeyturnError("overloaded", text);
+}
+
+function rowOfTurn(a: Activation, turn: Turn): Row {
+  const { definition } = a.hosted;
+  const snapshot = turn.snapshot as NonNullable<Turn["snapshot"]>;
+  const { timers } = turn;
+  const family = familyOf(snapshot);
+  return {
+    key: a.key,
+    turn: turn.turn,
+    at: linkOf(turn),
+    time: turn.time,
+    value: snapshot.value,
+    status: snapshot.status,
+    fields: fieldsOf(definition, snapshot.context),
+    timers:
+      timers.length === 0
+        ? nothing
+        : briefly(pendingTimers(timers, (session) => family?.bySession(session)?.path)),
+  };
+}
+
+function rowOfData(definition: AnyActorDefinition, key: string, data: ActorData): Row {
+  const { machine, timers, turn, last, time = 0 } = data;
+  const pathOf = (session: string): string | undefined =>
+    machine.children?.find(([, own]) => own === session)?.[0];
+  return {
+    key,
+    turn,
+    at: last,
+    time,
+    value: machine.value,
+    status: machine.status,
+    fields: fieldsOf(definition, machine.context),
+    timers: timers.length === 0 ? nothing : briefly(pendingTimers(timers, pathOf)),
+  };
+}
+
+/** Without what their events carry: rows are many. */
+function briefly(timers: readonly PendingTimer[]): PendingTimer[] {
+  return timers.map((timer) => ({ ...timer, event: { type: timer.event.type } }));
+}
+
+function fieldsOf({ index }: AnyActorDefinition, context: unknown): readonly unknown[] {
+  if (index === undefined || index.length === 0) return nothing;
+  return index.map((path) => {
+    let value: unknown = context;
+    for (const name of path.split(".")) {
+      if (typeof value !== "object" || value === null) return undefined;
+      value = (value as Record<string, unknown>)[name];
+    }
+    return isSmall(value) ? value : OMITTED;
+  });
+}
+
+function isSmall(value: unknown): boolean {
+  if (typeof value === "string") return value.length <= FIELD_BYTES;
+  return typeof value !== "object" || value === null || sizeOf(value) <= FIELD_BYTES;
+}

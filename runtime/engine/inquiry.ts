@@ -1,0 +1,100 @@
+/**
+ * Requests that ask a shard about its actors of one type.
+ *
+ * Owns their way from the queue to an answer: the catalog, which may have to be built first, then the proof that this
+ * node still owns the shard, then the rows. Talks to catalogs, queries and answers. Nothing of it holds up turns, nor
+ * the shard's hand-over: who asked a shard that is gone asks its next owner.
+ */
+import { journalAt } from "../words/position.ts";
+import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
+import type { Clock } from "../ports/index.ts";
+import type { Job } from "./activation.ts";
+import type { Answers } from "./answers.ts";
+import type { Catalogs } from "./catalog.ts";
+import type { HostedType } from "./definition.ts";
+import type { ShardRows } from "./catalog.ts";
+import { answerChanges, answerQuery } from "./queries.ts";
+import { asError } from "./step.ts";
+
+/** The longest that a question for changes waits. */
+const HOLD_MS = 60_000;
+
+export class Inquiry {
+  /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
+  readonly #held = new Set<string>();
+  readonly #clock: Clock;
+  readonly #catalogs: Catalogs;
+  readonly #answers: Answers;
+  /** Resolves when it is sure that all that is committed is known here. */
+  readonly #current: () => Promise<void>;
+  /** Position of what is committed. */
+  readonly #position: () => number;
+
+  constructor(
+    clock: Clock,
+    catalogs: Catalogs,
+    answers: Answers,
+    current: () => Promise<void>,
+    position: () => number,
+  ) {
+    this.#position = position;
+    this.#clock = clock;
+    this.#catalogs = catalogs;
+    this.#answers = answers;
+    this.#current = current;
+  }
+
+  /** Answers a Query, some time. */
+  take(job: Job, hosted: HostedType): void {
+    const { shard } = job;
+    // Not counted while it waits.
+    shard.busy--;
+    const name = `${job.session?.name}:${shard.shard}:${job.number}`;
+    if (this.#held.has(name)) return;
+    this.#held.add(name);
+    const settle = (answer: () => void): void => {
+      this.#held.delete(name);
+      if (shard.phase === "gone") return;
+      shard.busy++;
+      answer();
+      this.#answers.flush();
+    };
+    this.#answer(job, hosted).then(
+      (value) => settle(() => this.#answers.settle(job, undefined, value)),
+      (error: unknown) => settle(() => this.#answers.reject(job, asError(error))),
+    );
+  }
+
+  async #answer(job: Job, hosted: HostedType): Promise<unknown> {
+    const query = checkShardQuery(job.message.event);
+    const rows = await this.#catalogs.of(job.shard, hosted);
+    if (query.ask === "changes") await this.#change(rows, query);
+    await this.#current();
+    const { definition } = hosted;
+    const now = this.#clock.now();
+    if (query.ask === "changes") return answerChanges(rows, definition, query, now);
+    return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+  }
+
+  /** A place in the journal behind everything that is committed of these actors, and before all that will be. */
+  #newest({ last }: ShardRows): number {
+    const own = this.#position();
+    // What a former owner committed may lie behind this one's last batch. Places in different journals say nothing.
+    return journalAt(last) === journalAt(own) ? Math.max(last, own) : own;
+  }
+
+  /** Resolves when there is a change behind what was answered, or after a while. */
+  async #change(rows: ShardRows, { since, hold_ms }: ShardQuery): Promise<void> {
+    if (since?.log !== rows.log || since.number !== rows.number) return;
+    await new Promise<void>((resolve) => {
+      const forget = rows.onChange(() => {
+        cancel();
+        resolve();
+      });
+      const cancel = this.#clock.after(Math.min(Math.max(hold_ms ?? 0, 0), HOLD_MS), () => {
+        forget();
+        resolve();
+      });
+    });
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * A pinned snapshot of a range: it shows the entries as they were when it was taken, whatever is written later.
+ *
+ * Owns where the journal stood for each shard at that moment, and nothing on any node, so it costs nothing while it is
+ * not read and survives every crash and move. An entry that was written since is looked up in its history, as of that
+ * place; one that was deleted since still has its actor for a day. Talks to the client.
+ */
+import type { CallOptions, Client } from "../client/client.ts";
+import type { FoundActor } from "../client/find.ts";
+import { KeyturnError } from "../words/errors.ts";
+import { journalAt } from "../words/position.ts";
+import { type EntryContext, entry, KV } from "./entry.ts";
+
+/** How long a snapshot may be read; far less than what is gone is remembered. */
+export const PINNED_MS = 3_600_000;
+
+interface Bounds {
+  readonly from: string;
+  readonly to: string;
+}
+
+export class Pinned<K, V> {
+  /** When it was taken, milliseconds since the epoch. */
+  readonly time: number;
+  readonly #client: Client;
+  readonly #bounds: Bounds;
+  readonly #positions: readonly number[];
+  readonly #now: () => number;
+  readonly #keyOf: (actor: string) => K;
+  readonly #call: CallOptions;
+  #closed = false;
+
+  private constructor(
+    client: Client,
+    bounds: Bounds,
+    positions: readonly number[],
+    now: () => number,
+    keyOf: (actor: string) => K,
+    call: CallOptions,
+  ) {
+    this.time = now();
+    this.#client = client;
+    this.#bounds = bounds;
+    this.#positions = positions;
+    this.#now = now;
+    this.#keyOf = keyOf;
+    this.#call = call;
+  }
+
+  /** @internal */
+  static async take<K, V>(
+    client: Client,
+    bounds: Bounds,
+    now: () => number,
+    keyOf: (actor: string) => K,
+    call: CallOptions,
+  ): Promise<Pinned<K, V>> {
+    return new Pinned<K, V>(client, bounds, await client.positions(KV, call), now, keyOf, call);
+  }
+
+  /**
+   * The entries, in order; as often as wanted.
+   * @throws KeyturnError `snapshot_expired`
+   */
+  async *iterator(): AsyncGenerator<[key: K, value: V]> {
+    this.#checkOpen();
+    for await (const actor of this.#client.find(KV, { ...this.#bounds, ...this.#call })) {
+      this.#checkOpen();
+      const context = await this.#contextOf(actor);
+      if (context?.present === true) yield [this.#keyOf(actor.key), context.value as V];
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncGenerator<[key: K, value: V]> {
+    return this.iterator();
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #checkOpen(): void {
+    if (this.#closed)
+      throw new KeyturnError("snapshot_expired", "This snapshot was closed. Take another one.");
+    if (this.#now() - this.time > PINNED_MS)
+      throw new KeyturnError(
+        "snapshot_expired",
+        `This snapshot is older than ${PINNED_MS / 60_000} minutes. Take another one.`,
+      );
+  }
+
+  /** What the entry was; undefined if it was not there. */
+  async #contextOf({ key, fields, position, time = 0 }: FoundActor): Promise<EntryContext | undefined> {
+    const ref = this.#client.actor(entry, key);
+    const pin = this.#positions[ref.shard] as number;
+    if ("value" in fields && this.#isBefore(position, time, pin)) return fields as unknown as EntryContext;
+    for await (const turn of ref.history({ order: "newest", timeout_ms: this.#call.timeout_ms }))
+      if (this.#isBefore(turn.position, turn.time, pin)) return turn.context;
+    return undefined;
+  }
+
+  /** Where an app has several journals, places in different ones say nothing; then the time decides. */
+  #isBefore(position: number, time: number, pin: number): boolean {
+    return journalAt(position) === journalAt(pin) ? position <= pin : time <= this.time;
+  }
+}

@@ -1,0 +1,114 @@
+/** The examples that learn, as programs: killed half way and run again, they come to the same; and their command lines. */
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { readMails } from "../../examples/mail/corpus.ts";
+import { type Learnt, program as mail } from "../../examples/mail/mail.ts";
+import { execute, type Program } from "../../examples/program.ts";
+import { hitRates } from "../../examples/recommend/advice.ts";
+import { installedModules, isHeldOut, readBaskets } from "../../examples/recommend/baskets.ts";
+import { program as shop } from "../../examples/recommend/recommend.ts";
+import { shelfWithout } from "../support/baskets.ts";
+import { killedAt, printed } from "../support/example-kill.ts";
+import { buildMainJob, temporaryFolder } from "../support/main-job.ts";
+import { learntWithout } from "../support/mails.ts";
+import { temporaryPath } from "../support/temporary.ts";
+
+const TAKE = 120;
+
+describe("killed half way and run again", { timeout: 120_000 }, () => {
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+  const programOf = (example: string): string => join(folder.path, "dist/examples", example, "main.js");
+
+  beforeAll(async () => {
+    folder = await temporaryFolder();
+    await buildMainJob(folder.path);
+  }, 120_000);
+
+  afterAll(() => folder.remove());
+
+  it("the mail filter comes to the same figures", async () => {
+    const args = ["--take", `${TAKE}`, "--data", join(folder.path, "mail")];
+    await killedAt("50%", programOf("mail"), args);
+    const { report, work } = (await printed(programOf("mail"), args)) as Learnt;
+    expect(work.before).toBeGreaterThanOrEqual(TAKE / 2);
+    expect(work.now).toBe(TAKE - work.before);
+    const { right, spam, caught, falseAlarms, mistakes } = learntWithout(await readMails(TAKE)).filed;
+    expect(report).toMatchObject({
+      mails: TAKE,
+      spam,
+      accuracy: (right[0] as number) / TAKE,
+      recall: caught / spam,
+      precision: caught / (caught + falseAlarms),
+      mistakes,
+    });
+  });
+
+  it("the shop comes to the same recommendations", async () => {
+    const args = ["--data", join(folder.path, "shop")];
+    await killedAt("50%", programOf("recommend"), args);
+    const report = await printed(programOf("recommend"), args);
+    const baskets = await readBaskets(installedModules());
+    const heldOut = baskets.filter(isHeldOut);
+    const shelf = shelfWithout(baskets.filter((basket) => !heldOut.includes(basket)));
+    expect(report).toMatchObject({ items: shelf.size, ...hitRates(heldOut, shelf) });
+  });
+});
+
+describe("the command lines", () => {
+  /** What a program prints and how it ends, in this process. */
+  async function run(program: Program, ...args: string[]) {
+    const texts = { stdout: "", stderr: "" };
+    for (const name of ["stdout", "stderr"] as const) {
+      vi.spyOn(process[name], "write").mockImplementation((text) => {
+        texts[name] += text;
+        return true;
+      });
+    }
+    try {
+      return { code: await execute(program, args, new AbortController().signal), ...texts };
+    } finally {
+      vi.restoreAllMocks();
+    }
+  }
+
+  it.each([
+    [mail, ["--take", "none"], /--take needs a whole number above 0/],
+    [mail, ["--data", "a", "--nats", "b:1"], /not both/],
+    [shop, ["--like", ","], /--like needs names/],
+    [shop, ["--fast"], /--fast/],
+  ] as const)("say what is wrong: $1", async (program, args, text) => {
+    const { code, stdout, stderr } = await run(program, ...args);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(text);
+    expect(stderr).toContain(program.help);
+  });
+
+  it("say what cannot be read", async () => {
+    const data = temporaryPath();
+    const { code, stderr } = await run(shop, "--data", data, "--from", join(data, "not there"));
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^It does not work in .*: ENOENT/);
+  });
+
+  it("show people short tables and how far it is, and answer what they ask", async () => {
+    const data = ["--data", temporaryPath()];
+    const { code, stdout, stderr } = await run(mail, ...data, "--take", "40");
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/^10% \| 4 of 40 mails\n(.*\n)*100% \| 40 of 40 mails\n$/);
+    expect(stdout).toMatch(/^40 mails, \d+ of them spam, each filed before it was learnt from:\n/);
+    expect(stdout).toMatch(
+      /\n40 mails in [\d.]+ s, [\d,]+ words asked a second; 0 had been filed before\.\n/,
+    );
+    expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThan(110);
+
+    const asked = await run(mail, ...data, "--classify", "It depends");
+    expect(asked.stdout).toMatch(/^(Not spam|Spam): taken for spam by [\d.]+ %\. What said most: /);
+  });
+
+  it("recommend what goes with what somebody likes, and say what nobody has", async () => {
+    // The packages of one project are enough.
+    const args = ["--data", temporaryPath(), "--from", join(installedModules(), "@vitest")];
+    const { stdout } = await run(shop, ...args, "--like", "nobody/has-this, tinyrainbow");
+    expect(stdout).toMatch(/^Nobody has nobody\/has-this\.\nWho has tinyrainbow is likely to have:\n┌/);
+  });
+});
