@@ -9,16 +9,14 @@ import { builtPackage } from "./support/build.ts";
 
 let folder: string | undefined;
 
-/** Sees to it that programs can be started in the tests of a file. */
-export function withPrograms(): void {
-  beforeAll(async () => {
-    folder = join(await builtPackage(), "dist");
-  }, 120_000);
-}
+// Of every test file that starts some.
+beforeAll(async () => {
+  folder = join(await builtPackage(), "dist");
+}, 120_000);
 
 /** The compiled form of a source file, which is named by its path from the root of the project. */
 export function compiled(source: string): string {
-  if (folder === undefined) throw new Error("withPrograms() is missing.");
+  if (folder === undefined) throw new Error("Programs are started in tests only.");
   return join(folder, source.replace(/\.ts$/, ".js"));
 }
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { describe, expect, it } from "vitest";
 import { type EmbeddedOptions, embedded } from "../runtime/stores/embedded/index.ts";
-import { compiled, start, withPrograms } from "./compiled.ts";
+import { compiled, start } from "./compiled.ts";
 import {
   appendAll,
   bytesOf,
@@ -15,8 +15,6 @@ import {
   writeSure,
 } from "./conformance/helpers.ts";
 import { refused, useHome } from "./embedded-home.ts";
-
-withPrograms();
 
 const MiB = 1024 * 1024;
 const home = useHome();

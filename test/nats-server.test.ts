@@ -6,10 +6,8 @@ import { dirname, join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import { start, withPrograms } from "./compiled.ts";
+import { start } from "./compiled.ts";
 import { type NatsServer, type ServerOptions, startCluster, startServer } from "./support/nats-server.ts";
-
-withPrograms();
 
 const cleanups: (() => Promise<void>)[] = [];
 

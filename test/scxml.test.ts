@@ -8,13 +8,11 @@ import { dirname, join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
 import { type ActorData, decodeSnapshot, earliestDue, encodeSnapshot } from "../runtime/engine/state.ts";
 import type { Store } from "../runtime/index.ts";
-import { start, withPrograms } from "./compiled.ts";
+import { start } from "./compiled.ts";
 import { type Case, loadCases } from "./scxml/cases.ts";
 import { convert } from "./scxml/convert.ts";
 import type { DurableOptions } from "./scxml/durable.ts";
 import { type Row, rowOf, totalsOf } from "./scxml/table.ts";
-
-withPrograms();
 
 /** Fewer is a converter that has become worse: the rest of this file would say less. */
 const PLAIN_PASSES = 295;

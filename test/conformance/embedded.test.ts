@@ -4,10 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Durability, Store } from "../../runtime/ports/index.ts";
 import { embedded } from "../../runtime/stores/embedded/index.ts";
-import { start, withPrograms } from "../compiled.ts";
+import { start } from "../compiled.ts";
 import { type Crash, type KnownAppend, type KnownSnapshot, storeConformance } from "./suite.ts";
-
-withPrograms();
 
 for (const durability of ["fsync", "process"] as const) {
   storeConformance(
