@@ -6,8 +6,8 @@
  * their lineage left them, and `tree.ts` puts them back before it steps another family of that lineage.
  *
  * Invariants:
- * 1. A member's path is unique in a family, parents come before their children, and siblings are in the order in which
- *    XState keeps them.
+ * 1. A member's path is unique in a family. Members are in the order in which they were made, whatever a family was put
+ *    together from: so parents come before their children, and siblings are as XState keeps them.
  * 2. A session is given once in an actor's life, so what belongs to a former actor of the same path is told apart.
  * 3. A member keeps its path for life, since references are stored by it. Who was displaced, by another of the same id,
  *    goes on under it; who displaced has its session behind the id (`pathBeside`).
@@ -160,7 +160,23 @@ export function shownMembers<T>(
   return shown;
 }
 
-/** Adds a change to a stored family, in place. */
+const SESSION = /^x(\d+)\.(\d+)\./;
+/** More than can be made in one turn. */
+const MADE_PER_TURN = 2 ** 20;
+
+/** Members in the order in which they were made. Sessions tell; if some are not ours, the order stays. */
+export function inOrder<T>(members: readonly T[], sessionOf: (member: T) => string): readonly T[] {
+  if (members.length < 2) return members;
+  const made = new Map<T, number>();
+  for (const member of members) {
+    const [, turn, place] = SESSION.exec(sessionOf(member)) ?? [];
+    if (turn === undefined) return members;
+    made.set(member, Number(turn) * MADE_PER_TURN + Number(place));
+  }
+  return [...members].sort((a, b) => (made.get(a) as number) - (made.get(b) as number));
+}
+
+/** Adds a change to a stored family, in place. Its order is to be made anew then (`inOrder`). */
 export function addChange(children: Map<string, PackedChild>, change: FamilyChange): void {
   for (const item of change) {
     if (typeof item === "string") children.delete(item);

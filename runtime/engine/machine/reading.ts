@@ -6,11 +6,10 @@
  * before the step, or was made in it, is looked at. Owns nothing; the tree calls it after each step.
  *
  * Invariants:
- * 1. The order is the one that adding the turn's change to the stored family gives: who stays keeps the place, who came
- *    stands at the end.
+ * 1. Members are in the order in which they were made.
  * 2. A displaced actor ends with its parent. (XState would let it run for ever, with nobody left to stop it.)
  */
-import { type Family, Member, pathBeside, pathOf, setPlace } from "./family.ts";
+import { type Family, inOrder, Member, pathBeside, pathOf, setPlace } from "./family.ts";
 import {
   type ChildSnapshot,
   isMachineSnapshot,
@@ -51,7 +50,7 @@ export function readMembers(
   const before = family?.members.size ?? 0;
   if (made.length > 0 || reading.kept < before) reading.findDisplaced(next, made);
   if (!reading.changed && reading.members.size === before) return undefined;
-  return family === undefined ? reading.members : ordered(reading.members, family);
+  return ordered(reading.members, family);
 }
 
 class Reading {
@@ -127,14 +126,18 @@ class Reading {
   }
 }
 
-function ordered(members: ReadonlyMap<string, Member>, before: Family): ReadonlyMap<string, Member> {
-  const inOrder = new Map<string, Member>();
-  for (const [path, { session }] of before.members) {
+function ordered(
+  members: ReadonlyMap<string, Member>,
+  before: Family | undefined,
+): ReadonlyMap<string, Member> {
+  const found = new Map<string, Member>();
+  for (const [path, { session }] of before?.members ?? []) {
     const member = members.get(path);
-    if (member?.session === session) inOrder.set(path, member);
+    if (member?.session === session) found.set(path, member);
   }
-  for (const [path, member] of members) if (!inOrder.has(path)) inOrder.set(path, member);
-  return inOrder;
+  const added = [...members.values()].filter(({ path }) => !found.has(path));
+  for (const member of inOrder(added, ({ session }) => session)) found.set(member.path, member);
+  return found;
 }
 
 function isAlive(actor: XActor): boolean {
