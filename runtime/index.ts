@@ -37,6 +37,7 @@ export {
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
+export type { DelayPolicy } from "./engine/resume.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {

@@ -29,7 +29,10 @@ function versions(
     }).createMachine({
       context,
       initial: "idle",
-      states: { idle: { on: { go: "busy" } }, busy: { invoke: { src: "kept", id: "kept" } } },
+      states: {
+        idle: { on: { go: "busy" } },
+        busy: { invoke: { src: "kept", id: "kept" }, after: { 60000: {} } },
+      },
       on: {
         add: { actions: assign({ n: ({ context }) => context.n + 1 }) },
         say: { actions: sendTo("kept", { type: "x" }) },
@@ -39,6 +42,7 @@ function versions(
   const two = defineActor({
     type: "job",
     version: 2,
+    delays: "drop",
     machine: setup({
       types,
       actors: {
@@ -147,6 +151,17 @@ describe("invocations of a new version", () => {
     await r.world.advance(20_000);
     expect(v.runs).toHaveLength(2);
     expect(v.runs[1]?.idempotencyKey).toBe(v.runs[0]?.idempotencyKey);
+    await r.world.run(r.node.stop());
+  });
+
+  it("begin also where the type drops delays that fell due while no node ran", async () => {
+    const v = versions();
+    const before = await stored(v, "stop");
+    // The old version's delay is overdue, and what begins the invocations is due no later.
+    await before.world.advance(600_000);
+    const r = await later(before, v, "n2");
+    await r.world.advance(20_000);
+    expect(v.runs).toHaveLength(1);
     await r.world.run(r.node.stop());
   });
 

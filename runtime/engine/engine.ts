@@ -63,6 +63,7 @@ import { Outbox } from "./outbox.ts";
 import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNamed } from "./pending.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
+import { isLapsed } from "./resume.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent } from "./outgoing.ts";
@@ -77,6 +78,7 @@ import {
   takeChildEvent,
   takeDelete,
   takeFailedWork,
+  takeLapsed,
   takeLateAnswer,
   takeLife,
   takeRefusal,
@@ -195,6 +197,7 @@ export class Engine {
     );
     this.#alarm = new Alarm(
       world.clock,
+      parts.settings,
       this.shards,
       () => this.#intake.hasRoom(),
       (shard, id) => this.#ring(shard, id),
@@ -210,6 +213,13 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** Actors with timers that are long overdue and wait for their turn. */
+  get overdue(): number {
+    let actors = 0;
+    for (const { due } of this.shards.values()) actors += due.overdue;
+    return actors;
+  }
+
   /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
   get oldest(): object | undefined {
     return this.#inFlight ?? this.#queue.peek();
@@ -219,6 +229,7 @@ export class Engine {
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
+    shard.watched_ms = this.parts.world.clock.now();
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#bury(shard);
@@ -638,9 +649,10 @@ export class Engine {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
       const slot = this.#open.slot(now);
-      const taken = isLifeTimer(timer)
-        ? takeLife(a, job, timer, slot, now)
-        : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      let taken: Taken;
+      if (isLifeTimer(timer)) taken = takeLife(a, job, timer, slot, now);
+      else if (isLapsed(a, timer, now)) taken = takeLapsed(a, job, timer, slot, now);
+      else taken = takeTimer(a, job, timer, slot, now, this.parts.shards);
       if (!this.#take(a, job, taken)) return false;
       job.shard.busy++;
     }
@@ -725,7 +737,8 @@ export class Engine {
     a.shard.busy--;
     this.parts.world.clock.after(PARK_MS, () => {
       if (this.#stopped || a.shard.phase === "gone" || a.shard.due.has(a.id)) return;
-      a.shard.due.set(a.id, 0);
+      const { due } = a.shard;
+      due.set(a.id, due.taken.get(a.id) ?? 0);
       this.wakeForTimers();
     });
   }

@@ -29,13 +29,14 @@ import {
   shownPath,
   withoutRefs,
 } from "./machine/family.ts";
-import type {
-  ActorLogic,
-  ChildSnapshot,
-  ExecutableAction,
-  Machine,
-  MachineSnapshot,
-  XActor,
+import {
+  type ActorLogic,
+  type ChildSnapshot,
+  type ExecutableAction,
+  type Machine,
+  type MachineSnapshot,
+  PROMISE_REJECT,
+  type XActor,
 } from "./machine/internals.ts";
 import { bounded } from "./machine/logic.ts";
 import { settleNodes, Tree } from "./machine/tree.ts";
@@ -70,6 +71,8 @@ export interface Timer {
   /** Sessions of the child that set it and of the child that it is for; undefined for the actor's own machine. */
   readonly source?: string | undefined;
   readonly target?: string | undefined;
+  /** How long it was set for, milliseconds; only of delays, and of types that may have to begin them anew. */
+  readonly delay?: number | undefined;
 }
 
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
@@ -90,6 +93,14 @@ export interface WorkEvent extends EventObject {
 /** Whether a timer stands for work. */
 export function isWorkTimer(timer: Timer): boolean {
   return timer.event.type === WORK;
+}
+
+/** Id of the timer of a question that is not to wait for its answer for ever. */
+const ASK_TIMEOUT = "timeout";
+
+/** Whether a timer is the time-out of a question that an actor has asked. */
+export function isAskTimeout({ id, source, target, event }: Timer): boolean {
+  return id === ASK_TIMEOUT && source !== undefined && source === target && event.type === PROMISE_REJECT;
 }
 
 /** A message that a step told another actor, not yet checked. */
@@ -175,6 +186,7 @@ export class MachineHost {
   readonly #types: ReadonlySet<string> | undefined;
   /** What comes before the `.*` of partial wildcards. */
   readonly #families: readonly string[];
+  readonly #keepsDelays: boolean;
   #now = 0;
   #turn = 0;
   #unnamed = 0;
@@ -183,9 +195,18 @@ export class MachineHost {
   /** Whose children they are, as far as custom actions have seen them. */
   readonly #owners = new WeakMap<XActor, string>();
 
-  /** @param children logics that machines spawn without naming them, by the name that is stored for them */
-  constructor(type: string, machine: Machine, children: ReadonlyMap<string, unknown> = noChildren) {
+  /**
+   * @param children logics that machines spawn without naming them, by the name that is stored for them
+   * @param keepsDelays whether the timers of delays say how long they were set for
+   */
+  constructor(
+    type: string,
+    machine: Machine,
+    children: ReadonlyMap<string, unknown> = noChildren,
+    keepsDelays = false,
+  ) {
     this.#type = type;
+    this.#keepsDelays = keepsDelays;
     // A copy, so that the bound on eventless loops is ours and the user's own machine is left alone.
     this.machine = bounded(machine);
     // Not `machine.events`: that leaves out transitions which do nothing.
@@ -498,6 +519,7 @@ export class MachineHost {
     event: EventObject,
     source: string | undefined,
     target: string | undefined,
+    keepsDelay = this.#keepsDelays,
   ): void {
     if (!(delay >= 0)) throw new KeyturnError("machine_failed", `A delay of ${delay} ms is not a time.`);
     const plain = withoutRefs(event);
@@ -514,7 +536,8 @@ export class MachineHost {
       );
     }
     const timer = { id: name, due: this.#now + delay, generation: this.#turn, event: plain };
-    timers.push(source === undefined && target === undefined ? timer : { ...timer, source, target });
+    const known = keepsDelay ? { ...timer, delay } : timer;
+    timers.push(source === undefined && target === undefined ? known : { ...known, source, target });
     this.#effects.timers = timers;
   }
 
@@ -526,7 +549,7 @@ export class MachineHost {
   /** What an actor does outside is kept as a timer of its own: due at once, there until the actor ends. */
   #beginWork(actor: XActor): void {
     const event: WorkEvent = { type: WORK, begun: this.#now, attempt: 1 };
-    this.#setTimer(WORK, 0, event, actor.sessionId, actor.sessionId);
+    this.#setTimer(WORK, 0, event, actor.sessionId, actor.sessionId, false);
   }
 
   #question(actor: XActor): void {
@@ -535,8 +558,8 @@ export class MachineHost {
     if (timeout_ms === undefined) return;
     const text = `${String(to)} did not answer within ${String(timeout_ms)} ms. What it was asked may be done, now or later.`;
     const error = new KeyturnError("timeout", text);
-    const late = { type: "xstate.promise.reject", data: plainError(error) };
-    this.#setTimer("timeout", Number(timeout_ms), late, actor.sessionId, actor.sessionId);
+    const late = { type: PROMISE_REJECT, data: plainError(error) };
+    this.#setTimer(ASK_TIMEOUT, Number(timeout_ms), late, actor.sessionId, actor.sessionId, false);
   }
 
   /** Whether what a step made can be kept. */

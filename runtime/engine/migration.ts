@@ -151,7 +151,7 @@ export function adopt(hosted: HostedType, data: ActorData, now: number): Adopted
     return { snapshot: host.restore(data.machine), timers: data.timers };
   const snapshot = host.restore(migrate(definition, data).machine);
   const timers = ofLiving(snapshot, data.timers);
-  const delays = reconcileDelays(snapshot, timers, now, data.turn);
+  const delays = reconcileDelays(snapshot, timers, now, data.turn, definition.delays === "restart");
   return { snapshot, timers: withBeginning(hosted, snapshot, delays, data.timers, now, data.turn) };
 }
 

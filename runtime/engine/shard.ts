@@ -267,6 +267,8 @@ export class ShardState {
   phase: "serving" | "draining" | "gone" = "serving";
   /** Timers due before this time are to be in `due`; later ones are found in the store's index. */
   horizon_ms = 0;
+  /** Since when this node has looked after the timers without a break, by its wall clock. */
+  watched_ms = 0;
   /** Up to here the index has been read. Behind the horizon only while it is being moved. */
   indexed_ms = 0;
 
@@ -350,7 +352,7 @@ export class ShardState {
    * by the tail from now on, need not be read below it.
    */
   dueFrom(actors: ReadonlyMap<string, Activation>): number {
-    let from = Math.min(this.indexed_ms, this.due.next() ?? Number.POSITIVE_INFINITY);
+    let from = Math.min(this.indexed_ms, this.due.earliest() ?? Number.POSITIVE_INFINITY);
     for (const [id, due] of this.due.taken) {
       const a = actors.get(id);
       // What is not loaded has the timer still that it was taken out for.

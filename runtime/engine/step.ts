@@ -53,6 +53,7 @@ import { familyChange, type Member } from "./machine/family.ts";
 import { timeOfSession } from "./machine/tree.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
+import { decideLapsed } from "./resume.ts";
 import {
   type Change,
   DeleteTurn,
@@ -265,6 +266,13 @@ export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now:
   const rest = lifeAfter(a, timer, now);
   if (rest === undefined) return takeDelete(a, job, slot, source);
   return takeTimers(a, job, rest, { type: LIFE }, slot, source, undefined);
+}
+
+/** A delay that lapsed while no node ran: it begins anew or goes, and the machine does not see it. */
+export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
+  const { timers, event } = decideLapsed(a, timer, now);
+  const source: Source = [FromTimer, timer.id, timer.generation];
+  return takeTimers(a, job, withoutWake(timers), event, slot, source, undefined);
 }
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];

@@ -47,6 +47,11 @@ export const limits = {
   /** Messages that one turn may tell. */
   tellsPerTurn: 1_024,
   timersPerActor: 256,
+  /**
+   * A delay that was overdue by more than this when a node began to watch it, since none had run, is resumed as its
+   * type's `delays` says.
+   */
+  delayGrace_ms: 60_000,
   /** Invoked and spawned actors of one actor, of all levels. */
   childrenPerActor: 1_024,
   /** Request ids given by callers that one actor remembers, newest kept. */
@@ -109,6 +114,10 @@ export const nodeDefaults = {
   catalogRows: 2_000_000,
   /** Snapshots written in one store call. */
   snapshotBatch: 512,
+  /** Actors with a timer that is found later than this wait in a backlog … */
+  overdue_ms: 5_000,
+  /** … of which this node fires so many a second: after a downtime, many are overdue at once. */
+  overduePerSecond: 2_000,
 } as const;
 
 export type NodeSettings = { -readonly [K in keyof typeof nodeDefaults]: number };

@@ -168,6 +168,25 @@ export class TestRuntime {
   }
 
   /**
+   * No node runs for so long: as `crash` when everything is at rest, but the clock goes on before they start again. Timers that fell due meanwhile fire late, or what their type's `delays` says.
+   * @throws KeyturnError `invalid_options`
+   */
+  downtime(duration: Duration): Promise<void> {
+    return this.#next(async () => {
+      const length_ms = durationOf(duration, "The downtime");
+      const world = this.#world;
+      await world.driver.rest();
+      const sites = world.sitesUp;
+      world.disk.crash(0);
+      await world.kill(sites);
+      world.wall_ms += length_ms;
+      for (const site of sites) world.cluster.start(site);
+      await world.started();
+      await world.driver.rest();
+    });
+  }
+
+  /**
    * The nodes die, one after the other, and others take over what they had: each actor is served by another node
    * afterwards. With a reference only the node dies that serves this actor. A dead node's place is taken by a new one.
    * The lease that the others would wait for passes on the runtime's own clock: no time passes for the actors.
