@@ -392,6 +392,7 @@ export const bugs: readonly Bug[] = [
       safety_ms: 6_000,
     },
     budget: 60,
+    seed: 8,
     install(_disk, patch) {
       patch.replace(Orphans.prototype, "add", () => () => undefined);
     },
