@@ -289,6 +289,9 @@ describe("errors", () => {
         "migration_failed notApplied",
         "history_trimmed rejected",
         "answer_too_large applied",
+        "source_failed notApplied retry",
+        "source_changed notApplied",
+        "source_malformed rejected",
         "invalid_frame rejected",
       ]
     `);

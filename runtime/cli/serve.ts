@@ -19,6 +19,7 @@ import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import { Observing } from "./observing.ts";
 import { DONE, FAILED } from "./shell.ts";
+import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
 
 export interface ServeOptions {
@@ -65,11 +66,12 @@ export async function serve(
     return DONE;
   }
   ready(node, options, console);
+  const sources = new RunningSources(node, options.node.actors, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
     await aborted(stop);
-    return await stopWithin(node, options.grace_ms, observing, console);
+    return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
   }
@@ -144,6 +146,7 @@ function faultsOf({ checks }: NodeHealth): string {
 
 async function stopWithin(
   node: KeyturnNode,
+  sources: RunningSources,
   grace_ms: number,
   observing: Observing,
   console: Console,
@@ -156,7 +159,10 @@ async function stopWithin(
   const tooLong = new AbortController();
   try {
     const stopped = await Promise.race([
-      node.stop().then(() => true),
+      sources
+        .stop()
+        .then(() => node.stop())
+        .then(() => true),
       sleep(grace_ms, false, { signal: tooLong.signal }),
     ]);
     observing.end();

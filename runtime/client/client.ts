@@ -139,6 +139,11 @@ export class Client {
     return this.#requests.inFlight + this.#reading;
   }
 
+  /** Shards of the app. */
+  get shards(): number {
+    return this.#shards;
+  }
+
   /**
    * A reference to an actor. It need not exist: it begins with its first message.
    * @throws KeyturnError `invalid_address`

@@ -42,6 +42,7 @@ import { bounded } from "./machine/logic.ts";
 import { settleNodes, Tree } from "./machine/tree.ts";
 
 export {
+  type AddressedEvent,
   ask,
   type AskInput,
   type DurableAction,
@@ -49,6 +50,7 @@ export {
   type PromiseArgs,
   reply,
   tell,
+  tellAll,
 } from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
@@ -467,7 +469,10 @@ export class MachineHost {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
-    else {
+    else if (spec.kind === "tellAll") {
+      for (const [to, event] of value(spec.tells) as Iterable<readonly [unknown, unknown]>)
+        this.#tell(to, event, undefined);
+    } else {
       this.#effects.replied = true;
       this.#effects.reply = withoutRefs(value(spec.value));
     }

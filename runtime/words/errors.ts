@@ -75,6 +75,10 @@ export const meanings = {
   history_trimmed: no("rejected"),
   // The turn is committed, but what it answers does not fit into a frame.
   answer_too_large: no("applied"),
+  // Sources of events: files, streams, producers.
+  source_failed: again("notApplied"),
+  source_changed: no("notApplied"),
+  source_malformed: no("rejected"),
   // A frame or value from outside that could not be decoded.
   invalid_frame: no("rejected"),
 } as const satisfies Record<string, Meaning>;

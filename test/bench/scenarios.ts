@@ -7,6 +7,7 @@ import { bareSendsPerSecond } from "./bare.ts";
 import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
+import { sources } from "./sources.ts";
 import { natsRestore, statechart } from "./statechart.ts";
 import {
   type BenchOptions,
@@ -205,4 +206,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   memory: memoryPerActor,
   statechart,
   kv,
+  sources,
 };
