@@ -18,6 +18,7 @@ import {
 } from "./machine.ts";
 import { checkMigrations, type Migrations } from "./migration.ts";
 import { type DelayPolicy, delayPolicyOf } from "./resume.ts";
+import { type Route, type RouteTable, routesByType } from "./routes.ts";
 import { checkSchema, isSchema, type StandardSchema } from "./schema.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
@@ -76,6 +77,8 @@ export interface ActorDefinition<
   readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
+  /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
+  readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */
   readonly replies?: R;
 }
@@ -275,6 +278,8 @@ export function retryAfter({ retry }: InvokePolicy, src: string, attempt: number
 export interface HostedType {
   readonly definition: AnyActorDefinition;
   readonly host: MachineHost;
+  /** Who is told of what its actors emit. */
+  readonly routes?: RouteTable | undefined;
 }
 
 /** The types of one node, by name. */
@@ -298,6 +303,8 @@ export function registryOf(definitions: readonly AnyActorDefinition[]): Registry
     }
     registry.set(definition.type, { definition, host: hostOf(definition) });
   }
+  for (const [type, routes] of routesByType(definitions, (name) => registry.has(name)))
+    registry.set(type, { ...(registry.get(type) as HostedType), routes });
   return registry;
 }
 

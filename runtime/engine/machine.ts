@@ -18,7 +18,7 @@ import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom,
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
-import { effectOf, type EffectSpec } from "./machine/actions.ts";
+import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
   familyOf,
   historyOf,
@@ -44,13 +44,18 @@ import { settleNodes, Tree } from "./machine/tree.ts";
 export {
   type AddressedEvent,
   ask,
+  type Asker,
   type AskInput,
   type DurableAction,
   fromDurablePromise,
+  moment,
+  perform,
+  type Performance,
   type PromiseArgs,
   reply,
   tell,
   tellAll,
+  type Wish,
 } from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
@@ -113,6 +118,13 @@ export interface TellEffect {
   readonly asker: string | undefined;
 }
 
+/** An answer to a question of an earlier turn. */
+export interface AnswerEffect {
+  readonly to: Asker;
+  readonly value: unknown;
+  readonly error: KeyturnError | undefined;
+}
+
 /** A custom action, to be run after the commit, at most once. */
 export interface ActionEffect {
   readonly name: string;
@@ -141,6 +153,9 @@ export class Effects {
   timers: readonly Timer[] = [];
   replied = false;
   reply: unknown = undefined;
+  /** Who asks now is answered by a later turn, and `answers` are for who asked before. */
+  deferred = false;
+  answers: AnswerEffect[] = [];
 }
 
 /** A snapshot as plain data. `history` maps history nodes to state node ids. */
@@ -437,8 +452,11 @@ export class MachineHost {
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
+    effects.deferred = false;
+    if (effects.answers.length > 0) effects.answers = [];
     this.#turn = turn;
     this.#now = now;
+    moment.now = now;
     this.#unnamed = 0;
     this.#tree.begin(turn, Math.max(now, this.bornAfter));
   }
@@ -469,12 +487,48 @@ export class MachineHost {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
-    else if (spec.kind === "tellAll") {
+    else if (spec.kind === "perform") {
+      const { replied, reply, wishes, deferred = false } = spec.run();
+      this.#effects.deferred = deferred;
+      if (replied) {
+        this.#effects.replied = true;
+        this.#effects.reply = reply;
+      }
+      for (const wish of wishes) this.#grant(wish);
+    } else if (spec.kind === "tellAll") {
       for (const [to, event] of value(spec.tells) as Iterable<readonly [unknown, unknown]>)
         this.#tell(to, event, undefined);
     } else {
       this.#effects.replied = true;
       this.#effects.reply = withoutRefs(value(spec.value));
+    }
+  }
+
+  #grant(wish: Wish): void {
+    switch (wish.kind) {
+      case "tell":
+        this.#tell(wish.to, wish.event, undefined);
+        return;
+      case "emit":
+        seal(wish.event, "the emitted event");
+        this.#effects.emitted.push(wish.event);
+        return;
+      case "later": {
+        const { id, delay_ms, event, spare } = wish;
+        if (spare !== undefined && this.#effects.timers.length + spare.timers >= limits.timersPerActor)
+          this.#grant(spare.instead);
+        else this.#setTimer(id, delay_ms, event, undefined, undefined);
+        return;
+      }
+      case "cancel":
+        this.#cancel((timer) => timer.source === undefined && timer.id === wish.id);
+        return;
+      case "answer": {
+        const { to, value, error } = wish;
+        const fault = error === undefined ? undefined : new KeyturnError(error.code, error.message);
+        this.#effects.answers.push({ to, value, error: fault });
+        return;
+      }
     }
   }
 

@@ -65,6 +65,7 @@ export interface Change {
 
 /** A message in a record's outbox: which channel, which number there, and the message. */
 export interface OutMessage extends Told {
+  /** Name of the channel (words/lanes.ts): in lane 0 the receiver's shard. */
   readonly toShard: number;
   readonly number: number;
   /** Of the event, by the estimate of `seal`; not stored. */

@@ -43,6 +43,7 @@ import {
   isWorkTimer,
   type MachineHost,
   type MachineSnapshot,
+  moment,
   persist,
   type ReceiveEffect,
   sameStates,
@@ -52,7 +53,7 @@ import {
 import { familyChange, type Member } from "./machine/family.ts";
 import { timeOfSession } from "./machine/tree.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
-import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
+import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
 import { decideLapsed } from "./resume.ts";
 import {
   type Change,
@@ -221,7 +222,7 @@ export function memberOf(a: Activation, session: string): Member | undefined {
   return member?.snapshot.status === "active" ? member : undefined;
 }
 
-/** One due timer through the machine. */
+/** One due timer through the machine. Throws only where there is no room for what it tells: `outbox_full`, `sink_full`. */
 export function takeTimer(
   a: Activation,
   job: Job,
@@ -248,6 +249,8 @@ export function takeTimer(
       return takeTimers(a, job, rest, timer.event, slot, source, undefined);
     return transit(a, job, timer.event, rest, slot, now, shards, source, target);
   } catch (error) {
+    // It is looked at again when there is room.
+    if (error instanceof KeyturnError && isFull(error)) throw error;
     // The timer is taken away all the same: it would fail again for ever.
     return takeTimers(a, job, rest, timer.event, slot, source, asError(error));
   }
@@ -301,6 +304,10 @@ function transit(
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
+  const { link } = job.message;
+  const asked = link?.from;
+  moment.asker =
+    link === undefined || asked === undefined ? undefined : { session: link.session, from: asked };
   const begun = fresh
     ? begin(a.hosted, a.key, number, now, input)
     : invoked(host, before.snapshot as MachineSnapshot, timers, number, now);
@@ -318,12 +325,21 @@ function transit(
   const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
-  if (effects.tells.length > 0 || asked !== undefined) {
+  const routes = emitted.length === 0 ? undefined : a.hosted.routes;
+  const answers = effects.answers.length > 0 || asked !== undefined;
+  if (effects.tells.length > 0 || answers || routes !== undefined) {
     const outgoing = new Outgoing(a.shard, job.message.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
-    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    if (routes !== undefined) {
+      const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
+      for (const one of emitted) outgoing.route(routes, one as EventObject, by);
+    }
+    for (const { to, value, error } of effects.answers)
+      if (error === undefined) outgoing.answer({ id: a.id, link: to }, value);
+      else outgoing.refuse({ link: to }, error);
+    if (asked !== undefined && !effects.deferred)
+      outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;
@@ -446,6 +462,10 @@ function refused(
     refusal,
   });
   return { ...effectless, a, job, turn: a.latest, index: slot.index, record, out, refusal: error };
+}
+
+function addressOf({ hosted, key }: Activation): string {
+  return `${hosted.definition.type}/${key}`;
 }
 
 /** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */

@@ -69,6 +69,11 @@ export class Works {
     this.#failed = failed;
   }
 
+  /** Promises that run here. */
+  get promises(): number {
+    return this.#promises;
+  }
+
   /** Whether something runs or waits here for an actor. */
   has(id: string): boolean {
     return this.#pieces.has(id);
@@ -125,6 +130,7 @@ export class Works {
       snapshot,
       idempotencyKey: `${a.id}:${session}:${begun}`,
       attempt: attempt + (again ? 1 : 0),
+      owner: () => a.committed.snapshot?.context,
     };
     const parent = parentSession(actor);
     const { shard, id, key } = a;

@@ -46,11 +46,18 @@ export const meanings = {
   reply_invalid: no("rejected"),
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
+  route_failed: no("rejected"),
+  sink_refused: no("rejected"),
   timers_full: no("rejected"),
+  // A function of the user's: the states stay as they were.
+  function_failed: no("rejected"),
+  function_timed_out: no("rejected"),
+  function_unreachable: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),
   outbox_full: again("notApplied"),
+  sink_full: again("notApplied"),
   superseded: again("notApplied"),
   timeout: again("unknown"),
   client_closed: no("unknown"),

@@ -81,6 +81,11 @@ export const limits = {
   outboxPerChannel: 65_536,
   /** Bytes of everything that one shard told others and that is not acknowledged, by the estimates of `seal`. */
   outboxBytes: 64 * MiB,
+  /** How many of those may be for one sink, and how many of the bytes for all sinks: others are to have room still. */
+  sinkPerChannel: 8_192,
+  /** Of a sink's channel, how many messages are on their way at once: while it is down they are sent again and again. */
+  sinkWindow: 128,
+  sinksBytes: 8 * MiB,
   /** Of a channel's messages, how many are on their way at once, and how many bytes. */
   outboxWindow: 1_024,
   outboxWindowBytes: 4 * MiB,
@@ -144,6 +149,9 @@ invariant(
   "a deletion is remembered longer than anything is late",
 );
 invariant(limits.outboxWindow <= limits.outboxPerChannel, "the window fits into the outbox");
+invariant(limits.sinkWindow <= limits.sinkPerChannel, "the window fits into a sink's part of the outbox");
+invariant(limits.sinkWindow <= limits.outboxWindow, "a sink's frames are no larger than others");
+invariant(limits.sinksBytes < limits.outboxBytes, "sinks that are down leave room for what actors tell");
 invariant(nodeDefaults.heartbeat_ms * 3 <= nodeDefaults.lease_ms, "a lease survives two lost heartbeats");
 invariant(
   nodeDefaults.mailboxMessages <= nodeDefaults.intakeMessages,
