@@ -181,7 +181,7 @@ export class Engine {
     this.works = new Works(
       world.clock,
       parts.settings.promisesAtOnce,
-      (shard, id, key, session, event) => this.#deliver(shard, id, key, session, event),
+      (shard, id, key, session, event, sender) => this.#deliver(shard, id, key, session, event, sender),
       (id, what, error) => parts.observer.actionFailed(id, what, error),
     );
     for (const { host } of parts.registry.values()) {
@@ -577,14 +577,15 @@ export class Engine {
     key: string,
     session: string | undefined,
     event: EventObject,
+    sender?: string,
   ): void {
     if (this.#stopped || shard.phase === "gone") return;
     if (shard.phase !== "serving") {
       // Its last checkpoint may be written already. What is handed over is run again there; what stays, goes on here.
-      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event));
+      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event, sender));
       return;
     }
-    const message = { id, key, event, trace: undefined, session };
+    const message = { id, key, event, trace: undefined, session, sender };
     shard.busy++;
     this.#queue.push({ kind: ChildJob, shard, message, session: undefined, fromShard: -1, number: 0 });
     this.schedule();
@@ -733,6 +734,8 @@ export class Engine {
       return false;
     }
     open.add(taken);
+    if (taken.turn.snapshot === undefined && taken.turn !== a.latest)
+      a.bornAfter = Math.max(this.parts.world.clock.now(), a.bornAfter) + 1;
     // A refusal is no use of it, and its type may not be hosted.
     if (taken.turn !== a.latest && a.hosted.definition.life !== undefined)
       a.used_ms = this.parts.world.clock.now();

@@ -15,7 +15,7 @@ import type { Journal } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
 import { rareParts, storedState } from "./outgoing.ts";
-import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
+import type { ChildEmitted, ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
 import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
@@ -65,10 +65,12 @@ export interface HistoryTurn<M extends Machine = Machine> {
   /** Addresses and events that the turn told. */
   readonly told: readonly { readonly to: string; readonly event: unknown }[];
   readonly emitted: readonly unknown[];
+  /** What invoked and spawned actors emitted, by their path; left out where there is nothing. */
+  readonly childEmitted?: Readonly<Record<string, readonly unknown[]>>;
   readonly refusal: readonly [code: string, text: string] | undefined;
   readonly position: number;
   /** What was left out because the turn is larger than what can be carried; of the event its type is left. */
-  readonly omitted?: readonly ("event" | "reply" | "told" | "emitted")[];
+  readonly omitted?: readonly ("event" | "reply" | "told" | "emitted" | "childEmitted")[];
   /** Turns before this one have been trimmed from the journal: this is the oldest whose state can be told. */
   readonly trimmed?: true;
 }
@@ -359,7 +361,9 @@ function cutDown(turn: HistoryTurn): HistoryTurn {
   if (turn.told.length > 0) omitted.push("told");
   if (turn.emitted.length > 0) omitted.push("emitted");
   const event = { type: (turn.event as { type: string }).type.slice(0, TYPE_LENGTH) };
-  return { ...turn, event, reply: undefined, told: [], emitted: [], omitted } as HistoryTurn;
+  const { childEmitted, ...rest } = turn;
+  if (childEmitted !== undefined) omitted.push("childEmitted");
+  return { ...rest, event, reply: undefined, told: [], emitted: [], omitted } as HistoryTurn;
 }
 
 function stateAfter(id: string, block: readonly Found[]): ActorData | undefined {
@@ -386,10 +390,17 @@ function describe(id: string, block: readonly Found[]): HistoryTurn[] {
       reply: record.reply,
       told: record.out.map((m) => ({ to: `${m.type}/${m.key}`, event: m.event })),
       emitted: record.emitted,
+      ...(record.childEmitted === undefined ? {} : { childEmitted: byPath(record.childEmitted) }),
       refusal: record.refusal,
       position: link[0],
     };
   });
+}
+
+function byPath(emitted: readonly ChildEmitted[]): Record<string, unknown[]> {
+  const paths: Record<string, unknown[]> = {};
+  for (const [path, event] of emitted) (paths[path] ??= []).push(event);
+  return paths;
 }
 
 function patchFor(block: readonly Found[]): Patch {
