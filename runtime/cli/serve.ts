@@ -21,6 +21,7 @@ import type { HealthReport } from "./health-server.ts";
 import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
 import { DONE, FAILED } from "./shell.ts";
+import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
 
 export interface ServeOptions {
@@ -70,13 +71,14 @@ export async function serve(
   }
   const http = await httpOn(node, options, console);
   ready(node, options, console, http?.url);
+  const sources = new RunningSources(node, options.node.actors, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
     await aborted(stop);
     // What is asked now is asked of others.
     await http?.close();
-    return await stopWithin(node, options.grace_ms, observing, console);
+    return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
   }
@@ -174,6 +176,7 @@ function faultsOf({ checks }: NodeHealth): string {
 
 async function stopWithin(
   node: KeyturnNode,
+  sources: RunningSources,
   grace_ms: number,
   observing: Observing,
   console: Console,
@@ -186,7 +189,10 @@ async function stopWithin(
   const tooLong = new AbortController();
   try {
     const stopped = await Promise.race([
-      node.stop().then(() => true),
+      sources
+        .stop()
+        .then(() => node.stop())
+        .then(() => true),
       sleep(grace_ms, false, { signal: tooLong.signal }),
     ]);
     observing.end();

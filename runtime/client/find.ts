@@ -32,7 +32,7 @@ export interface FindQuery extends Omit<Filter, "olderThan"> {
   readonly after?: string | undefined;
   /** Stop after so many. */
   readonly limit?: number | undefined;
-  /** For each exchange with a shard, milliseconds; 10,000 by default. */
+  /** For each exchange with a shard, milliseconds; 60,000 by default, since the first may have to read all actors. */
   readonly timeout_ms?: number | undefined;
 }
 
@@ -91,6 +91,7 @@ export type AskShard = (
 
 /** The first page is small, so that the first results come soon. */
 const FIRST_ROWS = 32;
+const TIMEOUT_MS = 60_000;
 /** Shards that are asked at once. */
 const SHARDS_AT_ONCE = 256;
 
@@ -99,7 +100,7 @@ export class Finder {
   readonly #shards: number;
 
   constructor(ask: AskShard, shards: number) {
-    this.#ask = ask;
+    this.#ask = (shard, type, query, timeout_ms = TIMEOUT_MS) => ask(shard, type, query, timeout_ms);
     this.#shards = shards;
   }
 

@@ -49,8 +49,8 @@ export const OMITTED: unique symbol = Symbol("keyturn.omitted");
 
 /** The largest value that a row keeps, bytes as they are estimated. */
 const FIELD_BYTES = 1_024;
-/** Entries asked for at once when a catalog is built: few enough that turns go on in between. */
-const WALK_ENTRIES = 256;
+/** Entries asked for at once when a catalog is built: they are decoded in some ten milliseconds, then turns go on. */
+const WALK_ENTRIES = 1_000;
 /** A catalog that nobody has asked for so long is dropped. */
 const IDLE_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
@@ -65,6 +65,8 @@ export class ShardRows {
   readonly log: string;
   /** Number of the last change. */
   number = 0;
+  /** The newest place in the journal of any of these actors. */
+  last = 0;
   /** Keys that changed; the last one is change `number`. */
   #changed: string[] = [];
   readonly #waiting = new Set<() => void>();
@@ -95,6 +97,7 @@ export class ShardRows {
   set(row: Row): void {
     if (!this.#rows.has(row.key)) this.#added.push(row.key);
     this.#rows.set(row.key, row);
+    if (row.at[0] > this.last) this.last = row.at[0];
     this.deleted?.delete(row.key);
     this.#change(row.key);
   }

@@ -5,6 +5,7 @@
  * node still owns the shard, then the rows. Talks to catalogs, queries and answers. Nothing of it holds up turns, nor
  * the shard's hand-over: who asked a shard that is gone asks its next owner.
  */
+import { journalAt } from "../words/position.ts";
 import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
@@ -72,7 +73,14 @@ export class Inquiry {
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
-    return { ...answerQuery(rows, definition, query, now), position: this.#position() };
+    return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+  }
+
+  /** A place in the journal behind everything that is committed of these actors, and before all that will be. */
+  #newest({ last }: ShardRows): number {
+    const own = this.#position();
+    // What a former owner committed may lie behind this one's last batch. Places in different journals say nothing.
+    return journalAt(last) === journalAt(own) ? Math.max(last, own) : own;
   }
 
   /** Resolves when there is a change behind what was answered, or after a while. */

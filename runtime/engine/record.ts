@@ -17,7 +17,7 @@ import type { AppendResult, Position, Segment } from "../ports/index.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
-import type { Timer } from "./machine.ts";
+import type { ChildEmitted, Timer } from "./machine.ts";
 import type { FamilyChange } from "./machine/family.ts";
 
 export type { AppendResult, Position, Segment };
@@ -65,6 +65,7 @@ export interface Change {
 
 /** A message in a record's outbox: which channel, which number there, and the message. */
 export interface OutMessage extends Told {
+  /** Name of the channel (words/lanes.ts): in lane 0 the receiver's shard. */
   readonly toShard: number;
   readonly number: number;
   /** Of the event, by the estimate of `seal`; not stored. */
@@ -90,6 +91,8 @@ export interface TurnRecord {
   readonly change: Change | null;
   readonly out: readonly OutMessage[];
   readonly emitted: readonly unknown[];
+  /** What its children emitted. */
+  readonly childEmitted?: readonly ChildEmitted[];
   /** The machine's own reply, if it gave one. */
   readonly replied: boolean;
   readonly reply: unknown;
@@ -130,7 +133,8 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
   const timers = c === null ? null : c.timers;
   const children = c?.children ?? null;
   const changes = c !== null && (c.removed !== null || c.rest !== null || children !== null);
-  const sent = r.out.length > 0 || r.emitted.length > 0;
+  const ofChildren = r.childEmitted !== undefined && r.childEmitted.length > 0;
+  const sent = r.out.length > 0 || r.emitted.length > 0 || ofChildren;
   const named = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined;
   if (timers === null && !changes && !sent && !named) return null;
   const parts: unknown[] = [
@@ -143,7 +147,8 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
     c?.removed ?? null,
     c?.rest ?? null,
   ];
-  if (children !== null) parts.push(children);
+  if (children !== null || ofChildren) parts.push(children);
+  if (ofChildren) parts.push(r.childEmitted);
   return parts;
 }
 
@@ -156,7 +161,8 @@ type RareParts = readonly [
   refusal: NonNullable<TurnRecord["refusal"]> | null,
   removed: string[] | null,
   rest: Change["rest"],
-  children?: FamilyChange,
+  children?: FamilyChange | null,
+  childEmitted?: readonly ChildEmitted[],
 ];
 
 export function decodeRecord(bytes: Uint8Array): TurnRecord {
@@ -189,6 +195,7 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
           },
     out: rare === null ? none : rare[1].map(unpackOut),
     emitted: rare === null ? none : rare[2],
+    ...(rare?.[9] ? { childEmitted: rare[9] } : {}),
     replied: b[15] === 1,
     reply: b[15] === 1 ? b[16] : undefined,
     requestId: rare === null ? undefined : (rare[3] ?? undefined),
@@ -204,22 +211,24 @@ export type PackedTimer = readonly [
   event: unknown,
   source?: string | null,
   target?: string | null,
+  delay?: number,
 ];
 type PackedOut = readonly [number, number, string, string, unknown, string | null, PackedLink?];
 
 export function packTimers(timers: readonly Timer[]): PackedTimer[] {
-  return timers.map((t) =>
-    t.source === undefined && t.target === undefined
-      ? [t.id, t.due, t.generation, t.event]
-      : [t.id, t.due, t.generation, t.event, t.source ?? null, t.target ?? null],
-  );
+  return timers.map(({ id, due, generation, event, source, target, delay }) => {
+    if (delay !== undefined) return [id, due, generation, event, source ?? null, target ?? null, delay];
+    if (source === undefined && target === undefined) return [id, due, generation, event];
+    return [id, due, generation, event, source ?? null, target ?? null];
+  });
 }
 
 export function unpackTimer(packed: PackedTimer): Timer {
-  const [id, due, generation, event, source, target] = packed;
+  const [id, due, generation, event, source, target, delay] = packed;
   const timer = { id, due, generation, event: event as Timer["event"] };
   if (source === undefined) return timer;
-  return { ...timer, source: source ?? undefined, target: target ?? undefined };
+  const whose = { ...timer, source: source ?? undefined, target: target ?? undefined };
+  return delay === undefined ? whose : { ...whose, delay };
 }
 
 function packOut({ toShard, number, id, key, event, trace, link }: OutMessage): PackedOut {

@@ -28,6 +28,7 @@ export type Deliver = (
   key: string,
   session: string | undefined,
   event: EventObject,
+  sender: string,
 ) => void;
 
 interface Piece {
@@ -66,6 +67,11 @@ export class Works {
     this.#atOnce = atOnce;
     this.#deliver = deliver;
     this.#failed = failed;
+  }
+
+  /** Promises that run here. */
+  get promises(): number {
+    return this.#promises;
   }
 
   /** Whether something runs or waits here for an actor. */
@@ -124,6 +130,7 @@ export class Works {
       snapshot,
       idempotencyKey: `${a.id}:${session}:${begun}`,
       attempt: attempt + (again ? 1 : 0),
+      owner: () => a.committed.snapshot?.context,
     };
     const parent = parentSession(actor);
     const { shard, id, key } = a;
@@ -141,7 +148,7 @@ export class Works {
           deliver: (to, event) => {
             const kept = storable(event);
             const own = to === "self" || kept.type === FAILED;
-            this.#deliver(shard, id, key, own ? session : parent, kept);
+            this.#deliver(shard, id, key, own ? session : parent, kept, session);
           },
           failed: (error) => this.#failed(id, src, error),
         }),

@@ -21,7 +21,7 @@ import { Pinned } from "./pinned.ts";
 export interface StoreOptions {
   /** What keys are given as; both kinds may be passed. "text" by default: then every key is UTF-8. */
   readonly keys?: "text" | "bytes" | undefined;
-  /** For each exchange, milliseconds; 10,000 by default. */
+  /** For each exchange, milliseconds; 10,000 by default, 60,000 for those of a range. */
   readonly timeout_ms?: number | undefined;
 }
 

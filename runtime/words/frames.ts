@@ -14,6 +14,7 @@ import { isType } from "./address.ts";
 import { encode } from "./codec.ts";
 import { KeyturnError } from "./errors.ts";
 import { ForeignReader, foreign } from "./foreign.ts";
+import { LANES, laneOfChannel, shardOfChannel } from "./lanes.ts";
 import { limits } from "./limits.ts";
 
 /** What a request asks of an actor. */
@@ -41,7 +42,9 @@ export const CancelTimer = 10;
  * ShardQuery (runtime/engine/queries.ts).
  */
 export const Query = 11;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11;
+/** Puts a whole state in an actor's place, if it stands where it is said to. `event` is a Replacement; the answer, whether. */
+export const Replace = 12;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -137,6 +140,7 @@ export function unpackLink([session, from]: PackedLink): AskLink {
 export interface ToldFrame {
   readonly kind: "told";
   readonly shard: number;
+  /** Name of the channel (lanes.ts): in lane 0 the shard that tells. */
   readonly fromShard: number;
   readonly first: number;
   readonly messages: readonly Told[];
@@ -147,7 +151,7 @@ export interface AckFrame {
   readonly kind: "ack";
   /** The shard that told. */
   readonly shard: number;
-  /** The shard that was told. */
+  /** Name of the channel: in lane 0 the shard that was told. */
   readonly fromShard: number;
   readonly upTo: number;
 }
@@ -179,7 +183,7 @@ const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
 const LINKED_ITEMS = 4;
 
-const LAST_KIND: RequestKind = Query;
+const LAST_KIND: RequestKind = Replace;
 
 /** A message's kind, and the heads of its texts. */
 const MESSAGE_BYTES = 16;
@@ -340,7 +344,7 @@ function readFrame(reader: ForeignReader, shards: number | undefined): Frame {
     case ACK: {
       countOf(items, 4, 0, 0);
       const shard = readShard(reader, shards);
-      return { kind: "ack", shard, fromShard: readShard(reader, shards), upTo: reader.whole() };
+      return { kind: "ack", shard, fromShard: readChannel(reader, shards), upTo: reader.whole() };
     }
     case WATCH:
       countOf(items, 3, 0, 0);
@@ -382,7 +386,9 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
       type,
       key,
       id,
-      event: reader.value(limits.valueDepth, limits.valueNodes),
+      // A state is bounded as answers are.
+      event:
+        kind === Replace ? reader.value(ANSWER_DEPTH) : reader.value(limits.valueDepth, limits.valueNodes),
       requestId: reader.optionalText(limits.requestIdBytes),
       trace: reader.optionalText(limits.traceBytes),
     });
@@ -397,7 +403,7 @@ function readTold(
   linked: boolean,
 ): ToldFrame {
   const shard = readShard(reader, shards);
-  const fromShard = readShard(reader, shards);
+  const fromShard = readChannel(reader, shards);
   const first = readNumber(reader);
   const messages: Told[] = [];
   for (let at = 0; at < count; at++) {
@@ -441,6 +447,14 @@ function readShard(reader: ForeignReader, shards: number | undefined): number {
   const shard = reader.whole();
   if (shard >= (shards ?? limits.shards)) throw foreign(`there is no shard ${shard}`);
   return shard;
+}
+
+/** Name of a channel. */
+function readChannel(reader: ForeignReader, shards: number | undefined): number {
+  const channel = reader.whole();
+  if (laneOfChannel(channel) >= LANES) throw foreign(`there is no channel ${channel}`);
+  if (shardOfChannel(channel) >= (shards ?? limits.shards)) throw foreign(`there is no channel ${channel}`);
+  return channel;
 }
 
 /** A number in a channel. */
