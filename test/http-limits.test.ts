@@ -1,4 +1,5 @@
 /** What anybody may send: refused clearly, in bounded memory, and the node notices nothing. */
+import fc from "fast-check";
 import { defineActor } from "keyturn";
 import { expect, it } from "vitest";
 import { assign, setup } from "xstate";
@@ -312,4 +313,38 @@ it("counts callers of one IPv6 network as one", async () => {
   expect(await get("2001:db8:0:1::1")).toBe(200);
   expect(await get("10.0.0.1")).toBe(200);
   expect(await get("::ffff:10.0.0.1")).toBe(429);
+});
+
+it("answers or closes whatever bytes come, and goes on", async () => {
+  const { server, call, node, faults } = await served([counter], {
+    limits: { head_ms: 100, request_ms: 200 },
+  });
+  const body = '{"type":"on"}';
+  const right = `POST /actors/counter/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  // Flipped, cut, repeated, and nothing of it at all.
+  const changed = fc
+    .tuple(fc.nat(right.length - 1), fc.nat(255), fc.nat(40), fc.string({ unit: "binary", maxLength: 40 }))
+    .chain(([place, byte, length, text]) =>
+      fc.constantFrom(
+        right.slice(0, place) + String.fromCharCode(byte) + right.slice(place + 1),
+        right.slice(0, place),
+        right.slice(0, place) + right.slice(place + length),
+        right.slice(0, place) + text + right.slice(place),
+        right.slice(0, place) + right.slice(place, place + length).repeat(50) + right.slice(place),
+        text,
+      ),
+    );
+  const answers = fc
+    .sample(changed, { numRuns: 120, seed: fc.sample(fc.nat(), 1)[0] as number })
+    .map(async (text) => {
+      const connection = new RawConnection(server);
+      connection.write(Buffer.from(text, "latin1"));
+      connection.socket.end();
+      return [text, await connection.ended()] as const;
+    });
+  for (const [text, answer] of await Promise.all(answers))
+    expect(answer, JSON.stringify(text)).toMatch(/^(HTTP\/1\.1 (100|200|204|4\d\d) |$)/);
+  expect(faults).toEqual([]);
+  expect(node.health().ready).toBe(true);
+  expect((await call("POST", "/actors/counter/b", { body: { type: "on" } })).status).toBe(200);
 });
