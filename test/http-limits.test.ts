@@ -195,6 +195,18 @@ it("opens so many streams and no more, of each caller and in all, and gives thei
   expect(again.every(({ response }) => response.status === 200)).toBe(true);
 });
 
+it("has fewer streams of whole types, which cost more", async () => {
+  const { server } = await served([counter], { limits: { typeStreams: 2 } });
+  const open = (path: string): Promise<Listener> => Listener.open(server.url, path);
+  const [first] = [await open("/events?type=counter"), await open("/events?type=counter")];
+  expect((await open("/events?type=counter")).response.status).toBe(503);
+  // What it asked for is still held where it was asked.
+  first.leave();
+  while (server.streams > 1) await new Promise((resolve) => setImmediate(resolve));
+  expect((await open("/events?type=counter")).response.status).toBe(503);
+  expect((await open("/actors/counter/a/watch")).response.status).toBe(200);
+});
+
 it("drops states for the newest where a reader is slow, and cuts off who reads nothing", async () => {
   const { server, node } = await served([large], { limits: { slowReader_ms: 400 } });
   const ref = node.client.actor(large, "a");
