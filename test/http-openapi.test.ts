@@ -273,12 +273,12 @@ it("is true: whatever is asked, nothing breaks, and every answer is one that it 
     expect(validate.errors ?? [], text.slice(0, 500)).toEqual([]);
   };
   const asProperty = fc.asyncProperty(fc.oneof(...tries), check);
-  await fc.assert(asProperty, { numRuns: 150 });
+  await fc.assert(asProperty, { numRuns: 300 });
   expect(faults).toEqual([]);
   expect(node.health().ready).toBe(true);
   // It did not only bounce off.
   const answered = [...seen].filter(([name]) => / 20[014]$/.test(name)).length;
-  expect(answered).toBeGreaterThan(12);
+  expect(answered).toBeGreaterThan(8);
 });
 
 function escaped(name: string): string {
