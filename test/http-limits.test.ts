@@ -208,30 +208,28 @@ it("has fewer streams of whole types, which cost more", async () => {
 });
 
 it("drops states for the newest where a reader is slow, and cuts off who reads nothing", async () => {
-  const { server, node } = await served([large], { limits: { slowReader_ms: 400 } });
+  const { server, node } = await served([large], { limits: { slowReader_ms: 1_000 } });
   const ref = node.client.actor(large, "a");
   const slow = new RawConnection(server);
   slow.socket.pause();
   slow.write("GET /actors/large/a/watch HTTP/1.1\r\nHost: localhost\r\n\r\n");
   const fast = await Listener.open(server.url, "/actors/large/a/watch");
-  let seen = 0;
-  // More than the connection's buffers take; the fast reader is told of the last one all the same.
-  for (let n = 1; n <= 60; n++) await ref.send({ type: "grow", bytes: 200_000 });
-  while (seen < 60) {
-    const next = await fast.next();
-    seen = next?.data.context.n;
-  }
-  expect(server.streams).toBe(2);
-  // It is cut off although the actor goes on; how many it was sent is bounded by what the connection holds.
-  while (server.streams > 1) await ref.send({ type: "grow", bytes: 200_000 });
+  const follow = async (text: string): Promise<void> => {
+    for (let next = await fast.next(); next?.data.context.text !== text; next = await fast.next())
+      expect(next).toBeDefined();
+  };
+  const followed = follow("x");
+  while (server.streams < 2) await new Promise((resolve) => setImmediate(resolve));
+  // More than the connection's buffers take; it is cut off although the actor goes on.
+  let sent = 0;
+  for (; server.streams > 1; sent++) await ref.send({ type: "grow", bytes: 200_000 });
+  // The fast reader is told the last one all the same.
+  await ref.send({ type: "grow", bytes: 1 });
+  await followed;
   slow.socket.resume();
   const text = await slow.ended();
-  expect(text.match(/^event: state$/gm)?.length ?? 0).toBeLessThan(60);
-  await ref.send({ type: "grow", bytes: 1 });
-  const { turn } = await ref.get();
-  let last = await fast.next();
-  while (last?.data.turn !== turn) last = await fast.next();
-  expect(last?.data.context.text).toBe("x");
+  expect(text.match(/^event: state$/gm)?.length ?? 0).toBeLessThan(sent);
+  expect(sent).toBeGreaterThan(10);
 });
 
 it("allows each caller so many requests", async () => {
@@ -347,7 +345,7 @@ it("answers or closes whatever bytes come, and goes on", async () => {
       ),
     );
   const answers = fc
-    .sample(changed, { numRuns: 120, seed: fc.sample(fc.nat(), 1)[0] as number })
+    .sample(changed, { numRuns: 50, seed: fc.sample(fc.nat(), 1)[0] as number })
     .map(async (text) => {
       const connection = new RawConnection(server);
       connection.write(Buffer.from(text, "latin1"));

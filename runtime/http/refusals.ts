@@ -1,7 +1,7 @@
 /** What is refused before any of our code has seen it: by the framework, or by Node's own reading of a request. */
 import type { Socket } from "node:net";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { Refusal, refusedBy } from "./problem.ts";
+import { problemStatuses, Refusal, refusedBy } from "./problem.ts";
 
 /** What Fastify itself refuses, in our words. */
 export function known(error: unknown): unknown {
@@ -28,9 +28,9 @@ export function known(error: unknown): unknown {
   // Without a status of ours it is a fault.
   if (error instanceof Refusal || error instanceof KeyturnError || typeof statusCode !== "number")
     return error;
-  return statusCode >= 400 && statusCode < 500
-    ? new Refusal(statusCode, "invalid_frame", textOf(error))
-    : error;
+  if (statusCode < 400 || statusCode >= 500) return error;
+  const status = problemStatuses.includes(statusCode) ? statusCode : 400;
+  return new Refusal(status, "invalid_frame", textOf(error));
 }
 
 /** A request that Node could not even read. */
