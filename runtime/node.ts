@@ -141,7 +141,7 @@ export class KeyturnNode {
       {
         connection: this.store.connection ?? { connected: true, text: this.store.description },
         phase,
-        stopped: this.#stopped,
+        stopped: this.#stopped || membership.self.leaving,
         leaseHeld: membership.holds(),
         incarnation: name,
         serving: ownership.serving.length,
