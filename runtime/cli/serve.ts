@@ -14,6 +14,7 @@ import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
+import { serveStore, type StoreServer } from "../stores/socket/index.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
@@ -27,6 +28,8 @@ export interface ServeOptions {
   /** Where the store is, for people. */
   readonly where: string;
   readonly node: Omit<NodeOptions, "store" | "observer">;
+  /** Folder of an embedded store: there other commands reach this node. */
+  readonly folder?: string | undefined;
   /** How long to wait for a store that is not there, in milliseconds. */
   readonly wait_ms: number;
   /** How long stopping may take. */
@@ -57,18 +60,26 @@ export async function serve(
 ): Promise<number> {
   hooks.onHealth(waiting(`It waits for ${options.where}.`));
   let node: KeyturnNode | undefined;
-  const observing = new Observing(console, () => node?.shards.length ?? 0);
+  const drained = new AbortController();
+  const observing = new Observing(
+    console,
+    () => node?.shards.length ?? 0,
+    () => drained.abort(),
+  );
   const { wait_ms, where } = options;
   node = await withinWait({ wait_ms, where, console, stop }, () => startOn(options, observing));
   if (node === undefined) {
     console.say("stopped", { graceful: true }, "Stopped before it had begun.");
     return DONE;
   }
+  const local = options.folder === undefined ? undefined : await serveLocally(node, options.folder, console);
   ready(node, options, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
-    await aborted(stop);
+    await aborted(AbortSignal.any([stop, drained.signal]));
+    // While the folder's lock is held: who has it next finds no socket of this process.
+    await local?.close();
     return await stopWithin(node, options.grace_ms, observing, console);
   } finally {
     looking.end();
@@ -83,6 +94,20 @@ async function startOn(options: ServeOptions, observer: Observing): Promise<Keyt
   } catch (error) {
     await store.close().catch(() => undefined);
     throw error;
+  }
+}
+
+/** What cannot be served to other commands is no reason not to serve. */
+async function serveLocally(
+  { store }: KeyturnNode,
+  folder: string,
+  console: Console,
+): Promise<StoreServer | undefined> {
+  try {
+    return await serveStore(store, folder);
+  } catch (error) {
+    console.note(`Other commands cannot reach this node: ${textOf(error)}`);
+    return undefined;
   }
 }
 

@@ -284,8 +284,15 @@ function snapshotsOver(link: Link): Snapshots {
       ),
     write: refused,
     due: refused,
-    list: (limit, cursor, type) =>
-      link.call("listSnapshots", limit, cursor ?? null, type ?? null) as Promise<ListPage>,
+    list: async (limit, cursor, type) => {
+      const { entries, next } = (await link.call(
+        "listSnapshots",
+        limit,
+        cursor ?? null,
+        type ?? null,
+      )) as ListPage;
+      return { entries, next: next ?? undefined };
+    },
   };
 }
 
