@@ -58,6 +58,11 @@ export class Output {
     return (this.#shell.stdout as NodeJS.WriteStream).isTTY === true;
   }
 
+  /** Lines that a terminal shows at once. */
+  get rows(): number {
+    return (this.#shell.stdout as NodeJS.WriteStream).rows ?? 24;
+  }
+
   /** One object for programs, as one line. */
   row(value: object): void {
     this.#shell.stdout.write(`${JSON.stringify(value, replaced)}\n`);

@@ -43,6 +43,7 @@ import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pen
 import { decodeSnapshot } from "../engine/state.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
+  type Activity,
   type AskShard,
   type Count,
   Finder,
@@ -179,6 +180,11 @@ export class Client {
   /** How many actors of a type fit, in all and in each state. */
   count(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<Count> {
     return this.#finder.count(target, query);
+  }
+
+  /** The same, with the turns that they have taken: twice in a row it is their rate. @internal */
+  activity(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<Activity> {
+    return this.#finder.activity(target, query);
   }
 
   /**
