@@ -65,13 +65,13 @@ export function addTargetOptions(command: Command, needs: TargetNeeds = { actors
         "with --data, if no node runs: run one with these actors for as long as the command takes",
       ).argParser(gather),
     );
-  return command
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server or the folder")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
-    .addOption(jsonOption);
+  command.addOption(
+    new Option("--wait <seconds>", "how long to wait for the server or the folder")
+      .argParser(positive(true))
+      .default(WAIT_S),
+  );
+  for (const option of command.options) option.helpGroup("Where the actors live:");
+  return command.addOption(jsonOption);
 }
 
 /**

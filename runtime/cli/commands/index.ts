@@ -1,4 +1,4 @@
-/** The commands that ask and look, in the order in which help shows them. */
+/** The commands beside those that run nodes, in the order in which help shows them. */
 import type { Command } from "commander";
 import type { Shell } from "../shell.ts";
 import { addCluster } from "./cluster.ts";
@@ -13,19 +13,18 @@ import { addState } from "./state.ts";
 import { addTimers } from "./timers.ts";
 import { addTop } from "./top.ts";
 
+export function addBeginning(program: Command, shell: Shell): void {
+  program.commandsGroup("To begin with:");
+  addNew(program, shell);
+  addDev(program, shell);
+}
+
 export function addCommands(program: Command, shell: Shell): void {
-  const adds = [
-    addNew,
-    addDev,
-    addMessages,
-    addState,
-    addFind,
-    addTimers,
-    addCluster,
-    addDead,
-    addTop,
-    addDoctor,
-    addCompletion,
-  ];
-  for (const add of adds) add(program, shell);
+  addCluster(program, shell);
+  addTop(program, shell);
+  addDoctor(program, shell);
+  program.commandsGroup("Actors:");
+  for (const add of [addMessages, addState, addFind, addTimers, addDead]) add(program, shell);
+  program.commandsGroup("This command:");
+  addCompletion(program, shell);
 }
