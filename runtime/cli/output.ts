@@ -160,7 +160,8 @@ export function timeText(ms: number): string {
 /** How far a moment is from another: "in 3 m 20 s", "2 h ago". */
 export function fromNow(ms: number, now: number): string {
   const distance = Math.abs(ms - now);
-  const rounded = distance < 10_000 ? Math.round(distance / 100) * 100 : Math.round(distance / 1_000) * 1_000;
-  const shown = durationText(rounded).split(" ").slice(0, 4).join(" ");
-  return ms >= now ? `in ${shown}` : `${shown} ago`;
+  const seconds = Math.max(distance > 0 ? 1 : 0, Math.round(distance / 1_000)) * 1_000;
+  // The two largest units: number and unit are words of their own.
+  const shown = durationText(seconds).split(" ").slice(0, 4).join(" ");
+  return ms >= now ? `in ${seconds === 0 ? "0 s" : shown}` : `${shown} ago`;
 }

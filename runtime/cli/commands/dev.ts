@@ -11,9 +11,9 @@
  *   | loading   | switching | they are well: the node is stopped, another is started on the same store
  *   | switching | waiting   | it does not start: nothing is served until a file changes
  */
-import { type FSWatcher, watch } from "node:fs";
+import { type Dirent, type FSWatcher, readdirSync, statSync, watch } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
-import { dirname, resolve, sep } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
@@ -41,6 +41,8 @@ interface DevFlags extends OutputFlags {
 const QUIET_MS = 80;
 const WAIT_MS = 5_000;
 const SOURCE = /\.(?:[cm]?[jt]sx?|json)$/;
+/** Folders that are watched, at most. */
+const FOLDERS_MAX = 1_000;
 const IGNORED = new Set(["node_modules", "dist", "coverage", ".git", DEV_FOLDER]);
 
 export function addDev(program: Command, shell: Shell): void {
@@ -193,28 +195,52 @@ class Session {
   }
 }
 
-/** Changes of files in the folders of the modules, and below. */
+/**
+ * Changes of files in the folders of the modules, and below. Each folder is watched by itself: what watches whole trees
+ * loses files that editors replace.
+ */
 class Changes {
-  readonly #watchers: FSWatcher[] = [];
+  readonly #watchers = new Map<string, FSWatcher>();
   #changed: string | undefined;
   #wake: () => void = () => undefined;
 
   constructor(modules: readonly string[]) {
-    const folders = new Set(
-      modules
-        .filter((module) => /^[./]/.test(module) || SOURCE.test(module))
-        .map((module) => dirname(resolve(module))),
-    );
-    for (const folder of folders) {
-      const watcher = watch(folder, { recursive: true }, (_, file) => {
-        if (file === null || !SOURCE.test(file) || file.split(sep).some((part) => IGNORED.has(part))) return;
-        this.#changed = file;
-        this.#wake();
-      });
+    const files = modules.filter((module) => /^[./]/.test(module) || SOURCE.test(module));
+    for (const file of files) this.#follow(dirname(resolve(file)));
+  }
+
+  #follow(folder: string): void {
+    if (this.#watchers.has(folder) || this.#watchers.size >= FOLDERS_MAX) return;
+    let inner: Dirent[];
+    try {
+      const watcher = watch(folder, (_, name) => this.#noticed(folder, name));
+      this.#watchers.set(folder, watcher);
       // A folder that is gone tells nothing more; the node goes on.
-      watcher.on("error", () => undefined);
-      this.#watchers.push(watcher);
+      watcher.on("error", () => this.#forget(folder));
+      inner = readdirSync(folder, { withFileTypes: true });
+    } catch {
+      this.#forget(folder);
+      return;
     }
+    for (const entry of inner)
+      if (entry.isDirectory() && !IGNORED.has(entry.name)) this.#follow(join(folder, entry.name));
+  }
+
+  #forget(folder: string): void {
+    this.#watchers.get(folder)?.close();
+    this.#watchers.delete(folder);
+  }
+
+  #noticed(folder: string, name: string | null): void {
+    if (name === null || IGNORED.has(name)) return;
+    const path = join(folder, name);
+    if (!SOURCE.test(name)) {
+      // A folder, perhaps, that was made just now.
+      if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) this.#follow(path);
+      return;
+    }
+    this.#changed = relative(process.cwd(), path);
+    this.#wake();
   }
 
   /** The file that changed last, when it has been quiet for a moment. Undefined when told to stop. */
@@ -236,6 +262,6 @@ class Changes {
   }
 
   close(): void {
-    for (const watcher of this.#watchers) watcher.close();
+    for (const watcher of this.#watchers.values()) watcher.close();
   }
 }
