@@ -45,6 +45,8 @@ export interface Vitals {
   readonly oldest: object | undefined;
   /** Messages that were taken in and not stepped. */
   readonly queued: number;
+  /** Actors with overdue timers that fire at a pace, as after a downtime. */
+  readonly overdue: number;
   /** Grows with every commit. */
   readonly committed: number;
   /** Names the shards that nobody serves because every node, and so this one, is too old for them. */
@@ -92,7 +94,7 @@ export class HealthWatch {
     };
   }
 
-  #consumption({ oldest, committed, queued, serving, shards }: Vitals, now_ms: number): HealthCheck {
+  #consumption({ oldest, committed, queued, overdue, serving, shards }: Vitals, now_ms: number): HealthCheck {
     if (oldest === undefined || oldest !== this.#oldest || committed !== this.#committed) {
       this.#oldest = oldest;
       this.#committed = committed;
@@ -105,7 +107,9 @@ export class HealthWatch {
         text: `Nothing was committed for ${Math.round(still_ms / 1_000)} s although messages wait (${queued} not looked at yet).`,
       };
     }
-    return { ok: true, text: `Serves ${serving} of ${shards} shards; ${queued} messages wait.` };
+    const late =
+      overdue === 0 ? "" : ` Timers of ${overdue} actors are overdue and fire one after the other.`;
+    return { ok: true, text: `Serves ${serving} of ${shards} shards; ${queued} messages wait.${late}` };
   }
 }
 

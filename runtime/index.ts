@@ -37,9 +37,11 @@ export {
   type StateFor,
 } from "./engine/definition.ts";
 export type { HistoryTurn } from "./engine/history.ts";
+export type { DelayPolicy } from "./engine/resume.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
+  type AddressedEvent,
   ask,
   type AskInput,
   type ContextOf,
@@ -51,6 +53,7 @@ export {
   type Machine,
   reply,
   tell,
+  tellAll,
   type ValueOf,
 } from "./engine/machine.ts";
 export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";

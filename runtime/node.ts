@@ -148,6 +148,7 @@ export class KeyturnNode {
         shards: this.#parts.shards,
         oldest: engine.oldest,
         queued: engine.queued,
+        overdue: engine.overdue,
         committed: engine.committedSeq,
         unserved: ownership.unserved,
       },

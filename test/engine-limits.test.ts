@@ -254,7 +254,6 @@ describe("bad input", () => {
     const store = memory();
     const probe = probeOf();
     const bad = [
-      { actors: [], store },
       { actors: undefined as never, store },
       { actors: [probe], store: undefined as never },
       { actors: [probe, probe], store },

@@ -14,6 +14,7 @@ const fine: Vitals = {
   shards: 64,
   oldest: undefined,
   queued: 0,
+  overdue: 0,
   committed: 7,
 };
 

@@ -342,7 +342,7 @@ describe("what goes wrong", () => {
   it.each<[string, unknown]>([
     ["nothing", undefined],
     ["no actors", {}],
-    ["an empty list of actors", { actors: [] }],
+    ["no list of actors", { actors: undefined }],
     ["what is no actor", { actors: [{}] }],
     ["two actors of one type", { actors: [order, order] }],
     ["a negative seed", { actors: [order], seed: -1 }],

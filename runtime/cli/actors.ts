@@ -116,11 +116,15 @@ function definitionsOf(module: string, exported: Record<string, unknown>): AnyAc
   for (const [name, value] of Object.entries(exported)) {
     if (name === "default" && Array.isArray(value)) {
       for (const [index, one] of value.entries()) {
-        if (!isDefinition(one))
+        const found = definitionsIn(one);
+        if (found === undefined)
           throw fault(`${module}: default[${index}] is ${kindOf(one)}, not an actor's definition.`);
-        definitions.add(one);
+        for (const definition of found) definitions.add(definition);
       }
-    } else if (isDefinition(value)) definitions.add(value);
+      continue;
+    }
+    const found = definitionsIn(value);
+    if (found !== undefined) for (const definition of found) definitions.add(definition);
     else others.push(`${name} is ${kindOf(value)}`);
   }
   if (definitions.size > 0) return [...definitions];
@@ -128,6 +132,13 @@ function definitionsOf(module: string, exported: Record<string, unknown>): AnyAc
   throw fault(
     `${module} exports no actors: what defineActor returns, by name or as a default array. ${what}.`,
   );
+}
+
+/** A definition, or those that a view or a sink is made of. */
+function definitionsIn(value: unknown): readonly AnyActorDefinition[] | undefined {
+  if (isDefinition(value)) return [value];
+  const { actors } = (value ?? {}) as { actors?: unknown };
+  return Array.isArray(actors) && actors.length > 0 && actors.every(isDefinition) ? actors : undefined;
 }
 
 function isDefinition(value: unknown): value is AnyActorDefinition {

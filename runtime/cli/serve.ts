@@ -20,6 +20,7 @@ import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import { Observing } from "./observing.ts";
 import { DONE, FAILED } from "./shell.ts";
+import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
 
 export interface ServeOptions {
@@ -74,13 +75,14 @@ export async function serve(
   }
   const local = options.folder === undefined ? undefined : await serveLocally(node, options.folder, console);
   ready(node, options, console);
+  const sources = new RunningSources(node, options.node.actors, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
     await aborted(AbortSignal.any([stop, drained.signal]));
     // While the folder's lock is held: who has it next finds no socket of this process.
     await local?.close();
-    return await stopWithin(node, options.grace_ms, observing, console);
+    return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
   }
@@ -169,6 +171,7 @@ function faultsOf({ checks }: NodeHealth): string {
 
 async function stopWithin(
   node: KeyturnNode,
+  sources: RunningSources,
   grace_ms: number,
   observing: Observing,
   console: Console,
@@ -181,7 +184,10 @@ async function stopWithin(
   const tooLong = new AbortController();
   try {
     const stopped = await Promise.race([
-      node.stop().then(() => true),
+      sources
+        .stop()
+        .then(() => node.stop())
+        .then(() => true),
       sleep(grace_ms, false, { signal: tooLong.signal }),
     ]);
     observing.end();

@@ -84,6 +84,8 @@ export interface HistoryOptions {
 export interface WatchOptions {
   /** Ends the watch. */
   readonly signal?: AbortSignal | undefined;
+  /** @internal Called with every state that is published, also those that a slow reader misses. */
+  readonly seen?: (state: ActorState) => void;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -138,6 +140,16 @@ export class Client {
   /** Requests that wait for their outcome. */
   get inFlight(): number {
     return this.#requests.inFlight + this.#reading;
+  }
+
+  /** Shards of the app. */
+  get shards(): number {
+    return this.#shards;
+  }
+
+  /** @internal For facades that wait. */
+  get clock(): Clock {
+    return this.#clock;
   }
 
   /**
@@ -311,6 +323,7 @@ export class Client {
     let ended = false;
     let wake: () => void = () => undefined;
     const offer = (state: ActorState, known?: ActorState): void => {
+      options.seen?.(state);
       // What was read after something was known, and cannot be compared with it, is newer.
       const sure = known !== undefined && known === newest && !comparable(state, known);
       if (sure || newest === undefined || isNewer(state, newest)) newest = state;

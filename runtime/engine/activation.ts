@@ -16,7 +16,7 @@ import type { MachineSnapshot, Timer } from "./machine.ts";
 import { persist } from "./machine.ts";
 import { adopt } from "./migration.ts";
 import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
-import type { Session, ShardState, Stepped } from "./shard.ts";
+import type { InChannel, Session, ShardState, Stepped } from "./shard.ts";
 import type { ActorData, Patch, RequestMark } from "./state.ts";
 
 /** A batch as those see it who only need to know where it came to lie. */
@@ -164,6 +164,8 @@ export class Activation {
   mailbox: Job[] | undefined = undefined;
   /** While it is loaded: what the tail said of it. */
   patch: Patch | undefined = undefined;
+  /** Channels whose messages wait because it had no room for them: a sink that is down. */
+  crowd: Set<InChannel> | undefined = undefined;
   /** Why it could not be loaded. Everything sent to it is refused so, until it is passivated and tried again. */
   failed: KeyturnError | undefined = undefined;
 

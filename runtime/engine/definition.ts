@@ -17,6 +17,8 @@ import {
   type ValueOf,
 } from "./machine.ts";
 import { checkMigrations, type Migrations } from "./migration.ts";
+import { type DelayPolicy, delayPolicyOf } from "./resume.ts";
+import { type Route, type RouteTable, routesByType } from "./routes.ts";
 import { checkSchema, isSchema, type StandardSchema } from "./schema.ts";
 
 /** What replies a machine gives, by event type, if none are declared: `types: {} as { replies: { add: number } }`. */
@@ -69,10 +71,14 @@ export interface ActorDefinition<
   /** Actor logics that its machine spawns without naming them, by the names that are stored for them. */
   readonly children: ReadonlyMap<string, unknown>;
   readonly invoke: InvokePolicy;
+  /** What becomes of delays that fell due while no node ran. */
+  readonly delays: DelayPolicy;
   /** Paths of the context by which its actors are found, and the time of their last turn. */
   readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
+  /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
+  readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */
   readonly replies?: R;
 }
@@ -139,6 +145,10 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.children actor logics that the machine spawns inline, `spawn(todoMachine)`, by a name each that stays:
  *   with it they are found again after a restart. Those in `setup({ actors })` and invoked ones have names already
  * @param options.invoke how invoked promises are run: retries, how many at once
+ * @param options.delays what becomes of a delay (`after`, `raise` and `sendTo` with a delay, of the machine and of its
+ *   children) that fell due while no node ran and was overdue by more than a minute when one did again: "resume", the
+ *   default, fires it then; "restart" sets it anew for its whole time from then on; "drop" takes it away, so the actor
+ *   stays as it is. Delays that an actor had set before its type was given "restart" fire
  * @param options.index paths of the context by which actors are found: `["customer.id", "total"]` for
  *   `client.find("order", { where: { "customer.id": "ada" } })`. With it, be it empty, they are found by age too
  * @param options.expireAfter an actor is deleted so long after its first turn, whatever became of it: milliseconds or a
@@ -165,6 +175,7 @@ export function defineActor<
   outputSchema?: StandardSchema;
   children?: Readonly<Record<string, object>>;
   invoke?: InvokePolicy;
+  delays?: DelayPolicy;
   index?: readonly string[];
   expireAfter?: number | string;
   idleAfter?: number | string;
@@ -202,6 +213,7 @@ export function defineActor<
   const index = checkIndex(type, options.index);
   const migrations = checkMigrations(type, version, options.migrations);
   // Hosting it once here makes an unsupported machine fail where it is declared.
+  const delays = delayPolicyOf(type, options.delays);
   new MachineHost(type, machine, children);
   const life = lifePolicyOf(type, options as LifeOptions);
   return Object.freeze({
@@ -215,6 +227,7 @@ export function defineActor<
     outputSchema,
     children,
     invoke,
+    delays,
     index,
     life,
   });
@@ -265,13 +278,15 @@ export function retryAfter({ retry }: InvokePolicy, src: string, attempt: number
 export interface HostedType {
   readonly definition: AnyActorDefinition;
   readonly host: MachineHost;
+  /** Who is told of what its actors emit. */
+  readonly routes?: RouteTable | undefined;
 }
 
 /** The types of one node, by name. */
 export type Registry = ReadonlyMap<string, HostedType>;
 
-function hostOf({ type, machine, children }: AnyActorDefinition): MachineHost {
-  return new MachineHost(type, machine, children);
+function hostOf({ type, machine, children, delays }: AnyActorDefinition): MachineHost {
+  return new MachineHost(type, machine, children, delays === "restart");
 }
 
 export function registryOf(definitions: readonly AnyActorDefinition[]): Registry {
@@ -288,6 +303,8 @@ export function registryOf(definitions: readonly AnyActorDefinition[]): Registry
     }
     registry.set(definition.type, { definition, host: hostOf(definition) });
   }
+  for (const [type, routes] of routesByType(definitions, (name) => registry.has(name)))
+    registry.set(type, { ...(registry.get(type) as HostedType), routes });
   return registry;
 }
 

@@ -30,6 +30,7 @@ interface Delayed {
  * @param timers as they are stored
  * @param now when delays begin that the older version did not have
  * @param turn last turn of the actor
+ * @param keepsDelays whether timers say how long they were set for
  * @throws KeyturnError `migration_failed` if a delay of the machine is no time
  */
 export function reconcileDelays(
@@ -37,6 +38,7 @@ export function reconcileDelays(
   timers: readonly Timer[],
   now: number,
   turn: number,
+  keepsDelays: boolean,
 ): readonly Timer[] {
   // Nothing can happen to an actor that is done.
   if (snapshot.status !== "active") return [];
@@ -49,14 +51,11 @@ export function reconcileDelays(
   );
   for (const { id, source } of kept) if (source === undefined) waited.delete(id);
   if (waited.size === 0) return kept.length === timers.length ? timers : kept;
-  const begun = [...waited].map(
-    ([id, { delay }]): Timer => ({
-      id,
-      due: now + millisecondsOf(snapshot, id, delay),
-      generation: turn,
-      event: { type: id },
-    }),
-  );
+  const begun = [...waited].map(([id, waiting]): Timer => {
+    const delay = millisecondsOf(snapshot, id, waiting.delay);
+    const timer = { id, due: now + delay, generation: turn, event: { type: id } };
+    return keepsDelays ? { ...timer, delay } : timer;
+  });
   const wake: Timer = {
     id: WAKE,
     due: Math.min(now, earliestDue(timers) ?? now),

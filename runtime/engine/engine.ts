@@ -34,6 +34,7 @@ import {
   Unwatch,
   Watch,
 } from "../words/frames.ts";
+import { laneOfChannel } from "../words/lanes.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
 import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
@@ -63,9 +64,10 @@ import { Outbox } from "./outbox.ts";
 import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNamed } from "./pending.ts";
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
+import { isLapsed } from "./resume.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
-import { checkEvent } from "./outgoing.ts";
+import { checkEvent, isFull } from "./outgoing.ts";
 import { earliestDue, nextDue } from "./state.ts";
 import {
   asError,
@@ -77,6 +79,7 @@ import {
   takeChildEvent,
   takeDelete,
   takeFailedWork,
+  takeLapsed,
   takeLateAnswer,
   takeLife,
   takeRefusal,
@@ -103,6 +106,13 @@ const FULL_PAUSE_MS = 1_000;
 const OWNER_LOOK_MS = 200;
 /** How long a told message waits when its own tells do not fit into the outbox, or its actor cannot be read. */
 const PARK_MS = 50;
+/** And if it is for a sink that is full, or its turn emits to one, unless that has room before. */
+const SINK_PARK_MS = 250;
+/** How long an event for a view or sink that this node does not have waits for one that does: a rolling deploy. */
+const DEPLOY_MS = 15 * 60_000;
+const MISSING_MAX = 1_024;
+/** Of a channel's parked messages, how many are tried at once. */
+const UNPARK_MESSAGES = 32;
 
 /** Whether this node is sure that no other can own its shards. */
 export interface Lease {
@@ -151,6 +161,8 @@ export class Engine {
   /** The open batch has no room for the next message. */
   #blocked = false;
   #stopped = false;
+  /** Types of views and sinks that are not hosted here, and since when messages for them have come. Monotonic. */
+  readonly #missing = new Map<string, number>();
 
   constructor(parts: EngineParts) {
     this.parts = parts;
@@ -195,6 +207,7 @@ export class Engine {
     );
     this.#alarm = new Alarm(
       world.clock,
+      parts.settings,
       this.shards,
       () => this.#intake.hasRoom(),
       (shard, id) => this.#ring(shard, id),
@@ -210,6 +223,13 @@ export class Engine {
     return this.#queue.length;
   }
 
+  /** Actors with timers that are long overdue and wait for their turn. */
+  get overdue(): number {
+    let actors = 0;
+    for (const { due } of this.shards.values()) actors += due.overdue;
+    return actors;
+  }
+
   /** What has waited longest: the batch that is being appended, or else the oldest message. For health. */
   get oldest(): object | undefined {
     return this.#inFlight ?? this.#queue.peek();
@@ -219,6 +239,7 @@ export class Engine {
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
+    shard.watched_ms = this.parts.world.clock.now();
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#bury(shard);
@@ -364,6 +385,10 @@ export class Engine {
       const hosted = this.parts.registry.get(type);
       if (hosted === undefined && job.fromShard < 0) {
         this.#answers.reject(job, unknownType(type));
+        return true;
+      }
+      if (hosted === undefined && this.#mayCome(job, type)) {
+        this.#park(job, SINK_PARK_MS);
         return true;
       }
       if (hosted !== undefined && this.#unfit(job, hosted)) return true;
@@ -604,8 +629,8 @@ export class Engine {
     slot: Slot,
     now: number,
   ): boolean {
-    if (error.code === "outbox_full") {
-      if (job.fromShard >= 0) this.#park(job);
+    if (isFull(error)) {
+      if (job.fromShard >= 0) this.#parkFull(job, a, error);
       else this.#bringLater(job);
       return true;
     }
@@ -637,9 +662,17 @@ export class Engine {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
       const slot = this.#open.slot(now);
-      const taken = isLifeTimer(timer)
-        ? takeLife(a, job, timer, slot, now)
-        : takeTimer(a, job, timer, slot, now, this.parts.shards);
+      let taken: Taken;
+      try {
+        if (isLifeTimer(timer)) taken = takeLife(a, job, timer, slot, now);
+        else if (isLapsed(a, timer, now)) taken = takeLapsed(a, job, timer, slot, now);
+        else taken = takeTimer(a, job, timer, slot, now, this.parts.shards);
+      } catch (error) {
+        if (!isFull(asError(error))) throw error;
+        // No room for what it tells. It stands in the actor's state still.
+        this.#ringLater(a);
+        return true;
+      }
       if (!this.#take(a, job, taken)) return false;
       job.shard.busy++;
     }
@@ -671,6 +704,8 @@ export class Engine {
     if (taken.turn !== a.latest && a.hosted.definition.life !== undefined)
       a.used_ms = this.parts.world.clock.now();
     a.latest = taken.turn;
+    if (a.crowd !== undefined && job.fromShard < 0) this.#letIn(a);
+    if (job.fromShard >= 0) this.#unparkNext(job);
     for (const message of taken.out) job.shard.out(message.toShard).numbered = message.number;
     if (job.session !== undefined && taken.refusal === undefined) job.session.step(job.number, taken.turn);
     return true;
@@ -685,13 +720,13 @@ export class Engine {
     }
     if (job.fromShard >= 0) {
       try {
-        if (error.code !== "outbox_full")
+        if (!isFull(error))
           return this.#take(a, job, takeRefusal(a, job, this.#open.slot(now), error, this.parts.shards));
       } catch (cause) {
         // Who asked is told why, and that needs room too.
-        if (asError(cause).code !== "outbox_full") throw cause;
+        if (!isFull(asError(cause))) throw cause;
       }
-      this.#park(job);
+      this.#parkFull(job, a, error);
       return true;
     }
     // The error follows from a state that may still be in flight: it waits for the gate as a reply does.
@@ -705,16 +740,63 @@ export class Engine {
    */
   #mustWait(a: Activation, job: Job): boolean {
     const channel = job.shard.in(job.fromShard);
-    if (channel.parked.length === 0 && !a.loading) return false;
-    channel.parked.push(job);
+    const first = channel.parked[0];
+    if (!a.loading && (first === undefined || job.number < first.number)) return false;
+    channel.park(job);
     return true;
   }
 
   /** A told message that cannot be taken now waits, with those behind it. */
-  #park(job: Job): void {
+  #park(job: Job, pause_ms = PARK_MS): void {
     const channel = job.shard.in(job.fromShard);
-    channel.parked.push(job);
-    this.parts.world.clock.after(PARK_MS, () => this.#unpark(channel));
+    channel.park(job);
+    if (channel.resting) return;
+    channel.resting = true;
+    this.parts.world.clock.after(pause_ms, () => {
+      channel.resting = false;
+      this.#unpark(channel, UNPARK_MESSAGES);
+    });
+  }
+
+  /** A told message that its actor, or the outbox, has no room for. */
+  #parkFull(job: Job, a: Activation, { code }: KeyturnError): void {
+    if (code !== "sink_full") {
+      this.#park(job);
+      return;
+    }
+    (a.crowd ??= new Set()).add(job.shard.in(job.fromShard));
+    this.#park(job, SINK_PARK_MS);
+  }
+
+  /**
+   * Whether a message for a type that is not hosted here may wait for a node that has it: in a rolling deploy a view or
+   * sink is there on some nodes before it is on others. Only on their own lanes, where nothing else waits behind it; and
+   * not for ever, since the type may have been given up.
+   */
+  #mayCome({ fromShard }: Job, type: string): boolean {
+    if (laneOfChannel(fromShard) < 1) return false;
+    const now = this.parts.world.clock.monotonic();
+    const since = this.#missing.get(type) ?? now;
+    if (this.#missing.size < MISSING_MAX) this.#missing.set(type, since);
+    return now - since < DEPLOY_MS;
+  }
+
+  /** An actor that had no room has taken a turn: it may have some now. */
+  #letIn(a: Activation): void {
+    const { crowd } = a;
+    a.crowd = undefined;
+    for (const channel of crowd ?? []) this.#unparkSoon(channel);
+  }
+
+  /** Behind a told message that was taken others may wait that were not tried with it. */
+  #unparkNext(job: Job): void {
+    const channel = job.shard.ins.get(job.fromShard);
+    if (channel?.parked[0]?.number === job.number + 1) this.#unparkSoon(channel);
+  }
+
+  /** Not at once: the message that is handled now is still in the queue. */
+  #unparkSoon(channel: InChannel): void {
+    this.parts.world.clock.defer(() => this.#unpark(channel, UNPARK_MESSAGES));
   }
 
   /** A timer whose actor could not be read is looked at again soon. */
@@ -722,15 +804,15 @@ export class Engine {
     a.shard.busy--;
     this.parts.world.clock.after(PARK_MS, () => {
       if (this.#stopped || a.shard.phase === "gone" || a.shard.due.has(a.id)) return;
-      a.shard.due.set(a.id, 0);
+      const { due } = a.shard;
+      due.set(a.id, due.taken.get(a.id) ?? 0);
       this.wakeForTimers();
     });
   }
 
-  #unpark(channel: InChannel): void {
+  #unpark(channel: InChannel, most = Number.POSITIVE_INFINITY): void {
     if (this.#stopped || channel.parked.length === 0) return;
-    const jobs = channel.parked;
-    channel.parked = [];
+    const jobs = channel.parked.splice(0, most);
     this.#queue.unshift(jobs);
     this.schedule();
   }

@@ -56,7 +56,9 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly time: number;
   /**
    * What was sent; for an `after` of the machine, XState's own event; `xstate.keyturn.migrated` for a turn that only
-   * records a migrated state, because delays of the new machine have begun.
+   * records a migrated state, because delays of the new machine have begun; `xstate.keyturn.restarted` and
+   * `xstate.keyturn.dropped`, with the timer's `id` and the time that it was `due`, for one that only decides a delay
+   * which fell due while no node ran (`defineActor({ delays })`).
    */
   readonly event: EventOf<M> | { readonly type: `xstate.${string}` };
   /** The state after the turn. */

@@ -18,7 +18,7 @@ import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom,
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
-import { effectOf, type EffectSpec } from "./machine/actions.ts";
+import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
   familyOf,
   historyOf,
@@ -27,25 +27,33 @@ import {
   packMachine,
   withoutRefs,
 } from "./machine/family.ts";
-import type {
-  ActorLogic,
-  ChildSnapshot,
-  ExecutableAction,
-  Machine,
-  MachineSnapshot,
-  XActor,
+import {
+  type ActorLogic,
+  type ChildSnapshot,
+  type ExecutableAction,
+  type Machine,
+  type MachineSnapshot,
+  PROMISE_REJECT,
+  type XActor,
 } from "./machine/internals.ts";
 import { bounded } from "./machine/logic.ts";
 import { settleNodes, Tree } from "./machine/tree.ts";
 
 export {
+  type AddressedEvent,
   ask,
+  type Asker,
   type AskInput,
   type DurableAction,
   fromDurablePromise,
+  moment,
+  perform,
+  type Performance,
   type PromiseArgs,
   reply,
   tell,
+  tellAll,
+  type Wish,
 } from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
@@ -68,6 +76,8 @@ export interface Timer {
   /** Sessions of the child that set it and of the child that it is for; undefined for the actor's own machine. */
   readonly source?: string | undefined;
   readonly target?: string | undefined;
+  /** How long it was set for, milliseconds; only of delays, and of types that may have to begin them anew. */
+  readonly delay?: number | undefined;
 }
 
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
@@ -87,12 +97,27 @@ export function isWorkTimer(timer: Timer): boolean {
   return timer.event.type === WORK;
 }
 
+/** Id of the timer of a question that is not to wait for its answer for ever. */
+const ASK_TIMEOUT = "timeout";
+
+/** Whether a timer is the time-out of a question that an actor has asked. */
+export function isAskTimeout({ id, source, target, event }: Timer): boolean {
+  return id === ASK_TIMEOUT && source !== undefined && source === target && event.type === PROMISE_REJECT;
+}
+
 /** A message that a step told another actor, not yet checked. */
 export interface TellEffect {
   readonly to: unknown;
   readonly event: unknown;
   /** Set if an answer is waited for: the session of the child that asks. */
   readonly asker: string | undefined;
+}
+
+/** An answer to a question of an earlier turn. */
+export interface AnswerEffect {
+  readonly to: Asker;
+  readonly value: unknown;
+  readonly error: KeyturnError | undefined;
 }
 
 /** A custom action, to be run after the commit, at most once. */
@@ -118,6 +143,9 @@ export class Effects {
   timers: readonly Timer[] = [];
   replied = false;
   reply: unknown = undefined;
+  /** Who asks now is answered by a later turn, and `answers` are for who asked before. */
+  deferred = false;
+  answers: AnswerEffect[] = [];
 }
 
 /** A snapshot as plain data. `history` maps history nodes to state node ids. */
@@ -163,6 +191,7 @@ export class MachineHost {
   readonly #types: ReadonlySet<string> | undefined;
   /** What comes before the `.*` of partial wildcards. */
   readonly #families: readonly string[];
+  readonly #keepsDelays: boolean;
   #now = 0;
   #turn = 0;
   #unnamed = 0;
@@ -171,9 +200,18 @@ export class MachineHost {
   /** Whose children they are, as far as custom actions have seen them. */
   readonly #owners = new WeakMap<XActor, string>();
 
-  /** @param children logics that machines spawn without naming them, by the name that is stored for them */
-  constructor(type: string, machine: Machine, children: ReadonlyMap<string, unknown> = noChildren) {
+  /**
+   * @param children logics that machines spawn without naming them, by the name that is stored for them
+   * @param keepsDelays whether the timers of delays say how long they were set for
+   */
+  constructor(
+    type: string,
+    machine: Machine,
+    children: ReadonlyMap<string, unknown> = noChildren,
+    keepsDelays = false,
+  ) {
     this.#type = type;
+    this.#keepsDelays = keepsDelays;
     // A copy, so that the bound on eventless loops is ours and the user's own machine is left alone.
     this.machine = bounded(machine);
     // Not `machine.events`: that leaves out transitions which do nothing.
@@ -376,8 +414,11 @@ export class MachineHost {
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
+    effects.deferred = false;
+    if (effects.answers.length > 0) effects.answers = [];
     this.#turn = turn;
     this.#now = now;
+    moment.now = now;
     this.#unnamed = 0;
     this.#tree.begin(turn, now);
   }
@@ -408,9 +449,48 @@ export class MachineHost {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
-    else {
+    else if (spec.kind === "perform") {
+      const { replied, reply, wishes, deferred = false } = spec.run();
+      this.#effects.deferred = deferred;
+      if (replied) {
+        this.#effects.replied = true;
+        this.#effects.reply = reply;
+      }
+      for (const wish of wishes) this.#grant(wish);
+    } else if (spec.kind === "tellAll") {
+      for (const [to, event] of value(spec.tells) as Iterable<readonly [unknown, unknown]>)
+        this.#tell(to, event, undefined);
+    } else {
       this.#effects.replied = true;
       this.#effects.reply = withoutRefs(value(spec.value));
+    }
+  }
+
+  #grant(wish: Wish): void {
+    switch (wish.kind) {
+      case "tell":
+        this.#tell(wish.to, wish.event, undefined);
+        return;
+      case "emit":
+        seal(wish.event, "the emitted event");
+        this.#effects.emitted.push(wish.event);
+        return;
+      case "later": {
+        const { id, delay_ms, event, spare } = wish;
+        if (spare !== undefined && this.#effects.timers.length + spare.timers >= limits.timersPerActor)
+          this.#grant(spare.instead);
+        else this.#setTimer(id, delay_ms, event, undefined, undefined);
+        return;
+      }
+      case "cancel":
+        this.#cancel((timer) => timer.source === undefined && timer.id === wish.id);
+        return;
+      case "answer": {
+        const { to, value, error } = wish;
+        const fault = error === undefined ? undefined : new KeyturnError(error.code, error.message);
+        this.#effects.answers.push({ to, value, error: fault });
+        return;
+      }
     }
   }
 
@@ -459,6 +539,7 @@ export class MachineHost {
     event: EventObject,
     source: string | undefined,
     target: string | undefined,
+    keepsDelay = this.#keepsDelays,
   ): void {
     if (!(delay >= 0)) throw new KeyturnError("machine_failed", `A delay of ${delay} ms is not a time.`);
     const plain = withoutRefs(event);
@@ -475,7 +556,8 @@ export class MachineHost {
       );
     }
     const timer = { id: name, due: this.#now + delay, generation: this.#turn, event: plain };
-    timers.push(source === undefined && target === undefined ? timer : { ...timer, source, target });
+    const known = keepsDelay ? { ...timer, delay } : timer;
+    timers.push(source === undefined && target === undefined ? known : { ...known, source, target });
     this.#effects.timers = timers;
   }
 
@@ -487,7 +569,7 @@ export class MachineHost {
   /** What an actor does outside is kept as a timer of its own: due at once, there until the actor ends. */
   #beginWork(actor: XActor): void {
     const event: WorkEvent = { type: WORK, begun: this.#now, attempt: 1 };
-    this.#setTimer(WORK, 0, event, actor.sessionId, actor.sessionId);
+    this.#setTimer(WORK, 0, event, actor.sessionId, actor.sessionId, false);
   }
 
   #question(actor: XActor): void {
@@ -496,8 +578,8 @@ export class MachineHost {
     if (timeout_ms === undefined) return;
     const text = `${String(to)} did not answer within ${String(timeout_ms)} ms. What it was asked may be done, now or later.`;
     const error = new KeyturnError("timeout", text);
-    const late = { type: "xstate.promise.reject", data: plainError(error) };
-    this.#setTimer("timeout", Number(timeout_ms), late, actor.sessionId, actor.sessionId);
+    const late = { type: PROMISE_REJECT, data: plainError(error) };
+    this.#setTimer(ASK_TIMEOUT, Number(timeout_ms), late, actor.sessionId, actor.sessionId, false);
   }
 
   /** Whether what a step made can be kept. */

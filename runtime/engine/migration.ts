@@ -146,7 +146,10 @@ export function adopt({ definition, host }: HostedType, data: ActorData, now: nu
     return { snapshot: host.restore(data.machine), timers: data.timers };
   const snapshot = host.restore(migrate(definition, data).machine);
   const timers = ofLiving(snapshot, data.timers);
-  return { snapshot, timers: reconcileDelays(snapshot, timers, now, data.turn) };
+  return {
+    snapshot,
+    timers: reconcileDelays(snapshot, timers, now, data.turn, definition.delays === "restart"),
+  };
 }
 
 /** Timers whose child a migration has left out are gone with it. */

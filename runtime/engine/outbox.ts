@@ -5,18 +5,23 @@
  * transport.
  *
  * Invariants:
- * 1. Only committed messages are sent, in the order of their numbers, at most `limits.outboxWindow` of a channel and
+ * 1. Only committed messages are sent, in the order of their numbers, at most `limits.outboxWindow` of a channel (of one
+ *    to a sink `limits.sinkWindow`) and
  *    `limits.outboxWindowBytes` at a time, in frames that can be carried.
  * 2. An unacknowledged message is sent again, less and less often, for ever: also after a take-over.
  */
 import type { Clock, Transport } from "../ports/index.ts";
 import { type AckFrame, messageBytes } from "../words/frames.ts";
+import { atOtherEnd, isSinkLane, laneOfChannel, shardOfChannel } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
 import type { OutMessage } from "./record.ts";
 import type { OutChannel, ShardState, Waiting } from "./shard.ts";
 
 const REPEAT_MS = 250;
+/** The longest pause, in those. A sink may be down for days. */
+const REPEATS = 8;
+const SINK_REPEATS = 32;
 /** Messages in one frame, if their bytes do not fill it before. */
 const FRAME_MESSAGES = 128;
 
@@ -80,7 +85,9 @@ export class Outbox {
     if (this.#stopped) return;
     for (const [shard, acks] of this.#acks) {
       for (const [to, upTo] of acks) {
-        this.#transport.publish(`shard.${to}`, { kind: "ack", shard: to, fromShard: shard.shard, upTo });
+        const sender = shardOfChannel(to);
+        const fromShard = atOtherEnd(to, shard.shard);
+        this.#transport.publish(`shard.${sender}`, { kind: "ack", shard: sender, fromShard, upTo });
       }
     }
     this.#acks.clear();
@@ -96,7 +103,9 @@ export class Outbox {
 
   #send(channel: OutChannel, shard: ShardState, to: number): void {
     if (shard.phase === "gone") return;
-    const end = Math.min(channel.committed, channel.acknowledged + limits.outboxWindow);
+    const receiver = shardOfChannel(to);
+    const window = isSinkLane(laneOfChannel(to)) ? limits.sinkWindow : limits.outboxWindow;
+    const end = Math.min(channel.committed, channel.acknowledged + window);
     let onTheirWay = 0;
     for (let at = 0; at < channel.sent - channel.acknowledged; at++)
       onTheirWay += (channel.waiting[at] as Waiting).bytes;
@@ -106,10 +115,10 @@ export class Outbox {
       if (onTheirWay > 0 && onTheirWay + bytes > limits.outboxWindowBytes) break;
       onTheirWay += bytes;
       const first = channel.sent + 1;
-      this.#transport.publish(`shard.${to}`, {
+      this.#transport.publish(`shard.${receiver}`, {
         kind: "told",
-        shard: to,
-        fromShard: shard.shard,
+        shard: receiver,
+        fromShard: atOtherEnd(to, shard.shard),
         first,
         messages,
       });
@@ -132,7 +141,8 @@ export class Outbox {
       if (shard.phase === "gone" || channel.waiting.length === 0) {
         this.#waiting.delete(channel);
       } else if (now - channel.sent_ms >= channel.pause_ms) {
-        channel.pause_ms = Math.min(channel.pause_ms * 2, 8 * REPEAT_MS);
+        const most = isSinkLane(laneOfChannel(to)) ? SINK_REPEATS : REPEATS;
+        channel.pause_ms = Math.min(channel.pause_ms * 2, most * REPEAT_MS);
         channel.sent = channel.acknowledged;
         this.#ready.set(channel, { shard, to });
       }

@@ -7,6 +7,7 @@
 import { decodeKey, parseAddress, placeOf } from "../words/address.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import type { AskLink } from "../words/frames.ts";
+import { channelTo, isSinkLane } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
 import type { Message } from "./activation.ts";
@@ -23,6 +24,14 @@ import {
 import type { Family } from "./machine/family.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE, type StateValue } from "./machine/internals.ts";
 import { type OutMessage, typeOfId } from "./record.ts";
+import {
+  delivered,
+  type EmittedBy,
+  type Route,
+  type RoutedMessage,
+  routeFailed,
+  type RouteTable,
+} from "./routes.ts";
 import type { ShardState } from "./shard.ts";
 
 /** Checks an event that came from outside. */
@@ -131,12 +140,14 @@ export class Outgoing {
   readonly #shards: number;
   readonly #numbers = new Map<number, number>();
   #bytes: number;
+  #sinkBytes: number;
 
   constructor(shard: ShardState, trace: string | undefined, shards: number) {
     this.#shard = shard;
     this.#trace = trace;
     this.#shards = shards;
     this.#bytes = shard.outbox.bytes;
+    this.#sinkBytes = shard.outbox.sinkBytes;
   }
 
   /**
@@ -160,8 +171,31 @@ export class Outgoing {
     }
   }
 
+  /**
+   * What the routes of its type make of an emitted event.
+   * @throws KeyturnError `route_failed`, `outbox_full`, `sink_full`
+   */
+  route(routes: RouteTable, event: EventObject, by: EmittedBy): void {
+    for (const route of routes.of(event))
+      for (const message of delivered(route, event, by)) this.#routed(route, event, by, message);
+  }
+
+  #routed(route: Route, event: EventObject, by: EmittedBy, { to, event: told }: RoutedMessage): void {
+    if (this.messages.length >= limits.tellsPerTurn)
+      throw routeFailed(route, event, by, `one turn may tell at most ${limits.tellsPerTurn} messages.`);
+    try {
+      checkEvent(told);
+      const { type, key } = parseAddress(to);
+      this.#add(type, key, told, undefined, route);
+    } catch (cause) {
+      if (cause instanceof KeyturnError && isFull(cause)) throw cause;
+      const why = `what it tells ${JSON.stringify(to)} cannot be sent: ${textOf(cause)}`;
+      throw routeFailed(route, event, by, why, cause);
+    }
+  }
+
   /** Answers a question; who asked gets an error instead of an answer that cannot be carried. */
-  answer(question: Message, value: unknown): void {
+  answer(question: Pick<Message, "id" | "link">, value: unknown): void {
     try {
       this.#reply(question, { type: PROMISE_RESOLVE, data: value } as EventObject);
     } catch (cause) {
@@ -171,24 +205,32 @@ export class Outgoing {
     }
   }
 
-  refuse(question: Message, error: KeyturnError): void {
+  refuse(question: Pick<Message, "link">, error: KeyturnError): void {
     this.#reply(question, { type: PROMISE_REJECT, data: plainError(error) } as EventObject);
   }
 
-  #reply({ link }: Message, event: EventObject): void {
+  #reply({ link }: Pick<Message, "link">, event: EventObject): void {
     const { session, from } = link as AskLink & { readonly from: string };
     const type = typeOfId(from);
     this.#add(type, decodeKey(from.slice(type.length + 1)), event, { session, from: undefined });
   }
 
-  #add(toType: string, toKey: string, event: EventObject, link: AskLink | undefined): void {
-    const { type, key, id, shard: toShard } = placeOf(toType, toKey, this.#shards);
+  #add(toType: string, toKey: string, event: EventObject, link: AskLink | undefined, route?: Route): void {
+    const { type, key, id, shard } = placeOf(toType, toKey, this.#shards);
     const bytes = seal(event, "the told event");
     if (bytes > limits.eventBytes) throw tooLarge(bytes);
+    const lane = route?.lane ?? 0;
+    const toShard = channelTo(shard, lane);
     const channel = this.#shard.out(toShard);
     const number = (this.#numbers.get(toShard) ?? channel.numbered) + 1;
-    if (number - channel.acknowledged > limits.outboxPerChannel)
-      throw full(`${limits.outboxPerChannel} messages wait for shard ${toShard}, which does not take them.`);
+    const open = number - channel.acknowledged;
+    if (isSinkLane(lane)) {
+      if (open > limits.sinkPerChannel) throw sinkFull(route, `${limits.sinkPerChannel} events`);
+      if (this.#sinkBytes + bytes > limits.sinksBytes)
+        throw sinkFull(route, `events of ${limits.sinksBytes} bytes, for all sinks,`);
+      this.#sinkBytes += bytes;
+    } else if (open > limits.outboxPerChannel)
+      throw full(`${limits.outboxPerChannel} messages wait for shard ${shard}, which does not take them.`);
     if (this.#bytes + bytes > limits.outboxBytes)
       throw full(`Messages of ${limits.outboxBytes} bytes wait for shards that do not take them.`);
     this.#bytes += bytes;
@@ -196,6 +238,16 @@ export class Outgoing {
     const message = { type, key, id, toShard, number, event, trace: this.#trace, bytes };
     this.messages.push(link === undefined ? message : { ...message, link });
   }
+}
+
+/** Whether an error says that there is no room just now: what was told is then not refused, but waits. */
+export function isFull({ code }: KeyturnError): boolean {
+  return code === "outbox_full" || code === "sink_full";
+}
+
+function sinkFull(route: Route | undefined, what: string): KeyturnError {
+  const text = `The sink "${route?.name}" does not take what is emitted: ${what} wait for it in this shard. Nothing was applied. Look at its status, and try again later.`;
+  return new KeyturnError("sink_full", text);
 }
 
 function full(text: string): KeyturnError {

@@ -1,13 +1,13 @@
 /**
  * What actors wait for, as people see it: the delays of their machines.
  *
- * Owns which timers are shown, and how one of them is named. Work that is under way and the end of a life stand among an
- * actor's timers too; they are not delays, and nobody cancels them. Talks to nobody.
+ * Owns which timers are shown, and how one of them is named. Work that is under way, the end of a life
+ * and the time-out of a question stand among an actor's timers too; they are not delays, and nobody cancels them. Talks to nobody.
  */
 import { KeyturnError } from "../words/errors.ts";
 import { isWake } from "./delays.ts";
 import { isLifeTimer } from "./life.ts";
-import { isWorkTimer, type Timer } from "./machine.ts";
+import { isAskTimeout, isWorkTimer, type Timer } from "./machine.ts";
 
 /** Which of an actor's delays: an id is given once by each machine. */
 export interface TimerName {
@@ -66,6 +66,7 @@ export function checkTimerName(value: unknown): TimerName {
   return typeof child === "string" ? { id, child } : { id };
 }
 
-function isDelay(timer: Timer): boolean {
-  return !isWorkTimer(timer) && !isLifeTimer(timer) && !isWake(timer);
+/** Whether a timer is a delay of a machine: none of those that the runtime keeps for itself. */
+export function isDelay(timer: Timer): boolean {
+  return !isWorkTimer(timer) && !isLifeTimer(timer) && !isWake(timer) && !isAskTimeout(timer);
 }

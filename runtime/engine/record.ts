@@ -65,6 +65,7 @@ export interface Change {
 
 /** A message in a record's outbox: which channel, which number there, and the message. */
 export interface OutMessage extends Told {
+  /** Name of the channel (words/lanes.ts): in lane 0 the receiver's shard. */
   readonly toShard: number;
   readonly number: number;
   /** Of the event, by the estimate of `seal`; not stored. */
@@ -204,22 +205,24 @@ export type PackedTimer = readonly [
   event: unknown,
   source?: string | null,
   target?: string | null,
+  delay?: number,
 ];
 type PackedOut = readonly [number, number, string, string, unknown, string | null, PackedLink?];
 
 export function packTimers(timers: readonly Timer[]): PackedTimer[] {
-  return timers.map((t) =>
-    t.source === undefined && t.target === undefined
-      ? [t.id, t.due, t.generation, t.event]
-      : [t.id, t.due, t.generation, t.event, t.source ?? null, t.target ?? null],
-  );
+  return timers.map(({ id, due, generation, event, source, target, delay }) => {
+    if (delay !== undefined) return [id, due, generation, event, source ?? null, target ?? null, delay];
+    if (source === undefined && target === undefined) return [id, due, generation, event];
+    return [id, due, generation, event, source ?? null, target ?? null];
+  });
 }
 
 export function unpackTimer(packed: PackedTimer): Timer {
-  const [id, due, generation, event, source, target] = packed;
+  const [id, due, generation, event, source, target, delay] = packed;
   const timer = { id, due, generation, event: event as Timer["event"] };
   if (source === undefined) return timer;
-  return { ...timer, source: source ?? undefined, target: target ?? undefined };
+  const whose = { ...timer, source: source ?? undefined, target: target ?? undefined };
+  return delay === undefined ? whose : { ...whose, delay };
 }
 
 function packOut({ toShard, number, id, key, event, trace, link }: OutMessage): PackedOut {

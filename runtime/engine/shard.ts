@@ -11,6 +11,7 @@
  * 4. The stored entry (shard-entry.ts) plus the records after it give all of this back.
  */
 import { messageBytes, type Reply, type Told } from "../words/frames.ts";
+import { isSinkLane, laneOfChannel } from "../words/lanes.ts";
 import { limits } from "../words/limits.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { sizeOf } from "../words/values.ts";
@@ -148,8 +149,10 @@ export class InChannel {
   accepted: number;
   /** Highest number committed. */
   committed: number;
-  /** Taken in and waiting, in order; the engine's. */
+  /** Taken in and waiting, in the order of their numbers; the engine's. */
   parked: Job[] = [];
+  /** Whether a timer will bring those back that are parked. */
+  resting = false;
 
   constructor(committed: number) {
     this.accepted = committed;
@@ -159,6 +162,13 @@ export class InChannel {
   /** Whether a number is the one to be taken in next. */
   isNext(number: number): boolean {
     return number === this.accepted + 1;
+  }
+
+  /** A message waits, in its place. */
+  park(job: Job): void {
+    let at = this.parked.length;
+    while (at > 0 && (this.parked[at - 1] as Job).number > job.number) at--;
+    this.parked.splice(at, 0, job);
   }
 
   commit(number: number): void {
@@ -184,6 +194,13 @@ export interface Waiting extends Told {
 /** What all channels out of a shard hold, in bytes. */
 export class OutboxSize {
   bytes = 0;
+  /** Of those, for sinks. */
+  sinkBytes = 0;
+
+  add(bytes: number, sink: boolean): void {
+    this.bytes += bytes;
+    if (sink) this.sinkBytes += bytes;
+  }
 }
 
 /** Messages that actors of this shard told actors of another. */
@@ -202,22 +219,25 @@ export class OutChannel {
   sent_ms = 0;
   pause_ms = 250;
   readonly #size: OutboxSize;
+  readonly #sink: boolean;
 
-  constructor(size: OutboxSize) {
+  constructor(size: OutboxSize, lane: number) {
     this.#size = size;
+    this.#sink = isSinkLane(lane);
   }
 
   push({ id, key, type, event, trace, link }: Told, bytes: number): void {
     const waiting = { id, key, type, event, trace, bytes };
     this.waiting.push(link === undefined ? waiting : { ...waiting, link });
-    this.#size.bytes += bytes;
+    this.#size.add(bytes, this.#sink);
     this.committed++;
   }
 
   /** Takes an acknowledgement; returns whether it was news. */
   acknowledge(upTo: number): boolean {
     if (upTo <= this.acknowledged || upTo > this.committed) return false;
-    for (const { bytes } of this.waiting.splice(0, upTo - this.acknowledged)) this.#size.bytes -= bytes;
+    for (const { bytes } of this.waiting.splice(0, upTo - this.acknowledged))
+      this.#size.add(-bytes, this.#sink);
     this.acknowledged = upTo;
     if (this.sent < upTo) this.sent = upTo;
     return true;
@@ -267,6 +287,8 @@ export class ShardState {
   phase: "serving" | "draining" | "gone" = "serving";
   /** Timers due before this time are to be in `due`; later ones are found in the store's index. */
   horizon_ms = 0;
+  /** Since when this node has looked after the timers without a break, by its wall clock. */
+  watched_ms = 0;
   /** Up to here the index has been read. Behind the horizon only while it is being moved. */
   indexed_ms = 0;
 
@@ -289,15 +311,17 @@ export class ShardState {
     return session;
   }
 
-  in(shard: number): InChannel {
-    let channel = this.ins.get(shard);
-    if (channel === undefined) this.ins.set(shard, (channel = new InChannel(0)));
+  /** The channel of a name (words/lanes.ts): in lane 0 the shard at its other end. */
+  in(name: number): InChannel {
+    let channel = this.ins.get(name);
+    if (channel === undefined) this.ins.set(name, (channel = new InChannel(0)));
     return channel;
   }
 
-  out(shard: number): OutChannel {
-    let channel = this.outs.get(shard);
-    if (channel === undefined) this.outs.set(shard, (channel = new OutChannel(this.outbox)));
+  out(name: number): OutChannel {
+    let channel = this.outs.get(name);
+    if (channel === undefined)
+      this.outs.set(name, (channel = new OutChannel(this.outbox, laneOfChannel(name))));
     return channel;
   }
 
@@ -350,7 +374,7 @@ export class ShardState {
    * by the tail from now on, need not be read below it.
    */
   dueFrom(actors: ReadonlyMap<string, Activation>): number {
-    let from = Math.min(this.indexed_ms, this.due.next() ?? Number.POSITIVE_INFINITY);
+    let from = Math.min(this.indexed_ms, this.due.earliest() ?? Number.POSITIVE_INFINITY);
     for (const [id, due] of this.due.taken) {
       const a = actors.get(id);
       // What is not loaded has the timer still that it was taken out for.

@@ -39,6 +39,7 @@ import {
   historyOf,
   isWorkTimer,
   type MachineSnapshot,
+  moment,
   persist,
   type ReceiveEffect,
   sameStates,
@@ -47,7 +48,8 @@ import {
 } from "./machine.ts";
 import { familyChange, type Member } from "./machine/family.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
-import { checkEvent, Outgoing, shownState } from "./outgoing.ts";
+import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
+import { decideLapsed } from "./resume.ts";
 import {
   type Change,
   DeleteTurn,
@@ -209,7 +211,7 @@ export function memberOf(a: Activation, session: string): Member | undefined {
   return member?.snapshot.status === "active" ? member : undefined;
 }
 
-/** One due timer through the machine. */
+/** One due timer through the machine. Throws only where there is no room for what it tells: `outbox_full`, `sink_full`. */
 export function takeTimer(
   a: Activation,
   job: Job,
@@ -228,6 +230,8 @@ export function takeTimer(
       return takeTimers(a, job, rest, timer.event, slot, source, undefined);
     return transit(a, job, timer.event, rest, slot, now, shards, source, target);
   } catch (error) {
+    // It is looked at again when there is room.
+    if (error instanceof KeyturnError && isFull(error)) throw error;
     // The timer is taken away all the same: it would fail again for ever.
     return takeTimers(a, job, rest, timer.event, slot, source, asError(error));
   }
@@ -246,6 +250,13 @@ export function takeLife(a: Activation, job: Job, timer: Timer, slot: Slot, now:
   const rest = lifeAfter(a, timer, now);
   if (rest === undefined) return takeDelete(a, job, slot, source);
   return takeTimers(a, job, rest, { type: LIFE }, slot, source, undefined);
+}
+
+/** A delay that lapsed while no node ran: it begins anew or goes, and the machine does not see it. */
+export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, now: number): Taken {
+  const { timers, event } = decideLapsed(a, timer, now);
+  const source: Source = [FromTimer, timer.id, timer.generation];
+  return takeTimers(a, job, withoutWake(timers), event, slot, source, undefined);
 }
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
@@ -273,6 +284,10 @@ function transit(
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
+  const { link } = job.message;
+  const asked = link?.from;
+  moment.asker =
+    link === undefined || asked === undefined ? undefined : { session: link.session, from: asked };
   const begun = fresh ? begin(a.hosted, a.key, number, now, input) : undefined;
   const start = begun?.snapshot ?? (before.snapshot as MachineSnapshot);
   const { snapshot, effects } =
@@ -286,12 +301,21 @@ function transit(
   const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
-  if (effects.tells.length > 0 || asked !== undefined) {
+  const routes = emitted.length === 0 ? undefined : a.hosted.routes;
+  const answers = effects.answers.length > 0 || asked !== undefined;
+  if (effects.tells.length > 0 || answers || routes !== undefined) {
     const outgoing = new Outgoing(a.shard, job.message.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
-    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    if (routes !== undefined) {
+      const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
+      for (const one of emitted) outgoing.route(routes, one as EventObject, by);
+    }
+    for (const { to, value, error } of effects.answers)
+      if (error === undefined) outgoing.answer({ id: a.id, link: to }, value);
+      else outgoing.refuse({ link: to }, error);
+    if (asked !== undefined && !effects.deferred)
+      outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;
@@ -396,6 +420,10 @@ function refused(
     refusal,
   });
   return { ...effectless, a, job, turn: a.latest, index: slot.index, record, out, refusal: error };
+}
+
+function addressOf({ hosted, key }: Activation): string {
+  return `${hosted.definition.type}/${key}`;
 }
 
 /** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */

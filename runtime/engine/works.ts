@@ -68,6 +68,11 @@ export class Works {
     this.#failed = failed;
   }
 
+  /** Promises that run here. */
+  get promises(): number {
+    return this.#promises;
+  }
+
   /** Whether something runs or waits here for an actor. */
   has(id: string): boolean {
     return this.#pieces.has(id);
@@ -124,6 +129,7 @@ export class Works {
       snapshot,
       idempotencyKey: `${a.id}:${session}:${begun}`,
       attempt: attempt + (again ? 1 : 0),
+      owner: () => a.committed.snapshot?.context,
     };
     const parent = parentSession(actor);
     const { shard, id, key } = a;

@@ -46,11 +46,18 @@ export const meanings = {
   reply_invalid: no("rejected"),
   output_invalid: no("rejected"),
   tell_invalid: no("rejected"),
+  route_failed: no("rejected"),
+  sink_refused: no("rejected"),
   timers_full: no("rejected"),
+  // A function of the user's: the states stay as they were.
+  function_failed: no("rejected"),
+  function_timed_out: no("rejected"),
+  function_unreachable: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),
   outbox_full: again("notApplied"),
+  sink_full: again("notApplied"),
   superseded: again("notApplied"),
   timeout: again("unknown"),
   client_closed: no("unknown"),
@@ -75,6 +82,10 @@ export const meanings = {
   history_trimmed: no("rejected"),
   // The turn is committed, but what it answers does not fit into a frame.
   answer_too_large: no("applied"),
+  // Sources of events: files, streams, producers.
+  source_failed: again("notApplied"),
+  source_changed: no("notApplied"),
+  source_malformed: no("rejected"),
   // A frame or value from outside that could not be decoded.
   invalid_frame: no("rejected"),
 } as const satisfies Record<string, Meaning>;

@@ -14,6 +14,7 @@ import { isType } from "./address.ts";
 import { encode } from "./codec.ts";
 import { KeyturnError } from "./errors.ts";
 import { ForeignReader, foreign } from "./foreign.ts";
+import { LANES, laneOfChannel, shardOfChannel } from "./lanes.ts";
 import { limits } from "./limits.ts";
 
 /** What a request asks of an actor. */
@@ -137,6 +138,7 @@ export function unpackLink([session, from]: PackedLink): AskLink {
 export interface ToldFrame {
   readonly kind: "told";
   readonly shard: number;
+  /** Name of the channel (lanes.ts): in lane 0 the shard that tells. */
   readonly fromShard: number;
   readonly first: number;
   readonly messages: readonly Told[];
@@ -147,7 +149,7 @@ export interface AckFrame {
   readonly kind: "ack";
   /** The shard that told. */
   readonly shard: number;
-  /** The shard that was told. */
+  /** Name of the channel: in lane 0 the shard that was told. */
   readonly fromShard: number;
   readonly upTo: number;
 }
@@ -340,7 +342,7 @@ function readFrame(reader: ForeignReader, shards: number | undefined): Frame {
     case ACK: {
       countOf(items, 4, 0, 0);
       const shard = readShard(reader, shards);
-      return { kind: "ack", shard, fromShard: readShard(reader, shards), upTo: reader.whole() };
+      return { kind: "ack", shard, fromShard: readChannel(reader, shards), upTo: reader.whole() };
     }
     case WATCH:
       countOf(items, 3, 0, 0);
@@ -397,7 +399,7 @@ function readTold(
   linked: boolean,
 ): ToldFrame {
   const shard = readShard(reader, shards);
-  const fromShard = readShard(reader, shards);
+  const fromShard = readChannel(reader, shards);
   const first = readNumber(reader);
   const messages: Told[] = [];
   for (let at = 0; at < count; at++) {
@@ -441,6 +443,14 @@ function readShard(reader: ForeignReader, shards: number | undefined): number {
   const shard = reader.whole();
   if (shard >= (shards ?? limits.shards)) throw foreign(`there is no shard ${shard}`);
   return shard;
+}
+
+/** Name of a channel. */
+function readChannel(reader: ForeignReader, shards: number | undefined): number {
+  const channel = reader.whole();
+  if (laneOfChannel(channel) >= LANES) throw foreign(`there is no channel ${channel}`);
+  if (shardOfChannel(channel) >= (shards ?? limits.shards)) throw foreign(`there is no channel ${channel}`);
+  return channel;
 }
 
 /** A number in a channel. */

@@ -47,6 +47,11 @@ export const limits = {
   /** Messages that one turn may tell. */
   tellsPerTurn: 1_024,
   timersPerActor: 256,
+  /**
+   * A delay that was overdue by more than this when a node began to watch it, since none had run, is resumed as its
+   * type's `delays` says.
+   */
+  delayGrace_ms: 60_000,
   /** Invoked and spawned actors of one actor, of all levels. */
   childrenPerActor: 1_024,
   /** Request ids given by callers that one actor remembers, newest kept. */
@@ -76,6 +81,11 @@ export const limits = {
   outboxPerChannel: 65_536,
   /** Bytes of everything that one shard told others and that is not acknowledged, by the estimates of `seal`. */
   outboxBytes: 64 * MiB,
+  /** How many of those may be for one sink, and how many of the bytes for all sinks: others are to have room still. */
+  sinkPerChannel: 8_192,
+  /** Of a sink's channel, how many messages are on their way at once: while it is down they are sent again and again. */
+  sinkWindow: 128,
+  sinksBytes: 8 * MiB,
   /** Of a channel's messages, how many are on their way at once, and how many bytes. */
   outboxWindow: 1_024,
   outboxWindowBytes: 4 * MiB,
@@ -109,6 +119,10 @@ export const nodeDefaults = {
   catalogRows: 2_000_000,
   /** Snapshots written in one store call. */
   snapshotBatch: 512,
+  /** Actors with a timer that is found later than this wait in a backlog … */
+  overdue_ms: 5_000,
+  /** … of which this node fires so many a second: after a downtime, many are overdue at once. */
+  overduePerSecond: 2_000,
 } as const;
 
 export type NodeSettings = { -readonly [K in keyof typeof nodeDefaults]: number };
@@ -135,6 +149,9 @@ invariant(
   "a deletion is remembered longer than anything is late",
 );
 invariant(limits.outboxWindow <= limits.outboxPerChannel, "the window fits into the outbox");
+invariant(limits.sinkWindow <= limits.sinkPerChannel, "the window fits into a sink's part of the outbox");
+invariant(limits.sinkWindow <= limits.outboxWindow, "a sink's frames are no larger than others");
+invariant(limits.sinksBytes < limits.outboxBytes, "sinks that are down leave room for what actors tell");
 invariant(nodeDefaults.heartbeat_ms * 3 <= nodeDefaults.lease_ms, "a lease survives two lost heartbeats");
 invariant(
   nodeDefaults.mailboxMessages <= nodeDefaults.intakeMessages,

@@ -14,6 +14,7 @@ import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { Send } from "../../runtime/words/frames.ts";
@@ -236,6 +237,36 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "backlog-off-the-index",
+    text: "a shard's entry leaves out timers that are overdue and wait for their turn",
+    workloads: ["timers"],
+    focus: {
+      nodes: 2,
+      shards: 2,
+      calamities: { crash: 1 },
+      settings: {
+        lease_ms: 300,
+        heartbeat_ms: 100,
+        checkpoint_ms: 300,
+        overdue_ms: 1,
+        overduePerSecond: 5,
+      },
+      calm_ms: 500,
+      safety_ms: 6_000,
+    },
+    budget: 20,
+    install(_disk, patch) {
+      patch.replace(
+        DueHeap.prototype,
+        "earliest",
+        () =>
+          function (this: DueHeap) {
+            return this.next();
+          },
+      );
+    },
+  },
+  {
     name: "timer-twice",
     text: "a timer that fires is not taken away in the same look",
     workloads: ["timers"],
@@ -342,7 +373,16 @@ export const bugs: readonly Bug[] = [
   {
     name: "orphans-forgotten",
     text: "a claim or a release without an answer is forgotten",
-    budget: 300,
+    focus: {
+      nodes: 3,
+      shards: 8,
+      calamities: { join: 1, stop: 1, crash: 0.5 },
+      settings: { lease_ms: 300, heartbeat_ms: 100 },
+      rates: { ...noFaults, answerLoss: 0.1, storeMean_ms: 1, storeTimeout_ms: 50 },
+      calm_ms: 300,
+      safety_ms: 6_000,
+    },
+    budget: 60,
     install(_disk, patch) {
       patch.replace(Orphans.prototype, "add", () => () => undefined);
     },

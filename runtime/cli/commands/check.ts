@@ -68,7 +68,8 @@ export function addCheck(program: Command, shell: Shell): void {
 }
 
 async function check(flags: CheckFlags, shell: Shell): Promise<number> {
-  const registry = registryOf([...(await loadActors(flags.actors)), ...ownActors]);
+  const actors = await loadActors(flags.actors);
+  const registry = registryOf([...actors, ...ownActors]);
   const store = await open(flags, shell);
   try {
     const settings = await store.directory.settings();
@@ -81,7 +82,7 @@ async function check(flags: CheckFlags, shell: Shell): Promise<number> {
       );
     }
     const rows = await population(store, settings.shards, registry, realWorld);
-    const hosted = [...registry.values()].map(({ definition: { type, version } }) => ({ type, version }));
+    const hosted = actors.map(({ type, version }) => ({ type, version }));
     if (flags.json) shell.stdout.write(`${JSON.stringify(documentOf(store.description, hosted, rows))}\n`);
     else shell.stdout.write(textOf(store.description, rows));
     return rows.every(({ problem }) => problem === undefined) ? DONE : FAILED;

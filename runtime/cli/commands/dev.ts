@@ -28,6 +28,7 @@ import { Observing } from "../observing.ts";
 import { gather, jsonOption } from "../options.ts";
 import { Output, type OutputFlags } from "../output.ts";
 import { DONE, type Shell, stopSignal } from "../shell.ts";
+import { RunningSources } from "../sources.ts";
 import { DEV_FOLDER, isStore } from "../target.ts";
 import { withinWait } from "../wait.ts";
 
@@ -115,6 +116,7 @@ class Session {
   readonly #output: Output;
   readonly #drained = new AbortController();
   #node: KeyturnNode | undefined;
+  #sources: RunningSources | undefined;
 
   constructor(store: Store, flags: DevFlags, console: Console, output: Output) {
     this.#store = store;
@@ -133,6 +135,7 @@ class Session {
     // Shards that come and go with every start are no news.
     const quiet = { ...observer, shardServing: () => undefined, shardReleased: () => undefined };
     this.#node = await startNode({ actors, store: this.#store, name, observer: quiet });
+    this.#sources = new RunningSources(this.#node, actors, this.#console);
     const types = actors.map(({ type, version, machine }) => ({
       type,
       version,
@@ -155,6 +158,8 @@ class Session {
 
   async stop(): Promise<void> {
     const node = this.#node;
+    await this.#sources?.stop();
+    this.#sources = undefined;
     this.#node = undefined;
     await node?.stop({ closeStore: false });
   }

@@ -12,6 +12,7 @@ import {
   type ParameterizedObject,
   type PromiseActorLogic,
 } from "xstate";
+import type { ErrorCode } from "../../words/errors.ts";
 
 const EFFECT = Symbol("keyturn.effect");
 
@@ -26,7 +27,61 @@ interface ReplySpec {
   readonly value: unknown;
 }
 
-export type EffectSpec = TellSpec | ReplySpec;
+interface TellAllSpec {
+  readonly kind: "tellAll";
+  readonly tells: unknown;
+}
+
+/** Several at once, known only when the action is reached; see `perform`. */
+interface PerformSpec {
+  readonly kind: "perform";
+  readonly run: () => Performance;
+}
+
+/** What a turn's own code wants done, in order. */
+export interface Performance {
+  readonly replied: boolean;
+  readonly reply: unknown;
+  readonly wishes: readonly Wish[];
+  /** Whoever asked is answered in a later turn, by an `answer`. */
+  readonly deferred?: boolean;
+}
+
+/** An actor that waits for an answer. Plain data. */
+export interface Asker {
+  readonly session: string;
+  readonly from: string;
+}
+
+export type Wish =
+  | { readonly kind: "tell"; readonly to: string; readonly event: unknown }
+  | { readonly kind: "emit"; readonly event: object }
+  /**
+   * An event to the actor itself, after a delay. One of the same id replaces it. `spare`: where the actor has no more
+   * timers left than so many, this happens instead.
+   */
+  | {
+      readonly kind: "later";
+      readonly id: string | undefined;
+      readonly delay_ms: number;
+      readonly event: EventObject;
+      readonly spare?: { readonly timers: number; readonly instead: Wish };
+    }
+  | { readonly kind: "cancel"; readonly id: string }
+  | {
+      readonly kind: "answer";
+      readonly to: Asker;
+      readonly value: unknown;
+      readonly error?: { readonly code: ErrorCode; readonly message: string };
+    };
+
+export type EffectSpec = TellSpec | TellAllSpec | ReplySpec | PerformSpec;
+
+/**
+ * Of the turn that is being taken: its time, milliseconds since the epoch, set by the host before each step, and the actor
+ * that asks, set by step.ts.
+ */
+export const moment: { now: number; asker: Asker | undefined } = { now: 0, asker: undefined };
 
 /** What an action of ours wants; undefined for any other. */
 export function effectOf(action: unknown): EffectSpec | undefined {
@@ -73,6 +128,24 @@ export function tell<
   return mark({ kind: "tell", to, event }, "tell");
 }
 
+/** A message for another actor: its address, `type/key`, and the event. */
+export type AddressedEvent = readonly [to: string, event: EventObject & { readonly [name: string]: unknown }];
+
+/**
+ * Tells many actors in one turn, in the order of the list: as so many `tell`, at a fraction of their cost.
+ * @param tells at most `limits.tellsPerTurn` with all that the turn tells
+ */
+export function tellAll<
+  C extends MachineContext,
+  E extends EventObject,
+  P extends ParameterizedObject["params"] | undefined,
+  A extends EventObject,
+>(
+  tells: readonly AddressedEvent[] | Expression<C, E, P, A, readonly AddressedEvent[]>,
+): DurableAction<C, E, P, A> {
+  return mark({ kind: "tellAll", tells }, "tellAll");
+}
+
 /**
  * Answers whoever asked, from inside a machine. The last reply of a turn counts; without one the asker gets the new
  * state. Ignored when nobody asked.
@@ -86,6 +159,14 @@ export function reply<
   return mark({ kind: "reply", value }, "reply");
 }
 
+/**
+ * Tells, replies, emits and sets timers, whatever a function says: for facades whose machines run code that is not made
+ * of actions. Not part of the public interface.
+ */
+export function perform(run: () => Performance): () => void {
+  return mark({ kind: "perform", run }, "perform");
+}
+
 /** What the creator of an invoked promise is given, besides `input`, `self`, `system` and `emit`. */
 export interface PromiseArgs {
   /** The same for every attempt and re-run of this invocation, and never used for another. */
@@ -94,6 +175,8 @@ export interface PromiseArgs {
   readonly attempt: number;
   /** Aborted when the state is left. */
   readonly signal: AbortSignal;
+  /** The context of the durable actor that it works for, as it was committed when this run began. Frozen. */
+  readonly context?: unknown;
 }
 
 type Creator<TOutput, TInput> = Parameters<typeof fromPromise<TOutput, TInput>>[0];

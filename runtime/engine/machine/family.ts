@@ -218,7 +218,10 @@ function mapDeep(value: unknown, replace: (inner: object) => object | undefined)
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return value;
   let copy: Record<string, unknown> | undefined;
-  for (const [name, before] of Object.entries(value)) {
+  // No list of entries for each: this is done for all of a context in every turn.
+  for (const name in value) {
+    const before = (value as Record<string, unknown>)[name];
+    if (typeof before !== "object" || before === null) continue;
     const inner = mapDeep(before, replace);
     if (inner !== before) (copy ??= { ...value })[name] = inner;
   }

@@ -28,6 +28,8 @@ export interface WorkOrder {
   readonly snapshot: ChildSnapshot;
   readonly idempotencyKey: string;
   readonly attempt: number;
+  /** The durable actor's own context, as it is committed. */
+  readonly owner: () => unknown;
 }
 
 export interface WorkPorts {
@@ -49,7 +51,7 @@ export function runWork(order: WorkOrder, ports: WorkPorts): RunningWork {
 }
 
 function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
-  const { logic, snapshot, idempotencyKey, attempt } = order;
+  const { logic, snapshot, idempotencyKey, attempt, owner } = order;
   const controller = new AbortController();
   const { self, system, emit } = standIn(order, ports, () => snapshot);
   const create = logic.config as (args: object) => unknown;
@@ -59,7 +61,8 @@ function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
     settled = true;
     if (!signal.aborted) ports.deliver("self", { type, data } as EventObject);
   };
-  const args = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt };
+  const context = owner();
+  const args = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt, context };
   // In a task of its own, so that what it throws at once is a rejection too.
   Promise.resolve()
     // Ended before it began: then nobody is to see anything of it.

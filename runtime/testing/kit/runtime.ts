@@ -75,7 +75,7 @@ const BACKGROUND_MS = 5_000;
  * The runtime's own waiting (deadlines of calls, repetitions, heartbeats, checkpoints) runs on another clock, which goes on
  * by itself while something is under way: so a call that is never answered still ends with `timeout`, and `now()` is as
  * before. What custom actions do in the real world (a request over the network, a promise) takes its real time, and
- * nothing here waits for it.
+ * nothing here waits for it. Promises that actors invoke are waited for, in real time; both clocks stand still meanwhile.
  *
  * @throws KeyturnError `invalid_options`
  */
@@ -164,6 +164,25 @@ export class TestRuntime {
       await world.kill(sites);
       for (const site of sites) world.cluster.start(site);
       await world.started();
+    });
+  }
+
+  /**
+   * No node runs for so long: as `crash` when everything is at rest, but the clock goes on before they start again. Timers that fell due meanwhile fire late, or what their type's `delays` says.
+   * @throws KeyturnError `invalid_options`
+   */
+  downtime(duration: Duration): Promise<void> {
+    return this.#next(async () => {
+      const length_ms = durationOf(duration, "The downtime");
+      const world = this.#world;
+      await world.driver.rest();
+      const sites = world.sitesUp;
+      world.disk.crash(0);
+      await world.kill(sites);
+      world.wall_ms += length_ms;
+      for (const site of sites) world.cluster.start(site);
+      await world.started();
+      await world.driver.rest();
     });
   }
 

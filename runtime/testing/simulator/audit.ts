@@ -34,6 +34,7 @@ import type { Timer } from "../../engine/machine.ts";
 import { versionIn } from "../../cluster/versions.ts";
 import type { ShardEntry } from "../../ports/index.ts";
 import { textOf } from "../../words/errors.ts";
+import { atOtherEnd, shardOfChannel } from "../../words/lanes.ts";
 import { limits } from "../../words/limits.ts";
 import type { Claim, Disk } from "./disk.ts";
 
@@ -140,7 +141,7 @@ class Walk {
     this.#version(record, entry, where);
     if (record.refusal !== undefined) this.#refused.add(`${batch.seq}.${index}`);
     this.#source(shard, record, where);
-    for (const message of record.out) this.#out(`${shard}>${message.toShard}`, message, where);
+    for (const message of record.out) this.#out(wayOf(shard, message.toShard), message, where);
     const trail = this.#trailOf(record.id);
     if (record.kind === Refusal) {
       if (record.turn !== trail.turn)
@@ -190,7 +191,10 @@ class Walk {
       if (this.#requests.has(request)) this.report(`${where} applies ${request} again`);
       this.#requests.add(request);
     } else if (record.source === FromShard) {
-      const way = `${record.sourceName}>${shard}`;
+      const way = wayOf(
+        shardOfChannel(record.sourceName as number),
+        atOtherEnd(record.sourceName as number, shard),
+      );
       const number = (this.#taken.get(way) ?? 0) + 1;
       if (record.sourceNumber !== number)
         this.report(`${where} takes ${way}:${record.sourceNumber}, next was ${number}`);
@@ -284,4 +288,9 @@ class Walk {
       latestDue,
     };
   }
+}
+
+/** A channel, as its sender names it. */
+function wayOf(from: number, channel: number): string {
+  return `${from}>${channel}`;
 }

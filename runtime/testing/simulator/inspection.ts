@@ -7,7 +7,7 @@ import type { Client } from "../../client/client.ts";
 import { dataOf } from "../../engine/activation.ts";
 import type { Engine } from "../../engine/engine.ts";
 import type { ActorData } from "../../engine/state.ts";
-import { decodeKey } from "../../words/address.ts";
+import { decodeKey, placeOfId } from "../../words/address.ts";
 import { isKeyturnError } from "../../words/errors.ts";
 import { nodeDefaults } from "../../words/limits.ts";
 import type { Audit } from "./audit.ts";
@@ -28,6 +28,7 @@ export function unrest(cluster: Cluster, { shards, settings }: Scenario): string
       if (shard.phase !== "serving") return `${at} is ${shard.phase}`;
       served.add(shard.shard);
       if (shard.busy !== 0) return `${at} is busy with ${shard.busy} messages`;
+      if (shard.due.overdue > 0) return `${at} has a backlog of ${shard.due.overdue} actors`;
       if (shard.letters.size > 0) return `${at} has ${shard.letters.size} dead letters that are not stored`;
       for (const [from, channel] of shard.ins)
         if (channel.parked.length > 0)
@@ -108,6 +109,30 @@ export async function compareRecovered(client: Client, { actors }: Audit): Promi
     }
   });
   await Promise.all(all);
+  return differences;
+}
+
+/** What a question about all actors of a type finds, against what the journal tells. */
+export async function compareFound(client: Client, { actors }: Audit): Promise<string[]> {
+  const told = new Map<string, Map<string, string>>();
+  for (const [id, data] of actors) {
+    const place = placeOfId(id, 1);
+    let ofType = told.get(place.type);
+    if (ofType === undefined) told.set(place.type, (ofType = new Map()));
+    if (data !== undefined)
+      ofType.set(place.key, stable([data.machine.value, data.machine.status, data.turn]));
+  }
+  const differences: string[] = [];
+  const compare = async (type: string, should: ReadonlyMap<string, string>): Promise<void> => {
+    const found = new Map<string, string>();
+    for await (const { key, value, status, turn } of client.find(type))
+      found.set(key, stable([value, status, turn]));
+    for (const key of new Set([...should.keys(), ...found.keys()])) {
+      const [is, wanted] = [found.get(key) ?? "nothing", should.get(key) ?? "nothing"];
+      if (is !== wanted) differences.push(`${type}/${key} is found as ${is}, its journal says ${wanted}`);
+    }
+  };
+  await Promise.all([...told].map(([type, should]) => compare(type, should)));
   return differences;
 }
 

@@ -15,7 +15,7 @@ import { Faults, noFaults } from "./faults.ts";
 import { Nemesis } from "./nemesis.ts";
 import { Network } from "./network.ts";
 import { Prng } from "./prng.ts";
-import { compareLive, compareRecovered, unrest } from "./inspection.ts";
+import { compareFound, compareLive, compareRecovered, unrest } from "./inspection.ts";
 import type { Scenario } from "./scenario.ts";
 import { type Owner, Timeline } from "./timeline.ts";
 import type { RunningWorkload, Workload, WorkloadContext } from "./workload.ts";
@@ -253,26 +253,33 @@ class Run {
     for (const text of found.violations) this.violated(text);
     for (const text of compareLive(this.#cluster, found)) this.violated(text);
     if (this.#violations.length > 0) return;
+    await this.#compare("finds what lives", compareFound(observer, found));
+    if (this.#violations.length > 0) return;
     this.#cluster.healed = false;
     for (const site of this.#cluster.sites) this.#cluster.crash(site);
     const fresh = this.#cluster.add(VERSIONS);
     if (fresh.host !== undefined) fresh.host.skew_ms = HEALED_SKEW_MS;
-    const differences = compareRecovered(observer, found);
-    let texts: readonly string[] | undefined;
-    differences.then(
-      (list) => {
-        texts = list;
-      },
-      (error: unknown) => this.violated(`recovery: ${textOf(error)}`),
-    );
-    if (!(await this.#settled(() => texts !== undefined, this.#scenario.liveness_ms)))
-      this.violated("liveness: a fresh node does not answer for every actor");
-    for (const text of texts ?? []) this.violated(text);
+    await this.#compare("answers for every actor", compareRecovered(observer, found));
+    await this.#compare("finds every actor", compareFound(observer, found));
     await this.#rest("at rest after recovery");
     const after = await audit(this.#disk);
     for (const text of after.violations) this.violated(text);
     if (after.records !== found.records)
       this.violated(`recovery: ${after.records - found.records} more records, although nobody asked for any`);
+  }
+
+  /** Reports differences, once they are known. */
+  async #compare(what: string, differences: Promise<readonly string[]>): Promise<void> {
+    let texts: readonly string[] | undefined;
+    differences.then(
+      (list) => {
+        texts = list;
+      },
+      (error: unknown) => this.violated(`${what}: ${textOf(error)}`),
+    );
+    if (!(await this.#settled(() => texts !== undefined, this.#scenario.liveness_ms)))
+      this.violated(`liveness: no node ${what}`);
+    for (const text of texts ?? []) this.violated(text);
   }
 }
 

@@ -103,6 +103,12 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
     const weight = r.between(0.2, 1);
     if (!calm && r.chance(0.45)) weights[calamity] = weight;
   }
+  // Of a stream of its own, as below.
+  const late = new Prng(seed, "overdue");
+  if (late.chance(0.5)) {
+    settings.overdue_ms = late.pick([1, 20, 200]);
+    settings.overduePerSecond = late.pick([20, 100, 2_000]);
+  }
   const drawn = r.shuffle(options.workloads).slice(0, r.whole(1, Math.min(3, options.workloads.length)));
   return {
     seed,

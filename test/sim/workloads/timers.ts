@@ -52,7 +52,8 @@ const fuseMachine = setup({
   },
 });
 
-const fuse = defineActor({ type: "simFuse", machine: fuseMachine });
+// Clocks that jump by hours, and owners whose clocks differ, set it anew.
+const fuse = defineActor({ type: "simFuse", machine: fuseMachine, delays: "restart" });
 
 interface Planned {
   readonly key: string;

@@ -1,0 +1,125 @@
+/**
+ * Files as a sink's target: one a partition, a line of JSON for each event, flushed to disk before it counts.
+ *
+ * Owns nothing between two batches. A line is `{ id, from, at, event }`; within a file their numbers grow. A run looks at
+ * the file's end first: what a killed run left unfinished is cut off, and what it had written is left out. So each event
+ * is there once, as long as the file stays where it was; a partition that moves to another machine begins a file there,
+ * and may write again what was not confirmed: at least once.
+ */
+import { mkdir, open, type FileHandle } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { KeyturnError } from "../../words/errors.ts";
+import {
+  lineOf,
+  type Published,
+  type PublishArgs,
+  type SinkBatch,
+  type SinkItem,
+  type SinkTarget,
+} from "./target.ts";
+
+export interface FileSinkOptions {
+  /** `{sink}` and `{partition}` are replaced: "out/{sink}-{partition}.ndjson". Folders are made. */
+  readonly path: string;
+  /** A line, without its end; must hold the item's `id` as JSON's first property to be recognised after a crash. */
+  readonly line?: (item: SinkItem) => string;
+  /** Flushes to disk before a batch counts as published; true by default. */
+  readonly fsync?: boolean;
+}
+
+const LOOK_BYTES = 64 * 1024;
+/** A longer line is none of ours. */
+const LOOK_MAX = 4 * 1024 * 1024;
+const NEWLINE = 10;
+
+/**
+ * Appends to files, at least once.
+ * @throws KeyturnError `invalid_options`
+ */
+export function toFile(options: FileSinkOptions): SinkTarget {
+  if (typeof options?.path !== "string" || options.path === "")
+    throw new KeyturnError("invalid_options", 'toFile takes { path: "out/{sink}-{partition}.ndjson" }.');
+  const { path, line = lineOf, fsync = true } = options;
+  return Object.freeze({
+    description: `the file ${path}`,
+    check: (sink: string, partitions: number) => {
+      if (partitions === 1 || path.includes("{partition}")) return;
+      throw new KeyturnError(
+        "invalid_options",
+        `The sink "${sink}" has ${partitions} partitions, which cannot write one file. Put {partition} into the path, or give it one partition.`,
+      );
+    },
+    publish: async (batch: SinkBatch, { signal }: PublishArgs) => {
+      const name = path.replaceAll("{sink}", batch.sink).replaceAll("{partition}", String(batch.partition));
+      return append(resolve(name), batch, line, fsync, signal);
+    },
+  });
+}
+
+async function append(
+  path: string,
+  { items }: SinkBatch,
+  line: (item: SinkItem) => string,
+  fsync: boolean,
+  signal: AbortSignal,
+): Promise<Published> {
+  const folder = dirname(path);
+  await mkdir(folder, { recursive: true });
+  const file = await open(path, "a+");
+  try {
+    const { size } = await file.stat();
+    const { end, last } = await endOf(file, size);
+    if (end < size) await file.truncate(end);
+    const known = items.findIndex(({ id }) => id === last);
+    const text = items
+      .slice(known + 1)
+      .map((item) => `${line(item)}\n`)
+      .join("");
+    if (signal.aborted) throw new Error("Another node publishes this partition.");
+    if (text !== "") await file.appendFile(text);
+    if (fsync) await file.sync();
+    // A new file is found after a power loss only if its folder was flushed too.
+    if (fsync && size === 0) await syncFolder(folder);
+    return {};
+  } finally {
+    await file.close();
+  }
+}
+
+/** Where the last whole line ends, and the id in it. */
+async function endOf(file: FileHandle, size: number): Promise<{ end: number; last: string | undefined }> {
+  for (let look = Math.min(LOOK_BYTES, size); size > 0; look = Math.min(look * 4, size)) {
+    const { buffer } = await file.read(Buffer.alloc(look), 0, look, size - look);
+    const newline = buffer.lastIndexOf(NEWLINE);
+    const before = newline <= 0 ? -1 : buffer.lastIndexOf(NEWLINE, newline - 1);
+    const whole = look === size;
+    if (newline >= 0 && (before >= 0 || whole))
+      return { end: size - look + newline + 1, last: idIn(buffer.toString("utf8", before + 1, newline)) };
+    if (whole && newline < 0) return { end: 0, last: undefined };
+    if (look > LOOK_MAX)
+      throw new Error(
+        "The end of the file is a line of more than 4 MiB. It is not of this sink; move it away.",
+      );
+  }
+  return { end: 0, last: undefined };
+}
+
+function idIn(text: string): string | undefined {
+  try {
+    const { id } = JSON.parse(text) as { id?: unknown };
+    return typeof id === "string" ? id : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, "r");
+  try {
+    await handle.sync();
+  } catch {
+    // Some systems cannot; what the file holds is flushed.
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The actors that a source consists of: its plan, its partitions, its gates, and the pages of its dead letters.
+ *
+ * Owns their definitions, and the machines of all but the partition (partition-machine.ts). (It builds machines, so it
+ * imports XState's public interface.)
+ *
+ * Invariants:
+ * 1. A partition moves its position in the turn that tells the items before it: what follows from an item is committed
+ *    with the position, in one record, and leaves through the exactly-once channels between shards. There is no other way
+ *    to move it.
+ * 2. A batch names the revision that it follows. One that does not fit changes nothing, and its answer says where the
+ *    partition stands. So any number of runners may bring batches; one of them gets on.
+ * 3. `delivered` is a revision below which everything told is committed by whom it was told to: a gate in each shard
+ *    answers, in the order of the channel that the items went, after them.
+ * 4. Dead letters of a partition lie in a ring of pages of a bounded number; older ones are overwritten.
+ */
+import { and, assign, cancel, enqueueActions, setup } from "xstate";
+import { reply, tellAll } from "../../engine/machine.ts";
+import { type ActorDefinition, type AnyActorDefinition, defineActor } from "../../engine/definition.ts";
+import { partitionMachine } from "./partition-machine.ts";
+import {
+  PAGE_LETTERS,
+  type PageContext,
+  type PageEvent,
+  PARTITIONS_MAX,
+  type PlanContext,
+  type PlanEvent,
+  type PlannedPartition,
+  RUNNERS_MAX,
+} from "./words.ts";
+
+/** The definitions of a source's actors. */
+export interface SourceActors {
+  readonly partition: ActorDefinition<string, ReturnType<typeof partitionMachine>>;
+  readonly plan: ActorDefinition<string, typeof planMachine>;
+  readonly gate: AnyActorDefinition;
+  readonly page: ActorDefinition<string, typeof pageMachine>;
+}
+
+/**
+ * @param name of the source
+ * @param letters how many dead letters are kept of each partition
+ */
+export function sourceActors(name: string, letters: number): SourceActors {
+  const type = `source-${name}`;
+  const pages = Math.ceil(letters / PAGE_LETTERS) + 1;
+  return {
+    partition: defineActor({ type, machine: partitionMachine(type, pages) }),
+    plan: defineActor({ type: `${type}-plan`, machine: planMachine }),
+    gate: defineActor({ type: `${type}-gate`, machine: gateMachine }),
+    page: defineActor({ type: `${type}-letters`, machine: pageMachine }),
+  };
+}
+
+/** Who runs a source and what its parts are. Also the meeting point of its runners. */
+const planMachine = setup({
+  types: {
+    context: {} as PlanContext,
+    events: {} as PlanEvent | { readonly type: "lost"; readonly runner: string },
+  },
+  guards: {
+    isNew: ({ context, event }) => !context.runners.includes((event as { runner: string }).runner),
+    hasRoom: ({ context }) => context.runners.length < RUNNERS_MAX,
+  },
+  actions: {
+    add: assign({
+      partitions: ({ context, event }) => {
+        const known = new Set(context.partitions.map(({ group }) => group));
+        const { partitions } = event as { partitions: readonly PlannedPartition[] };
+        const more = partitions.filter(({ group }) => !known.has(group));
+        const all = [...context.partitions, ...more];
+        return all.length > PARTITIONS_MAX ? context.partitions : all;
+      },
+    }),
+    enter: assign({
+      runners: ({ context, event }) => [...context.runners, (event as { runner: string }).runner].sort(),
+    }),
+    watch: enqueueActions(({ event, enqueue }) => {
+      const { runner, lease_ms } = event as { runner: string; lease_ms: number };
+      enqueue.cancel(runner);
+      enqueue.raise({ type: "lost", runner }, { id: runner, delay: lease_ms });
+    }),
+    forget: assign({
+      runners: ({ context, event }) =>
+        context.runners.filter((one) => one !== (event as { runner: string }).runner),
+    }),
+    unwatch: cancel(({ event }) => (event as { runner: string }).runner),
+    answer: reply(({ context }) => context),
+  },
+}).createMachine({
+  context: { partitions: [], runners: [] },
+  on: {
+    plan: { actions: ["add", "answer"] },
+    here: [
+      { guard: and(["isNew", "hasRoom"]), actions: ["enter", "watch", "answer"] },
+      { guard: "isNew", actions: "answer" },
+      { actions: ["watch", "answer"] },
+    ],
+    left: { actions: ["forget", "unwatch", "answer"] },
+    lost: { actions: "forget" },
+  },
+});
+
+/** Answers a partition that its messages to this shard are through. */
+const gateMachine = setup({
+  types: { events: {} as { readonly type: "fence"; readonly fence: number; readonly from: string } },
+}).createMachine({
+  on: {
+    fence: { actions: tellAll(({ event }) => [[event.from, { type: "arrived", fence: event.fence }]]) },
+  },
+});
+
+const pageMachine = setup({
+  types: { context: {} as PageContext, events: {} as PageEvent },
+}).createMachine({
+  context: { first: 0, letters: [] },
+  on: {
+    letters: {
+      actions: assign(({ context, event }) => {
+        const first = event.first - (event.first % PAGE_LETTERS);
+        const kept = first === context.first ? context.letters : [];
+        return { first, letters: [...kept, ...event.letters] };
+      }),
+    },
+  },
+});
