@@ -1,12 +1,16 @@
 /** The commands that ask and look, in this process, on a node that has its folder open: over the socket in it. */
-import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { assign, setup } from "xstate";
 import { defineActor, embedded, type KeyturnNode, reply, startNode, tell } from "../runtime/index.ts";
-import { serveStore, type StoreServer } from "../runtime/stores/socket/index.ts";
+import { createClient } from "../runtime/client/client.ts";
+import { serveStore, socketStore, type StoreServer } from "../runtime/stores/socket/index.ts";
+import { CALL, FRAMES, SUBSCRIBE } from "../runtime/stores/socket/wire.ts";
+import { encode } from "../runtime/words/codec.ts";
+import { realWorld } from "../runtime/world.ts";
 import { cli } from "./support/cli-run.ts";
 
 const order = defineActor({
@@ -384,5 +388,70 @@ describe("where the actors are", () => {
     vi.stubEnv("KEYTURN_DATA", data);
     onTestFinished(() => void vi.unstubAllEnvs());
     expect(await cli(["get", "order/a"])).toMatchObject({ code: 5 });
+    // What is said counts more than what the environment says.
+    vi.stubEnv("KEYTURN_DATA", "");
+    vi.stubEnv("KEYTURN_NATS", "127.0.0.1:1");
+    expect(await on("get", "order/a")).toMatchObject({ code: 5 });
+  });
+});
+
+describe("the socket", () => {
+  const at = () => connect(server.address);
+  const ended = (socket: Socket) => new Promise((resolve) => socket.once("close", resolve));
+
+  it("is for its owner alone", () => {
+    expect(statSync(server.address).mode & 0o077).toBe(0);
+  });
+
+  it("ends the connection of who sends what makes no sense, and nothing else", async () => {
+    const message = (kind: number, body: Uint8Array): Buffer => {
+      const head = Buffer.alloc(5);
+      head.writeUInt32BE(body.length + 1);
+      head[4] = kind;
+      return Buffer.concat([head, body]);
+    };
+    const subject = (text: string): Uint8Array =>
+      Buffer.concat([Uint8Array.of(text.length), Buffer.from(text)]);
+    const nonsense = [
+      Buffer.from("GET / HTTP/1.1\r\n\r\n"),
+      Buffer.alloc(64),
+      Buffer.alloc(64, 0xff),
+      message(9, Buffer.from("x")),
+      message(FRAMES, Buffer.alloc(0)),
+      message(FRAMES, Buffer.concat([subject("shard.0"), Buffer.from("nothing")])),
+      message(FRAMES, Buffer.concat([subject("client.x"), Buffer.from([1, 0x90])])),
+      message(SUBSCRIBE, Buffer.from("shard.0")),
+      message(SUBSCRIBE, Buffer.from("client.>")),
+      message(CALL, Buffer.from([0xc1])),
+      message(CALL, encode("x")),
+    ];
+    for (const bytes of nonsense) {
+      const socket = at();
+      const over = ended(socket.resume());
+      socket.write(bytes);
+      await over;
+    }
+    // A call that does not exist, or whose arguments are wrong, is answered with an error.
+    const store = await socketStore(data);
+    await expect(store.journal.append("lane", 0, new Uint8Array())).rejects.toMatchObject({
+      code: "invalid_options",
+    });
+    await expect(store.directory.readShards(7 as never)).rejects.toMatchObject({ name: "KeyturnError" });
+    await store.close();
+    expect((await on("ask", "order/still", "add", "by=1")).code).toBe(0);
+  });
+
+  it("is found again when its process has been away", async () => {
+    const store = await socketStore(data);
+    const client = await createClient(store, realWorld, 8);
+    const ref = client.actor(order, "patient");
+    await ref.send({ type: "add", by: 1 });
+    await server.close();
+    const waiting = ref.ask({ type: "add", by: 1 });
+    await expect(store.directory.members()).rejects.toMatchObject({ code: "unreachable" });
+    server = await serveStore(node.store, data);
+    expect(await waiting).toEqual({ total: 2 });
+    client.close();
+    await store.close();
   });
 });

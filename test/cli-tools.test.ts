@@ -275,6 +275,14 @@ describe("on a real NATS server", { timeout: 60_000 }, () => {
     );
     expect((await on("shards", "--json")).rows.map(({ node }) => node)).toEqual(new Array(8).fill("one"));
     expect(await on("ask", "counter/a", "add", "by=2", "--json")).toMatchObject({ code: 0 });
+    // One of several processes goes; the others stay.
+    const many = keyturn(["start", "--nats", server.url, "--name", "m", "--processes", "2", "--json"]);
+    await many.event("all_ready");
+    expect(await on("drain", "m-1")).toMatchObject({ code: 0 });
+    await many.event("process_left", ({ process: left }) => left === "m-1");
+    expect((await on("nodes", "--json")).rows.map(({ node }) => node)).toContain("m-2");
+    many.kill("SIGTERM");
+    expect(await many.ended).toBe(0);
     // Forced, also the last one; as a program of its own it stays, without shards.
     expect(await on("drain", "one")).toMatchObject({ code: 2 });
     expect(await on("drain", "one", "--force")).toMatchObject({ code: 0 });

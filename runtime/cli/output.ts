@@ -112,10 +112,7 @@ export class Output {
   /** A value for people: a text as it is, anything else as JavaScript would write it. */
   value(value: unknown): string {
     if (typeof value === "string") return clean(value);
-    return clean(
-      inspect(plain(value), { depth: 12, maxArrayLength: 1_000, breakLength: 100, compact: 3 }),
-      this.colors,
-    );
+    return clean(inspect(plain(value), { depth: 12, maxArrayLength: 1_000, breakLength: 100, compact: 3 }));
   }
 
   /** A value in a cell, on one line. */
@@ -136,7 +133,7 @@ function plain(value: unknown): unknown {
 }
 
 /** What actors hold comes from anywhere; it must not write to a terminal as if it were this program. */
-function clean(text: string, _colored = false): string {
+function clean(text: string): string {
   return text.replace(CONTROL, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, "0")}`);
 }
 

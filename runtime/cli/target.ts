@@ -54,9 +54,7 @@ export function addTargetOptions(command: Command, needs: TargetNeeds = { actors
     new Option(
       "--data <folder>",
       `the folder of an embedded store; ./${DEV_FOLDER} by default, if it is there`,
-    )
-      .env("KEYTURN_DATA")
-      .conflicts(["creds", "user"]),
+    ).env("KEYTURN_DATA"),
   );
   if (needs.actors)
     command.addOption(
@@ -71,7 +69,15 @@ export function addTargetOptions(command: Command, needs: TargetNeeds = { actors
       .default(WAIT_S),
   );
   for (const option of command.options) option.helpGroup("Where the actors live:");
+  command.hook("preAction", (_, action) => preferSaid(action));
   return command.addOption(jsonOption);
+}
+
+/** What the command line says counts more than what the environment says about the other kind of place. */
+function preferSaid(command: Command): void {
+  const isSaid = (name: string): boolean => command.getOptionValueSource(name) === "cli";
+  if (isSaid("data") && !isSaid("nats")) command.setOptionValue("nats", undefined);
+  else if (isSaid("nats") && !isSaid("data")) command.setOptionValue("data", undefined);
 }
 
 /**

@@ -162,7 +162,7 @@ async function showLetters(ids: readonly string[], flags: DeadFlags, shell: Shel
         continue;
       }
       const head = output.paint("bold", idOf(letter));
-      output.text(`${head}  ${letter.type}/${letter.key}  ${timeText(letter.time)}`);
+      output.text(`${head}  ${output.cell(`${letter.type}/${letter.key}`, 500)}  ${timeText(letter.time)}`);
       output.text(`${output.paint("red", letter.code)}: ${output.value(letter.reason)}`);
       output.text(output.value(letter.event));
     }

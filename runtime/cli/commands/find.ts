@@ -128,6 +128,7 @@ async function find(type: string, flags: FilterFlags, shell: Shell): Promise<num
     let page: FoundActor[] = [];
     let shown = 0;
     let more = false;
+    let last = "";
     const flush = (): void => {
       if (page.length > 0) printActors(output, page);
       page = [];
@@ -138,15 +139,15 @@ async function find(type: string, flags: FilterFlags, shell: Shell): Promise<num
           more = shown === most;
           if (more) break;
           shown++;
+          last = actor.key;
           if (output.json) output.row(actor);
           else if (page.push(actor) === PAGE) flush();
         }
       })(),
     );
-    const last = page.at(-1)?.key;
     flush();
     if (shown === 0) output.note(`No actor of the type ${type} fits.`);
-    else if (more) output.note(`There are more: --after ${quoted(last ?? "")}, --limit N, or --all.`);
+    else if (more) output.note(`There are more: --after ${quoted(last)}, --limit N, or --all.`);
     return DONE;
   });
 }

@@ -148,7 +148,7 @@ async function watchStates(target: string, flags: StateFlags, shell: Shell): Pro
     const time = output.paint("dim", new Date().toTimeString().slice(0, 8));
     const more = output.cell(found.context ?? found.fields ?? {}, 200);
     const shown = output.paint("cyan", stateText(found.value) || "(no states)");
-    output.text(`${time}  ${address}  #${found.turn}  ${shown}  ${more}`);
+    output.text(`${time}  ${output.cell(address, 200)}  #${found.turn}  ${shown}  ${more}`);
   };
   return await withTarget(flags, shell, { actors: true }, async ({ client }) => {
     let left = limit;
