@@ -11,10 +11,7 @@
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { isKeyturnError, textOf } from "../words/errors.ts";
-import { addCheck } from "./commands/check.ts";
-import { addProvision } from "./commands/provision.ts";
-import { addBeginning, addCommands } from "./commands/index.ts";
-import { addStart } from "./commands/start.ts";
+import { addCommands } from "./commands/index.ts";
 import { packageFolder } from "./packages.ts";
 import { DONE, FAILED, Failure, MISSING, NotFound, REJECTED, type Shell, UNKNOWN, WRONG } from "./shell.ts";
 
@@ -62,12 +59,7 @@ export async function run(
       writeErr: (text) => void shell.stderr.write(text),
     })
     .exitOverride();
-  addBeginning(program, shell);
-  program.commandsGroup("Nodes and servers:");
-  addStart(program, shell);
-  addProvision(program, shell);
-  addCheck(program, shell);
-  addCommands(program, shell);
+  await addCommands(program, shell);
   inherit(program);
   try {
     await program.parseAsync([...args], { from: "user" });

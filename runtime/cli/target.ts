@@ -8,15 +8,11 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
-import { Client } from "../client/client.ts";
-import { FORMAT, startNode } from "../node.ts";
+import type { Client } from "../client/client.ts";
 import type { AppSettings, Store } from "../ports/index.ts";
-import { embedded } from "../stores/embedded/index.ts";
-import { natsClient } from "../stores/nats/index.ts";
-import { socketStore } from "../stores/socket/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
+import { FORMAT } from "../words/format.ts";
 import { realWorld } from "../world.ts";
-import { loadActors } from "./actors.ts";
 import { Console } from "./console.ts";
 import { addNatsOptions, gather, jsonOption, type NatsFlags, natsOptionsOf, positive } from "./options.ts";
 import { Failure, type Shell } from "./shell.ts";
@@ -120,8 +116,9 @@ export async function openTarget(flags: TargetFlags, shell: Shell, needs: Target
   }
   const options = { ...natsOptionsOf(flags, shell.env), name: "keyturn command" };
   return await withinWait({ ...timing, where: `NATS at ${nats.join(", ")}` }, async () => {
+    const { natsClient } = await import("../stores/nats/index.ts");
     const store = await natsClient(options);
-    return await closingOnFault(store, async () => targetOf(store, await store.settings(), true));
+    return await closingOnFault(store, async () => await targetOf(store, await store.settings(), true));
   });
 }
 
@@ -130,12 +127,13 @@ const silence = { write: () => true } as unknown as NodeJS.WritableStream;
 
 async function openFolder(path: string, { actors }: TargetFlags, needs: TargetNeeds): Promise<Target> {
   if (!(await isStore(path))) {
-    if (needs.actors && actors !== undefined) return await ownNode(path, await embedded({ path }), actors);
+    if (needs.actors && actors !== undefined) return await ownNode(path, await openStore(path), actors);
     throw new KeyturnError(
       "invalid_options",
       `There is no embedded store in ${path}. A node makes one: keyturn dev --data ${path} --actors MODULE.`,
     );
   }
+  const { socketStore } = await import("../stores/socket/index.ts");
   const served = await socketStore(path).catch((error: unknown) => {
     if (isKeyturnError(error, "unreachable")) return undefined;
     throw error;
@@ -146,18 +144,28 @@ async function openFolder(path: string, { actors }: TargetFlags, needs: TargetNe
     );
   let store: Store;
   try {
-    store = await embedded({ path });
+    store = await openStore(path);
   } catch (cause) {
     if (!isKeyturnError(cause, "store_locked")) throw cause;
-    const text = `${cause.message} That process does not serve other commands: nodes of "keyturn start" and "keyturn dev" do.`;
+    const text = `${cause.message} That process does not serve other commands: nodes of "keyturn start" and "keyturn dev" do, and programs that call serveStore(store, folder).`;
     throw new KeyturnError("store_locked", text, { cause });
   }
   if (needs.actors && actors !== undefined) return await ownNode(path, store, actors);
-  return await closingOnFault(store, async () => targetOf(store, await store.directory.settings(), false));
+  return await closingOnFault(
+    store,
+    async () => await targetOf(store, await store.directory.settings(), false),
+  );
+}
+
+// What is loaded only where it is needed, here and below: see commands/index.ts.
+async function openStore(path: string): Promise<Store> {
+  const { embedded } = await import("../stores/embedded/index.ts");
+  return await embedded({ path });
 }
 
 async function ownNode(path: string, store: Store, modules: readonly string[]): Promise<Target> {
   return await closingOnFault(store, async () => {
+    const [{ startNode }, { loadActors }] = await Promise.all([import("../node.ts"), import("./actors.ts")]);
     const node = await startNode({ actors: await loadActors(modules), store });
     const settings = await store.directory.settings();
     if (settings === undefined) throw new Failure(`There is no app in ${path}.`);
@@ -165,7 +173,8 @@ async function ownNode(path: string, store: Store, modules: readonly string[]): 
   });
 }
 
-function targetOf(store: Store, settings: AppSettings | undefined, isServed: boolean): Target {
+async function targetOf(store: Store, settings: AppSettings | undefined, isServed: boolean): Promise<Target> {
+  const { Client: TheClient } = await import("../client/client.ts");
   const { description } = store;
   if (settings === undefined) {
     throw new KeyturnError(
@@ -190,7 +199,7 @@ function targetOf(store: Store, settings: AppSettings | undefined, isServed: boo
           `No node runs on ${description}. Start one (keyturn start or keyturn dev, with --data and --actors), or add --actors MODULE to have this command run one for as long as it takes.`,
         );
       }
-      client ??= new Client(store, realWorld, settings.shards);
+      client ??= new TheClient(store, realWorld, settings.shards);
       return client;
     },
     close: async () => {

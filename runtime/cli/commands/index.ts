@@ -1,30 +1,56 @@
-/** The commands beside those that run nodes, in the order in which help shows them. */
+/**
+ * Which commands there are, in the order in which help shows them.
+ *
+ * Owns the loading: a command that is named is the only one that is loaded, since most are over in less time than it
+ * takes to load what nodes are made of. Help, completion and slips of the pen load them all.
+ */
 import type { Command } from "commander";
 import type { Shell } from "../shell.ts";
-import { addCluster } from "./cluster.ts";
-import { addCompletion } from "./completion.ts";
-import { addDead } from "./dead.ts";
-import { addDev } from "./dev.ts";
-import { addDoctor } from "./doctor.ts";
-import { addFind } from "./find.ts";
-import { addMessages } from "./messages.ts";
-import { addNew } from "./new.ts";
-import { addState } from "./state.ts";
-import { addTimers } from "./timers.ts";
-import { addTop } from "./top.ts";
 
-export function addBeginning(program: Command, shell: Shell): void {
-  program.commandsGroup("To begin with:");
-  addNew(program, shell);
-  addDev(program, shell);
+type Add = (program: Command, shell: Shell) => void;
+
+interface Entry {
+  readonly names: readonly string[];
+  load(): Promise<Add>;
 }
 
-export function addCommands(program: Command, shell: Shell): void {
-  addCluster(program, shell);
-  addTop(program, shell);
-  addDoctor(program, shell);
-  program.commandsGroup("Actors:");
-  for (const add of [addMessages, addState, addFind, addTimers, addDead]) add(program, shell);
-  program.commandsGroup("This command:");
-  addCompletion(program, shell);
+const groups: Readonly<Record<string, readonly Entry[]>> = {
+  "To begin with:": [
+    { names: ["new"], load: async () => (await import("./new.ts")).addNew },
+    { names: ["dev"], load: async () => (await import("./dev.ts")).addDev },
+  ],
+  "Nodes and servers:": [
+    { names: ["start"], load: async () => (await import("./start.ts")).addStart },
+    { names: ["provision"], load: async () => (await import("./provision.ts")).addProvision },
+    { names: ["check"], load: async () => (await import("./check.ts")).addCheck },
+    { names: ["nodes", "shards", "drain"], load: async () => (await import("./cluster.ts")).addCluster },
+    { names: ["top"], load: async () => (await import("./top.ts")).addTop },
+    { names: ["doctor"], load: async () => (await import("./doctor.ts")).addDoctor },
+  ],
+  "Actors:": [
+    { names: ["send", "ask", "create"], load: async () => (await import("./messages.ts")).addMessages },
+    { names: ["get", "watch", "history", "delete"], load: async () => (await import("./state.ts")).addState },
+    { names: ["list", "find", "count"], load: async () => (await import("./find.ts")).addFind },
+    { names: ["timers"], load: async () => (await import("./timers.ts")).addTimers },
+    { names: ["dead"], load: async () => (await import("./dead.ts")).addDead },
+  ],
+  "This command:": [
+    { names: ["completion"], load: async () => (await import("./completion.ts")).addCompletion },
+  ],
+};
+
+/** Declares the commands that a command line may be about. */
+export async function addCommands(program: Command, shell: Shell): Promise<void> {
+  const [first = ""] = shell.args;
+  const named = Object.values(groups)
+    .flat()
+    .find(({ names }) => names.includes(first) && first !== "completion");
+  if (named !== undefined) {
+    (await named.load())(program, shell);
+    return;
+  }
+  for (const [heading, entries] of Object.entries(groups)) {
+    program.commandsGroup(heading);
+    for (const { load } of entries) (await load())(program, shell);
+  }
 }
