@@ -5,8 +5,8 @@
  * argument parser.
  *
  * Exit codes: 0 done; 1 it failed; 2 the command line, or a file that it names, is wrong, and repeating it cannot
- * help; 3 the request was rejected; 4 whether it was applied is not known; 5 what was named is not there; 128 and more:
- * ended at once by a second signal.
+ * help; 3 the request was rejected, or (rebuild) something differs; 4 whether it was applied is not known; 5 what was
+ * named is not there; 128 and more: ended at once by a second signal.
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
@@ -19,8 +19,8 @@ const HELP = `
 Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
 it is ./.keyturn, the folder of "keyturn dev", if it is there. Every command takes --json.
 
-Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 rejected, nothing changed; 4 unknown whether it was
-applied; 5 what was named is not there.
+Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 rejected, nothing changed (rebuild: something differs);
+4 unknown whether it was applied; 5 what was named is not there.
 
 Examples:
   keyturn new my-app                     a project that runs

@@ -23,6 +23,8 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
     { names: ["start"], load: async () => (await import("./start.ts")).addStart },
     { names: ["provision"], load: async () => (await import("./provision.ts")).addProvision },
     { names: ["check"], load: async () => (await import("./check.ts")).addCheck },
+    { names: ["rebuild"], load: async () => (await import("./rebuild.ts")).addRebuild },
+    { names: ["trim"], load: async () => (await import("./trim.ts")).addTrim },
     { names: ["nodes", "shards", "drain"], load: async () => (await import("./cluster.ts")).addCluster },
     { names: ["top"], load: async () => (await import("./top.ts")).addTop },
     { names: ["doctor"], load: async () => (await import("./doctor.ts")).addDoctor },
@@ -32,6 +34,7 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
     { names: ["get", "watch", "history", "delete"], load: async () => (await import("./state.ts")).addState },
     { names: ["list", "find", "count"], load: async () => (await import("./find.ts")).addFind },
     { names: ["timers"], load: async () => (await import("./timers.ts")).addTimers },
+    { names: ["fork"], load: async () => (await import("./fork.ts")).addFork },
     { names: ["dead"], load: async () => (await import("./dead.ts")).addDead },
   ],
   "This command:": [

@@ -304,6 +304,10 @@ function journalOver(link: Link): Journal {
     read: () => {
       throw refusal();
     },
+    scan: () => {
+      throw refusal();
+    },
+    ends: refused,
     get: refused,
   };
 }
