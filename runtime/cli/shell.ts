@@ -34,10 +34,11 @@ export class Failure extends Error {
 /** What was named is not there. */
 export class NotFound extends Failure {}
 
-/** A signal that a person can give to what goes on for ever: Ctrl-C, and SIGTERM. */
-export function stopSignal({ stop }: Shell): AbortSignal {
+/** What ends that which goes on for ever: Ctrl-C, SIGTERM, and that nobody reads any more (`keyturn watch … | head`). */
+export function stopSignal({ stop, stdout }: Shell): AbortSignal {
   if (stop !== undefined) return stop;
   const controller = new AbortController();
+  stdout.once("error", () => controller.abort());
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => controller.abort());
   return controller.signal;
 }

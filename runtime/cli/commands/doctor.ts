@@ -5,8 +5,10 @@
  * Changes nothing.
  */
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import { ownActors } from "../../own-actors.ts";
+import type { Member } from "../../ports/index.ts";
 import { diagnoseFolder } from "../../stores/embedded/diagnose.ts";
 import { diagnoseNats } from "../../stores/nats/diagnose.ts";
 import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
@@ -32,6 +34,8 @@ interface DoctorFlags extends TargetFlags {
 const NODE = [20, 19] as const;
 const FILES_MIN = 1_024;
 const LETTERS = 100;
+const MOVING_LOOKS = 20;
+const MOVING_MS = 200;
 
 export function addDoctor(program: Command, shell: Shell): void {
   const doctor = program
@@ -136,10 +140,13 @@ async function appFindings(flags: DoctorFlags, shell: Shell): Promise<Finding[]>
 }
 
 async function nodeFindings(target: Target): Promise<Finding[]> {
-  const members = await target.store.directory.members();
-  const owned = ownedBy(await shardTable(target));
-  const served = members.reduce((sum, { incarnation }) => sum + (owned.get(incarnation) ?? 0), 0);
   const { shards } = target.settings;
+  let { members, served } = await servedBy(target);
+  // Shards that are just moving are soon owned again.
+  for (let looks = 0; members.length > 0 && served < shards && looks < MOVING_LOOKS; looks++) {
+    await sleep(MOVING_MS);
+    ({ members, served } = await servedBy(target));
+  }
   if (members.length === 0)
     return [
       warning("nodes", `No node runs: nobody serves the ${shards} shards.`, "keyturn start, or keyturn dev."),
@@ -173,6 +180,15 @@ async function nodeFindings(target: Target): Promise<Finding[]> {
       ),
     );
   return findings;
+}
+
+async function servedBy(target: Target): Promise<{ members: readonly Member[]; served: number }> {
+  const members = await target.store.directory.members();
+  const owned = ownedBy(await shardTable(target));
+  return {
+    members,
+    served: members.reduce((sum, { incarnation }) => sum + (owned.get(incarnation) ?? 0), 0),
+  };
 }
 
 async function letterFinding({ store }: Target): Promise<Finding> {

@@ -181,18 +181,21 @@ async function printHistory(address: string, flags: StateFlags, shell: Shell): P
     const { limit = TURNS, oldest, full, timeout } = flags;
     const turns: HistoryTurn[] = [];
     let count = 0;
+    let trimmed = false;
     const order = oldest ? "oldest" : "newest";
     const found = client.actor(address).history({ limit: limit + 1, order, timeout_ms: timeout });
     await asReading(
       (async () => {
         for await (const turn of found) {
           if (++count > limit) break;
+          trimmed ||= turn.trimmed === true;
           if (output.json) output.row(turn);
           else turns.push(turn);
         }
       })(),
     );
     if (count === 0) throw notThere(address);
+    if (trimmed) output.note("Older turns have been trimmed from the journal.");
     if (output.json) return DONE;
     if (full) for (const turn of turns) printTurn(output, turn);
     else {
