@@ -20,6 +20,7 @@ import { withinWait } from "./wait.ts";
 
 export interface TargetFlags extends NatsFlags {
   readonly data?: string;
+  readonly session?: string;
   readonly actors?: readonly string[];
   readonly wait: number;
   readonly json?: boolean;
@@ -46,12 +47,19 @@ export interface Target {
 
 /** The options that say where, and `--json`. */
 export function addTargetOptions(command: Command, needs: TargetNeeds = { actors: true }): Command {
-  addNatsOptions(command).addOption(
-    new Option(
-      "--data <folder>",
-      `the folder of an embedded store; ./${DEV_FOLDER} by default, if it is there`,
-    ).env("KEYTURN_DATA"),
-  );
+  addNatsOptions(command)
+    .addOption(
+      new Option(
+        "--session <name>",
+        "first part of the names under which this client is answered, for users who may hear only those",
+      ).env("KEYTURN_NATS_SESSION"),
+    )
+    .addOption(
+      new Option(
+        "--data <folder>",
+        `the folder of an embedded store; ./${DEV_FOLDER} by default, if it is there`,
+      ).env("KEYTURN_DATA"),
+    );
   if (needs.actors)
     command.addOption(
       new Option(
@@ -114,7 +122,7 @@ export async function openTarget(flags: TargetFlags, shell: Shell, needs: Target
       "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
     );
   }
-  const options = { ...natsOptionsOf(flags, shell.env), name: "keyturn command" };
+  const options = { ...natsOptionsOf(flags, shell.env), session: flags.session, name: "keyturn command" };
   return await withinWait({ ...timing, where: `NATS at ${nats.join(", ")}` }, async () => {
     const { natsClient } = await import("../stores/nats/index.ts");
     const store = await natsClient(options);
