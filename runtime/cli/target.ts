@@ -7,9 +7,11 @@
  */
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import type { Client } from "../client/client.ts";
 import type { AppSettings, Store } from "../ports/index.ts";
+import type { NatsStore } from "../stores/nats/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { FORMAT } from "../words/format.ts";
 import { realWorld } from "../world.ts";
@@ -29,6 +31,8 @@ export interface TargetFlags extends NatsFlags {
 /** Where `keyturn dev` keeps everything, and where other commands look without being told where. */
 export const DEV_FOLDER = ".keyturn";
 const WAIT_S = 5;
+/** Nodes that answer at all have answered by then. */
+const TOLD_MS = 300;
 
 export interface TargetNeeds {
   /** Whether actors are asked; false to look only. */
@@ -126,8 +130,28 @@ export async function openTarget(flags: TargetFlags, shell: Shell, needs: Target
   return await withinWait({ ...timing, where: `NATS at ${nats.join(", ")}` }, async () => {
     const { natsClient } = await import("../stores/nats/index.ts");
     const store = await natsClient(options);
-    return await closingOnFault(store, async () => await targetOf(store, await store.settings(), true));
+    return await closingOnFault(store, async () => await targetOf(store, await settingsOn(store), true));
   });
+}
+
+/**
+ * Nodes tell what the app is, also those who may not read it from the server. They do not answer users who share the
+ * nodes' inbox; but those may read it.
+ */
+async function settingsOn(store: NatsStore): Promise<AppSettings | undefined> {
+  const told = store.settings();
+  const answered = new AbortController();
+  const read = sleep(TOLD_MS, undefined, { signal: answered.signal }).then(
+    () => store.directory.settings().catch(() => told),
+    () => told,
+  );
+  read.catch(() => undefined);
+  told.catch(() => undefined);
+  try {
+    return await Promise.race([told, read]);
+  } finally {
+    answered.abort();
+  }
 }
 
 /** Waiting for a folder is not worth a word: it is over in a moment, or the error says what there is to know. */
