@@ -3,7 +3,6 @@ import { type Command, Option } from "commander";
 import type { FindQuery, FoundActor } from "../../client/find.ts";
 import { ownActors } from "../../own-actors.ts";
 import { decodeKey } from "../../words/address.ts";
-import { KeyturnError } from "../../words/errors.ts";
 import type { Condition, Filter } from "../../words/queries.ts";
 import { condition, duration } from "../input.ts";
 import { whole } from "../options.ts";
@@ -323,13 +322,4 @@ async function eachStored(
 
 function quoted(text: string): string {
   return /^[\w./:@-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
-}
-
-/** @throws KeyturnError `invalid_options` */
-export function checkNoSlash(type: string): void {
-  if (type.includes("/"))
-    throw new KeyturnError(
-      "invalid_options",
-      `${type} is an address; here a type is meant: ${type.split("/")[0]}.`,
-    );
 }
