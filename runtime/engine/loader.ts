@@ -106,6 +106,7 @@ export class Loader {
   }
 }
 
-function isDamage({ code }: KeyturnError): boolean {
+/** Whether what is stored does not hold together. */
+export function isDamage({ code }: KeyturnError): boolean {
   return code === "corrupt_snapshot" || code === "corrupt_record";
 }
