@@ -3,6 +3,7 @@ import { defineActor } from "keyturn";
 import { setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { ShardRows } from "../runtime/engine/catalog.ts";
+import { positionOf } from "../runtime/words/position.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { failure, keyIn, type Rig, rig } from "./support/probe.ts";
 
@@ -108,6 +109,15 @@ describe("contract 11: rows are bounded", () => {
     for (let n = 0; n < 40; n++) await add(r, `k${n}`);
     expect(r.node.incarnation.engine.catalogs.rows).toBeLessThanOrEqual(8);
     expect((await r.world.run(failure(r.node.client.count(r.probe)))).code).toBe("overloaded");
+  });
+
+  it("the newest place is known in each journal", () => {
+    const rows = new ShardRows("log");
+    const row = { turn: 1, time: 0, value: "on", status: "active", fields: [], timers: [] } as const;
+    rows.set({ ...row, key: "a", at: [positionOf(0, 500), 0] });
+    rows.set({ ...row, key: "b", at: [positionOf(1, 20), 0] });
+    rows.set({ ...row, key: "c", at: [positionOf(0, 400), 0] });
+    expect([0, 1, 2].map((journal) => rows.lastIn(journal))).toEqual([500, positionOf(1, 20), 0]);
   });
 
   it("and what has gone leaves nothing, whoever asks", () => {

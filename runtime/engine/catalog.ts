@@ -17,6 +17,7 @@
 import { compareKeys, decodeKey, placeOfId } from "../words/address.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
+import { journalAt } from "../words/position.ts";
 import { sizeOf } from "../words/values.ts";
 import type { Activation, Turn } from "./activation.ts";
 import { linkOf } from "./activation.ts";
@@ -70,8 +71,8 @@ export class ShardRows {
   readonly log: string;
   /** Number of the last change. */
   number = 0;
-  /** The newest place in the journal of any of these actors. */
-  last = 0;
+  /** The newest place in each journal of any of these actors. */
+  readonly #last: number[] = [];
   /** Keys that changed; the last one is change `number`. */
   #changed: string[] = [];
   readonly #waiting = new Set<() => void>();
@@ -91,6 +92,11 @@ export class ShardRows {
     return this.#rows.size;
   }
 
+  /** The newest place in a journal of any of these actors, 0 if there is none. */
+  lastIn(journal: number): number {
+    return this.#last[journal] ?? 0;
+  }
+
   get complete(): boolean {
     return this.deleted === undefined;
   }
@@ -103,7 +109,9 @@ export class ShardRows {
     const isNew = !this.#rows.has(row.key);
     this.#rows.set(row.key, row);
     if (isNew) this.#add(row.key);
-    if (row.at[0] > this.last) this.last = row.at[0];
+    const [position] = row.at;
+    const journal = journalAt(position);
+    if (position > (this.#last[journal] ?? 0)) this.#last[journal] = position;
     this.deleted?.delete(row.key);
     this.#change(row.key);
   }
