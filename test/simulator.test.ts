@@ -78,6 +78,16 @@ describe("seeds with faults", () => {
   });
 });
 
+describe("questions about a type", () => {
+  it("are consistent with what was acknowledged, under every fault: 12 seeds", async () => {
+    for (let seed = 1; seed <= 12; seed++)
+      expect(
+        (await play(seed, { only: ["finding"] })).violations,
+        commandOf(seed, { only: ["finding"] }),
+      ).toEqual([]);
+  });
+});
+
 describe("a large cluster", () => {
   it("40 nodes, 512 shards: quiet costs a few small operations a heartbeat, a lost rack a lease and a bit", async () => {
     const { phases, violations } = await scale({ nodes: 40, shards: 512, rack: 10, seed: 1 });

@@ -6,6 +6,7 @@
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
+import { Catalogs, ShardRows } from "../../runtime/engine/catalog.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
@@ -313,6 +314,61 @@ export const bugs: readonly Bug[] = [
     budget: 600,
     install(_disk, patch) {
       patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "stale-find",
+    text: "a node that believes for ever that its lease holds answers questions about a type",
+    workloads: ["finding"],
+    focus: divided,
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "find-misses-commits",
+    text: "what is committed while the stored actors of a type are read is not noted",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      let noting = false;
+      patch.replace(
+        Catalogs.prototype,
+        "note",
+        (original) =>
+          function (this: Catalogs, a, turn) {
+            noting = true;
+            original.call(this, a, turn);
+            noting = false;
+          },
+      );
+      patch.replace(
+        ShardRows.prototype,
+        "set",
+        (original) =>
+          function (this: ShardRows, row) {
+            if (!noting || this.complete) original.call(this, row);
+          },
+      );
+    },
+  },
+  {
+    name: "find-misses-deletions",
+    text: "what is deleted while the stored actors of a type are read is found in the store all the same",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        ShardRows.prototype,
+        "delete",
+        (original) =>
+          function (this: ShardRows, key) {
+            const { deleted } = this;
+            original.call(this, key);
+            deleted?.delete(key);
+          },
+      );
     },
   },
   {
