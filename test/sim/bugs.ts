@@ -18,7 +18,8 @@ import { Session, ShardState } from "../../runtime/engine/shard.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
-import { Send } from "../../runtime/words/frames.ts";
+import { CancelTimer, Send, Unwatch } from "../../runtime/words/frames.ts";
+import { laneOfChannel } from "../../runtime/words/lanes.ts";
 
 export interface Bug {
   readonly name: string;
@@ -367,6 +368,59 @@ export const bugs: readonly Bug[] = [
             const { deleted } = this;
             original.call(this, key);
             deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "cancel-unrecorded",
+    text: "a delay is answered to be cancelled, and stays",
+    workloads: ["cancelling"],
+    budget: 100,
+    install(_disk, patch) {
+      const engines = enginesOf(patch);
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind !== "request" || frame.epoch !== shard.epoch) {
+              original.call(this, shard, frame);
+              return;
+            }
+            const requests = frame.requests.map((request, at) => {
+              if (request.kind !== CancelTimer) return request;
+              engines.get(shard)?.parts.store.transport.publish(`client.${frame.session}`, {
+                kind: "reply",
+                from: this.parts.incarnation,
+                replies: [[shard.shard, frame.first + at, undefined, true]],
+              });
+              return { ...request, kind: Unwatch, event: "" } as const;
+            });
+            original.call(this, shard, { ...frame, requests });
+          },
+      );
+    },
+  },
+  {
+    name: "lane-renumbered",
+    text: "whoever takes a shard over numbers what waits in its lanes anew, as it does where a channel has never been used",
+    workloads: ["emitting"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "addShard",
+        (original) =>
+          function (this: Engine, shard) {
+            for (const [name, channel] of shard.outs) {
+              if (laneOfChannel(name) === 0) continue;
+              channel.acknowledged = 0;
+              channel.sent = 0;
+              channel.committed = channel.waiting.length;
+              channel.numbered = channel.committed;
+            }
+            original.call(this, shard);
           },
       );
     },

@@ -2,7 +2,9 @@
 import type { Workload } from "../../../runtime/testing/simulator/index.ts";
 import { askingWorkload } from "./asking.ts";
 import { bankWorkload } from "./bank.ts";
+import { cancellingWorkload } from "./cancelling.ts";
 import { counterWorkload } from "./counter.ts";
+import { emittingWorkload } from "./emitting.ts";
 import { familyWorkload } from "./family.ts";
 import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
@@ -26,4 +28,4 @@ export const workloads: readonly Workload[] = [
 ];
 
 /** Those that are only run by their names. */
-export const namedWorkloads: readonly Workload[] = [findingWorkload];
+export const namedWorkloads: readonly Workload[] = [findingWorkload, cancellingWorkload, emittingWorkload];
