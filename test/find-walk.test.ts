@@ -1,8 +1,9 @@
 /** What is found while a catalog is being built, and what bounds it: contract 7, 11 and 12 for questions about a type. */
 import { defineActor } from "keyturn";
-import { setup } from "xstate";
+import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { ShardRows } from "../runtime/engine/catalog.ts";
+import { decode, encode } from "../runtime/words/codec.ts";
 import { positionOf } from "../runtime/words/position.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { failure, keyIn, type Rig, rig } from "./support/probe.ts";
@@ -141,4 +142,35 @@ describe("contract 11: rows are bounded", () => {
     rows.set({ ...row, key: "z" });
     expect(rows.keys().filter((key) => rows.get(key) !== undefined)).toEqual(["z"]);
   });
+});
+
+it("a child in an index is found as it is stored, and can be carried", async () => {
+  const child = setup({}).createMachine({ initial: "here", states: { here: {} } });
+  const machine = setup({
+    types: { context: {} as { kid: unknown }, events: {} as { type: "go" } },
+    actors: { child },
+  }).createMachine({
+    context: { kid: null },
+    on: { go: { actions: assign({ kid: ({ spawn }) => spawn("child", { id: "kid" }) }) } },
+  });
+  const parent = defineActor({ type: "parent", machine, index: ["kid"] });
+  const r = await rig({ actors: [parent] });
+  const kids = async (): Promise<unknown[]> => {
+    const found: unknown[] = [];
+    for await (const { fields } of r.node.client.find(parent)) found.push(decode(encode(fields.kid)));
+    return found;
+  };
+  expect(await r.world.run(kids())).toEqual([]);
+  await r.world.run(r.node.client.actor(parent, "a").send({ type: "go" }));
+  const live = await r.world.run(kids());
+  r.node.kill();
+  const heir = await rig({ world: r.world, store: r.store, actors: [parent], name: "n2" });
+  await heir.world.advance(20_000);
+  const stored: unknown[] = [];
+  const reading = async (): Promise<void> => {
+    for await (const { fields } of heir.node.client.find(parent)) stored.push(fields.kid);
+  };
+  await heir.world.run(reading());
+  expect(stored).toHaveLength(1);
+  expect(live).toEqual(stored);
 });

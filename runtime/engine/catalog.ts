@@ -24,7 +24,7 @@ import { linkOf } from "./activation.ts";
 import type { ActorState, AnyActorDefinition, HostedType } from "./definition.ts";
 import type { Engine } from "./engine.ts";
 import { isDamage } from "./loader.ts";
-import { familyOf, persist } from "./machine.ts";
+import { familyOf, persist, withoutRefs } from "./machine.ts";
 import type { StateValue } from "./machine/internals.ts";
 import { adopt } from "./migration.ts";
 import { type PendingTimer, pendingTimers } from "./pending.ts";
@@ -436,7 +436,8 @@ function rowOfTurn(a: Activation, turn: Turn): Row {
     time: turn.time,
     value: snapshot.value,
     status: snapshot.status,
-    fields: fieldsOf(definition, snapshot.context),
+    // References to children are shown as they are stored.
+    fields: fieldsOf(definition, snapshot.context, family === undefined ? same : withoutRefs),
     timers:
       timers.length === 0
         ? nothing
@@ -483,7 +484,15 @@ function briefly(timers: readonly PendingTimer[]): PendingTimer[] {
   return timers.map((timer) => ({ ...timer, event: { type: timer.event.type } }));
 }
 
-function fieldsOf({ index }: AnyActorDefinition, context: unknown): readonly unknown[] {
+function same(value: unknown): unknown {
+  return value;
+}
+
+function fieldsOf(
+  { index }: AnyActorDefinition,
+  context: unknown,
+  shown: (value: unknown) => unknown = same,
+): readonly unknown[] {
   if (index === undefined || index.length === 0) return nothing;
   return index.map((path) => {
     let value: unknown = context;
@@ -491,6 +500,7 @@ function fieldsOf({ index }: AnyActorDefinition, context: unknown): readonly unk
       if (typeof value !== "object" || value === null) return undefined;
       value = (value as Record<string, unknown>)[name];
     }
+    value = shown(value);
     return isSmall(value) ? value : OMITTED;
   });
 }
