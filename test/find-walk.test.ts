@@ -174,3 +174,17 @@ it("a child in an index is found as it is stored, and can be carried", async () 
   expect(stored).toHaveLength(1);
   expect(live).toEqual(stored);
 });
+
+it("questions that wait for a change end with their node", async () => {
+  const r = await rig();
+  await add(r, "a");
+  const changes = r.node.client.changes(r.probe);
+  await r.world.run(changes.next());
+  const waits = changes.next().catch(() => undefined);
+  await r.world.advance(1_000);
+  expect(r.world.rest_ms).toBeGreaterThan(10_000);
+  await r.world.run(r.node.stop());
+  await r.world.advance(1_000);
+  expect(r.world.rest_ms).toBeLessThan(1_000);
+  await waits;
+});

@@ -245,11 +245,16 @@ export class Catalogs {
 
   /** A shard is not this node's any more. */
   drop(shard: ShardState): void {
-    for (const { shards } of this.#catalogs.values()) shards.delete(shard);
+    for (const { shards } of this.#catalogs.values()) {
+      // Nobody waits here any more.
+      shards.get(shard)?.wake();
+      shards.delete(shard);
+    }
   }
 
   stop(): void {
     this.#cancelSweep?.();
+    for (const { shards } of this.#catalogs.values()) for (const rows of shards.values()) rows.wake();
     this.#catalogs.clear();
   }
 
