@@ -25,8 +25,8 @@ export interface Hit {
   readonly kind: HitKind;
   /** When the request came, milliseconds since the epoch. */
   readonly at: number;
-  /** The path without its query; undefined for pictures and the like. */
-  readonly page: string | undefined;
+  /** The path without its query; all pictures and the like are one. */
+  readonly page: string;
   readonly status: number;
   readonly bytes: number;
   /** Of an order, in hundredths; 0 if the log does not say. */
@@ -51,6 +51,7 @@ const VALUE = /[?&](?:total|value|amount)=(\d{1,9}(?:\.\d{1,2})?)(?:&|$)/;
 /** Keys of actors are bounded, and what is no letter or digit takes three bytes of them. */
 const KEY_BYTES = 150;
 const NO_PAGE = "(no request)";
+const FILES = "(files)";
 
 /**
  * Reads a line. Undefined for an empty one.
@@ -102,14 +103,14 @@ function meaningOf(
 ): Pick<Hit, "kind" | "page" | "cents"> {
   const [, method = "", target = ""] = /^([A-Z]+) (\S+)(?: HTTP\/[\d.]+)?$/.exec(request) ?? [];
   const path = pathOf(target);
-  const page = path === undefined ? NO_PAGE : ASSET.test(path) ? undefined : shortened(path);
+  const page = path === undefined ? NO_PAGE : ASSET.test(path) ? FILES : shortened(path);
   const is = (kind: HitKind, cents = 0) => ({ kind, page, cents });
   if (agent !== undefined && ROBOT.test(agent)) return is("robot");
   if (status >= 400 || path === undefined) return is("other");
   if (method === "POST" && isBelow(path, paths.order))
     return is("order", Math.round(Number(VALUE.exec(target)?.[1] ?? 0) * 100));
   if (method === "POST" && isBelow(path, paths.cart)) return is("cart");
-  return is(method === "GET" && page !== undefined ? "view" : "other");
+  return is(method === "GET" && page !== FILES ? "view" : "other");
 }
 
 /** Undefined if it is none: servers log whatever they were sent. */

@@ -31,7 +31,7 @@ const aggregate = {
   latest: max("at"),
 };
 
-/** By path, without pictures, styles and scripts. */
+/** By path; pictures, styles and scripts are one. */
 export const pages = defineView("page", {
   over: visitor,
   on: "hit",

@@ -44,8 +44,8 @@ export interface ParsedLinesOptions<T> extends LinesOptions {
  * A followed file that is rotated away ends the run with `source_changed`.
  * @throws KeyturnError `invalid_options`
  */
-export function lines(options: LinesOptions): SourceReader<string>;
 export function lines<T>(options: ParsedLinesOptions<T>): SourceReader<T>;
+export function lines(options: LinesOptions): SourceReader<string>;
 export function lines(options: LinesOptions | ParsedLinesOptions<unknown>): SourceReader<unknown> {
   const paths = pathsOf(options);
   const { partitions = 1, maxLineBytes = LINE_BYTES, follow = false, poll_ms = 100 } = options;
