@@ -161,7 +161,12 @@ export function flightsText(report: FlightReport): string {
 }
 
 function daysText({ days }: FlightReport): string {
-  const worst = [...days].sort((a, b) => lateOf(b) - lateOf(a));
+  const usual = share(
+    days.reduce((sum, { departures }) => sum + departures, 0),
+    2 * days.length,
+  );
+  const whole = days.filter(({ departures }) => departures >= usual);
+  const worst = whole.sort((a, b) => lateOf(b) - lateOf(a));
   return [
     "The worst days, and the best:",
     tableOf(

@@ -21,6 +21,7 @@ it again, or kill it and run it again: nothing counts twice.
   node dist/examples/statistics/main.js [--data DIR | --nats HOST:PORT] [--log FILE] [--only log|flights] [--json]
 
   --log FILE         an access log in Common or Combined Log Format; run it again when it has grown
+  --follow SECONDS   go on for so long with what is written to the log; sessions then end by the clock
   --cart PATH        a POST to there, or below, puts something into a cart; /cart by default
   --order PATH       a POST to there is an order, worth its parameter total, value or amount; /orders by default
   --only WHAT        only the log, or only the flights
@@ -48,6 +49,8 @@ export interface StatisticsOptions {
   readonly record?: string | undefined;
   readonly visitors?: number | undefined;
   readonly paths?: Partial<ShopPaths> | undefined;
+  /** Goes on with what is appended to the log until then. */
+  readonly until?: AbortSignal | undefined;
   readonly take?: number | undefined;
   readonly only?: string | undefined;
   readonly signal: AbortSignal;
@@ -56,10 +59,10 @@ export interface StatisticsOptions {
 
 /** Counts what is not counted yet; undefined if it was stopped before its end. */
 export async function statistics(store: Store, options: StatisticsOptions): Promise<Statistics | undefined> {
-  const { only, take, paths } = options;
+  const { only, take, paths, until } = options;
   const file = only === "flights" ? undefined : await logOf(options);
   if (options.signal.aborted) return undefined;
-  const log = file === undefined ? undefined : logSource(file, paths);
+  const log = file === undefined ? undefined : logSource(file, paths, until !== undefined);
   const flights = flightSource(take);
   // All nodes of an app host the same actors, so it hosts both whatever it counts.
   const sources = [...(log ?? logSource(RECORD)).actors, ...flights.actors];
@@ -111,9 +114,9 @@ async function logOf({
 export const program: Program = {
   app: "statistics",
   help: HELP,
-  options: ["log", "cart", "order", "only", "visitors", "record", "take"],
+  options: ["log", "follow", "cart", "order", "only", "visitors", "record", "take"],
   check(options) {
-    for (const name of ["take", "visitors"]) countOf(options, name);
+    for (const name of ["take", "visitors", "follow"]) countOf(options, name);
     for (const name of ["log", "record"])
       if (options[name] === "") throw new Error(`--${name} needs the name of a file.`);
     for (const name of ["cart", "order"])
@@ -126,6 +129,7 @@ export const program: Program = {
   },
   async run({ store, options, signal, progress }): Promise<Result | undefined> {
     const { log, record, only } = options;
+    const follow = countOf(options, "follow");
     const found = await statistics(store, {
       log,
       record,
@@ -133,6 +137,7 @@ export const program: Program = {
       visitors: countOf(options, "visitors"),
       take: countOf(options, "take"),
       paths: pathsOf(options),
+      until: follow === undefined ? undefined : AbortSignal.timeout(follow * 1_000),
       signal,
       progress,
     });

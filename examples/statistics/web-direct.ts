@@ -19,11 +19,16 @@ export interface Counted extends WebCounts {
   readonly malformed: number;
 }
 
+export interface Direct extends Counted {
+  /** The visitors, if the clock has ended the sessions that the log has left open; their timers do that. */
+  readonly timedOut: ReadonlyMap<string, VisitorCounts>;
+}
+
 /** Counts the files, in this order. Undefined if one of them is not there any more, or is shorter than what was counted. */
 export async function directCount(
   files: readonly CountedFile[],
   paths: Partial<ShopPaths> = {},
-): Promise<Counted | undefined> {
+): Promise<Direct | undefined> {
   const byVisitor = new Map<string, Hit[]>();
   const pages = new Map<string, Hit[]>();
   const hours = new Map<string, Hit[]>();
@@ -51,8 +56,11 @@ export async function directCount(
   }
   const rows = (groups: Map<string, Hit[]>) => new Map([...groups].map(([key, hits]) => [key, rowOf(hits)]));
   const end = [...byVisitor.values()].flat().reduce((latest, { at }) => Math.max(latest, at), 0);
+  const visitors = (until: number) =>
+    new Map([...byVisitor].map(([key, hits]) => [key, visitorOf(hits, until)]));
   return {
-    visitors: new Map([...byVisitor].map(([key, hits]) => [key, visitorOf(hits, end)])),
+    visitors: visitors(end),
+    timedOut: visitors(Number.POSITIVE_INFINITY),
     pages: rows(pages),
     hours: rows(hours),
     malformed,
@@ -121,14 +129,23 @@ function visitorOf(hits: readonly Hit[], end: number): VisitorCounts {
 const ESTIMATE = 0.1;
 
 /** In what the two differ, for people; empty if they say the same. */
-export function differencesOf(actors: Counted, direct: Counted): string[] {
+export function differencesOf(actors: Counted, direct: Direct): string[] {
   const differences: string[] = [];
   const say = (what: string, is: unknown, should: unknown): void => {
     if (is !== should) differences.push(`${what}: the actors say ${is}, the files ${should}`);
   };
   say("malformed lines", actors.malformed, direct.malformed);
+  const visitors = new Map(
+    [...direct.visitors].map(([key, row]) => [
+      key,
+      actors.visitors.get(key)?.active === 0 ? (direct.timedOut.get(key) ?? row) : row,
+    ]),
+  );
   for (const kind of ["visitors", "pages", "hours"] as const) {
-    const [mine, theirs]: readonly ReadonlyMap<string, object>[] = [actors[kind], direct[kind]];
+    const [mine, theirs]: readonly ReadonlyMap<string, object>[] = [
+      actors[kind],
+      { ...direct, visitors }[kind],
+    ];
     for (const key of new Set([...(mine?.keys() ?? []), ...(theirs?.keys() ?? [])])) {
       const [is, should] = [{ ...mine?.get(key) }, { ...theirs?.get(key) }] as Record<string, unknown>[];
       if (is === undefined || should === undefined) continue;

@@ -221,7 +221,7 @@ function hoursText({ hours }: WebReport): string {
   const most = Math.max(1, ...[...rows.values()].map(({ views }) => views));
   const days = new Set(hours.map(({ hour }) => hour.slice(0, 10))).size;
   return [
-    each ? "By hour (UTC):" : `By hour of the day (UTC), ${days} days together:`,
+    each ? "By hour (UTC):" : `By hour of the day (UTC), over ${days} days:`,
     tableOf(
       ["hour", "views", "visitors", "orders", "worth", ""],
       [...rows]

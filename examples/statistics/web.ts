@@ -38,11 +38,11 @@ const LOOK_MS = 20;
 const STUCK_MS = 30_000;
 
 /** The lines of a log, each told to its visitor. */
-export function logSource(file: string, paths?: Partial<ShopPaths>): Source<Hit> {
+export function logSource(file: string, paths?: Partial<ShopPaths>, follow = false): Source<Hit> {
   const shop = { ...shopPaths, ...paths };
   return defineSource("log", {
     // Servers write what they were sent, in whatever encoding.
-    from: lines({ path: resolve(file), encoding: "latin1", parse: (line) => parseLine(line, shop) }),
+    from: lines({ path: resolve(file), encoding: "latin1", follow, parse: (line) => parseLine(line, shop) }),
     to: ({ visitor: key, kind, ...line }) => toldTo(visitor, key, { type: `hit.${kind}`, ...line }),
   });
 }
@@ -54,20 +54,20 @@ export const webActors = [visitor, ...pages.actors, ...hours.actors] as const;
 export async function countLog(
   client: Client,
   source: Source<Hit>,
-  { paths, signal, progress }: CountOptions,
+  { paths, until, signal, progress }: CountOptions,
 ): Promise<WebReport | undefined> {
   const begun = performance.now();
   const before = await sourceStatus(client, source);
-  const run = runSource(client, source, { signal });
-  let started = false;
+  const run = runSource(client, source, { signal: until ? AbortSignal.any([signal, until]) : signal });
+  let size = 0;
   try {
     for await (const { lag = 0, total = 0 } of run.progress({ every_ms: 50 })) {
-      if (!started && total > 0) progress.start(total, total - lag, "bytes of the log");
-      started ||= total > 0;
-      if (started) progress.update(total - lag);
+      if (size === 0 && total > 0) progress.start((size = total), total - lag, "bytes of the log");
+      // What is followed grows.
+      if (size > 0) progress.update(Math.min(size, total - lag));
     }
   } finally {
-    if (started) progress.stop();
+    if (size > 0) progress.stop();
   }
   const status = await run.done;
   await settled(client, status.told, signal);
@@ -91,6 +91,8 @@ export async function countLog(
 export interface CountOptions {
   /** As the source was declared with. */
   readonly paths?: Partial<ShopPaths> | undefined;
+  /** If the log is followed, ends that. */
+  readonly until?: AbortSignal | undefined;
   readonly signal: AbortSignal;
   readonly progress: Progress;
 }
@@ -113,7 +115,10 @@ async function settled(client: Client, hits: number, signal: AbortSignal): Promi
   }
 }
 
-/** Ends the sessions of those who have not come again before the log's last time. */
+/**
+ * Ends the sessions of those who have not come again before the log's last time. What is later than that is left to the
+ * visitors' timers.
+ */
 async function tellTime(client: Client): Promise<void> {
   const at = (await readAll(client, hours)).reduce((most, [, { latest = 0 }]) => Math.max(most, latest), 0);
   const overdue = client.find(visitor, { state: "active", where: { deadline: { lte: at } } });
