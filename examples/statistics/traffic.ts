@@ -57,7 +57,8 @@ export async function recordTraffic(file: string, seed: number, options: Traffic
   const walk = async (walker: Walker, at: number): Promise<void> => {
     const { value, done: over } = walker.steps.next();
     if (over === true) {
-      onProgress?.(++done);
+      done++;
+      onProgress?.(done);
       if (cuts.includes(done)) shop.cutLine();
       return;
     }
