@@ -50,6 +50,7 @@ const ASSET = /\.(?:avif|css|gif|ico|jpe?g|js|map|mjs|mp4|png|svg|webp|woff2?|tt
 const VALUE = /[?&](?:total|value|amount)=(\d{1,9}(?:\.\d{1,2})?)(?:&|$)/;
 /** Keys of actors are bounded, and what is no letter or digit takes three bytes of them. */
 const KEY_BYTES = 150;
+const HASH_BYTES = 13;
 const NO_PAGE = "(no request)";
 const FILES = "(files)";
 
@@ -132,17 +133,15 @@ function visitorOf(host: string, user: string, agent: string | undefined): strin
 
 /** The same if it fits into an actor's key; else its beginning, told apart by a hash. */
 function shortened(text: string): string {
-  if (keyBytes(text) <= KEY_BYTES) return text;
-  const hash = `~${hashOf(text).slice(0, 10)}`;
-  let end = Math.min(text.length, KEY_BYTES);
-  while (keyBytes(text.slice(0, end)) > KEY_BYTES - 13) end--;
-  return text.slice(0, end).replace(/\p{Surrogate}/gu, "") + hash;
-}
-
-function keyBytes(text: string): number {
-  let bytes = 0;
-  for (const char of text) bytes += /[A-Za-z0-9_-]/.test(char) ? 1 : 3 * Buffer.byteLength(char);
-  return bytes;
+  let [bytes, end] = [0, 0];
+  let at = 0;
+  for (const char of text) {
+    bytes += /[A-Za-z0-9_-]/.test(char) ? 1 : 3 * Buffer.byteLength(char);
+    if (bytes > KEY_BYTES) return `${text.slice(0, end)}~${hashOf(text).slice(0, 10)}`;
+    at += char.length;
+    if (bytes <= KEY_BYTES - HASH_BYTES) end = at;
+  }
+  return text;
 }
 
 function hashOf(text: string): string {

@@ -59,15 +59,15 @@ describe("killed half way and run again", { timeout: 120_000 }, () => {
 
   it.each([
     ["log", "bytes of the log", ["--visitors", "60"]],
-    ["flights", "flights", ["--take", "60000"]],
+    ["flights", "flights", ["--take", "20000"]],
   ] as const)("the statistics of the %s come to the same tables", async (only, unit, more) => {
     const args = ["--data", join(folder.path, "statistics"), "--only", only, ...more];
     if (only === "log") args.push("--record", join(folder.path, "access.log"));
     await killedAt(unit, programOf("statistics"), args);
-    const { [only]: report } = (await printed(programOf("statistics"), args)) as Required<Statistics>;
+    const { [only]: report } = (await printed(programOf("statistics"), args)) as Statistics;
     // What a direct count of the file says.
-    expect(report.differences).toEqual([]);
-    expect(report.work.now + report.work.before).toBeGreaterThan(900);
+    expect(report?.differences).toEqual([]);
+    expect((report?.work.now ?? 0) + (report?.work.before ?? 0)).toBeGreaterThan(900);
   });
 });
 

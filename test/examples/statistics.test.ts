@@ -195,11 +195,8 @@ onBothStores(
       const { log: web, flights } = (await statistics(store, options)) ?? {};
       expect(web?.differences).toEqual([]);
       expect(flights?.differences).toEqual([]);
-      expect(flights).toMatchObject({
-        flights: FLIGHTS,
-        malformed: 0,
-        routeCount: (await directFlights(FLIGHTS)).routes.size,
-      });
+      expect(flights).toMatchObject({ flights: FLIGHTS, malformed: 0 });
+      expect(flights?.airports.reduce((sum, { arrivals }) => sum + arrivals, 0)).toBe(FLIGHTS);
 
       // What the shop has written, found in another way.
       const text = readFileSync(log, "latin1");
@@ -219,15 +216,11 @@ onBothStores(
       expect([bought, abandoned, left].every((count) => (count ?? 0) > 5)).toBe(true);
       expect((bought ?? 0) + (abandoned ?? 0) + (left ?? 0) + (active ?? 0)).toBe(begun);
 
-      const again = await statistics(store, options);
+      const again = await statistics(store, { ...options, only: "log" });
       expect(again?.log).toMatchObject({
         work: { now: 0, before: web?.lines },
         totals: web?.totals,
         hours: web?.hours,
-      });
-      expect(again?.flights).toMatchObject({
-        work: { now: 0, before: FLIGHTS },
-        airports: flights?.airports,
       });
       await store.close();
     });
