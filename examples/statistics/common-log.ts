@@ -44,7 +44,9 @@ export const shopPaths: ShopPaths = { cart: "/cart", order: "/orders" };
 const LINE =
   /^(\S+) (\S+) (.*?) \[(\d{2})\/([A-Z][a-z]{2})\/(\d{4}):(\d{2}):(\d{2}):(\d{2}) ([+-])(\d{2})(\d{2})\] "((?:[^"\\]|\\.)*)" (\d{3}) (\d+|-)(?: "((?:[^"\\]|\\.)*)" "((?:[^"\\]|\\.)*)")?/;
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-const ROBOT = /([a-z0-9_.-]*(?:bot|crawl|spider|slurp|fetch|curl|wget|monitor)[a-z0-9_.-]*)/i;
+const ROBOT = /bot|crawl|spider|slurp|fetch|curl|wget|monitor/i;
+/** Of a robot's name. */
+const NAME_BYTES = 40;
 const ASSET = /\.(?:avif|css|gif|ico|jpe?g|js|map|mjs|mp4|png|svg|webp|woff2?|ttf|txt|xml)$/i;
 /** The parameter that says what an order is worth. */
 const VALUE = /[?&](?:total|value|amount)=(\d{1,9}(?:\.\d{1,2})?)(?:&|$)/;
@@ -106,7 +108,7 @@ function meaningOf(
   const path = pathOf(target);
   const page = path === undefined ? NO_PAGE : ASSET.test(path) ? FILES : shortened(path);
   const is = (kind: HitKind, cents = 0) => ({ kind, page, cents });
-  if (agent !== undefined && ROBOT.test(agent)) return is("robot");
+  if (robotOf(agent) !== undefined) return is("robot");
   if (status >= 400 || path === undefined) return is("other");
   if (method === "POST" && isBelow(path, paths.order))
     return is("order", Math.round(Number(VALUE.exec(target)?.[1] ?? 0) * 100));
@@ -125,10 +127,19 @@ function isBelow(path: string, base: string): boolean {
 }
 
 function visitorOf(host: string, user: string, agent: string | undefined): string {
-  const robot = agent === undefined ? undefined : ROBOT.exec(agent)?.[1];
+  const robot = robotOf(agent);
   if (robot !== undefined) return shortened(robot);
   const mark = agent === undefined ? "" : `~${hashOf(agent).slice(0, 6)}`;
   return shortened(`${user === "-" || user === "" ? host : user}${mark}`);
+}
+
+/** What a robot calls itself: the word in which it says so. */
+function robotOf(agent: string | undefined): string | undefined {
+  const at = agent?.search(ROBOT) ?? -1;
+  if (agent === undefined || at < 0) return undefined;
+  const [before = ""] = /[\w.-]*$/.exec(agent.slice(Math.max(0, at - NAME_BYTES), at)) ?? [];
+  const [rest = ""] = /^[\w.-]*/.exec(agent.slice(at, at + NAME_BYTES)) ?? [];
+  return before + rest;
 }
 
 /** The same if it fits into an actor's key; else its beginning, told apart by a hash. */

@@ -51,6 +51,8 @@ export interface StatisticsOptions {
   readonly paths?: Partial<ShopPaths> | undefined;
   /** Goes on with what is appended to the log until then. */
   readonly until?: AbortSignal | undefined;
+  /** Called with how many lines of it have counted. */
+  readonly onLines?: ((lines: number) => void) | undefined;
   readonly take?: number | undefined;
   readonly only?: string | undefined;
   readonly signal: AbortSignal;

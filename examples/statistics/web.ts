@@ -35,6 +35,7 @@ const AT_ONCE = 256;
 const LETTERS_SHOWN = 5;
 /** Between looks at what has come to the views, and how long nothing may come. */
 const LOOK_MS = 20;
+const LOOK_MAX_MS = 1_000;
 const STUCK_MS = 30_000;
 
 /** The lines of a log, each told to its visitor. */
@@ -54,17 +55,18 @@ export const webActors = [visitor, ...pages.actors, ...hours.actors] as const;
 export async function countLog(
   client: Client,
   source: Source<Hit>,
-  { paths, until, signal, progress }: CountOptions,
+  { paths, until, onLines, signal, progress }: CountOptions,
 ): Promise<WebReport | undefined> {
   const begun = performance.now();
   const before = await sourceStatus(client, source);
   const run = runSource(client, source, { signal: until ? AbortSignal.any([signal, until]) : signal });
   let size = 0;
   try {
-    for await (const { lag = 0, total = 0 } of run.progress({ every_ms: 50 })) {
+    for await (const { items, lag = 0, total = 0 } of run.progress({ every_ms: 50 })) {
       if (size === 0 && total > 0) progress.start((size = total), total - lag, "bytes of the log");
       // What is followed grows.
       if (size > 0) progress.update(Math.min(size, total - lag));
+      onLines?.(items);
     }
   } finally {
     if (size > 0) progress.stop();
@@ -93,6 +95,8 @@ export interface CountOptions {
   readonly paths?: Partial<ShopPaths> | undefined;
   /** If the log is followed, ends that. */
   readonly until?: AbortSignal | undefined;
+  /** Called with how many lines have counted. */
+  readonly onLines?: ((lines: number) => void) | undefined;
   readonly signal: AbortSignal;
   readonly progress: Progress;
 }
@@ -103,15 +107,18 @@ function fileOf(path: string, position: unknown): CountedFile {
 
 /** Resolves when the views have what the visitors have emitted. */
 async function settled(client: Client, hits: number, signal: AbortSignal): Promise<void> {
-  let [seen, moved] = [-1, performance.now()];
-  while (!signal.aborted) {
-    const counts = [...(await readAll(client, hours)), ...(await readAll(client, pages))];
-    const now = counts.reduce((sum, [, { requests }]) => sum + requests, 0);
-    if (now >= 2 * hits) return;
-    if (now > seen) [seen, moved] = [now, performance.now()];
-    // The check says what is missing.
-    if (performance.now() - moved > STUCK_MS) return;
-    await sleep(LOOK_MS, undefined, { signal }).catch(() => undefined);
+  for (const view of [hours, pages]) {
+    let [seen, moved, pause_ms] = [-1, performance.now(), LOOK_MS];
+    while (!signal.aborted) {
+      const rows = await readAll(client, view);
+      const now = rows.reduce((sum, [, { requests }]) => sum + requests, 0);
+      if (now >= hits) break;
+      if (now > seen) [seen, moved] = [now, performance.now()];
+      // The check says what is missing.
+      if (performance.now() - moved > STUCK_MS) return;
+      await sleep(pause_ms, undefined, { signal }).catch(() => undefined);
+      pause_ms = Math.min(LOOK_MAX_MS, 2 * pause_ms);
+    }
   }
 }
 
