@@ -52,7 +52,7 @@ export async function countFlights(
   let started = false;
   try {
     for await (const { items, total = 0 } of run.progress({ every_ms: 50 })) {
-      if (!started && total > 0) progress.start(total, items, "flights");
+      if (!started && total > 0) progress.start(total, before.items, "flights");
       started ||= total > 0;
       if (started) progress.update(items);
     }

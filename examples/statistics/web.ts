@@ -60,10 +60,11 @@ export async function countLog(
   const begun = performance.now();
   const before = await sourceStatus(client, source);
   const run = runSource(client, source, { signal: until ? AbortSignal.any([signal, until]) : signal });
+  const doneBefore = (before.total ?? 0) - (before.lag ?? 0);
   let size = 0;
   try {
     for await (const { items, lag = 0, total = 0 } of run.progress({ every_ms: 50 })) {
-      if (size === 0 && total > 0) progress.start((size = total), total - lag, "bytes of the log");
+      if (size === 0 && total > 0) progress.start((size = total), doneBefore, "bytes of the log");
       // What is followed grows.
       if (size > 0) progress.update(Math.min(size, total - lag));
       onLines?.(items);
