@@ -9,7 +9,7 @@
  */
 import type { Transport } from "../ports/index.ts";
 import { encode } from "../words/codec.ts";
-import { KeyturnError, textOf } from "../words/errors.ts";
+import { type ErrorCode, KeyturnError, textOf } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
@@ -189,9 +189,13 @@ function carriable(shard: ShardState, reply: Reply): Reply {
   return [reply[0], reply[1], ["answer_too_large", text, shard.epoch], undefined];
 }
 
+/** What is not the journal's fault. */
+const READ_ERRORS: ReadonlySet<ErrorCode> = new Set(["history_trimmed", "invalid_options"]);
+
 /** The turn stands, whatever became of reading it: the asker must not take it for refused. */
 function asReadError(cause: unknown): KeyturnError {
-  if (cause instanceof KeyturnError && cause.code === "history_trimmed") return cause;
+  const isKnown = cause instanceof KeyturnError && READ_ERRORS.has(cause.code);
+  if (isKnown) return cause;
   return new KeyturnError("store_failed", `The journal cannot be read: ${textOf(cause)}`, { cause });
 }
 

@@ -167,6 +167,7 @@ export class HistoryReader {
   async page(id: string, last: Link, lastKeyframe: Link, query: HistoryQuery): Promise<HistoryPage> {
     const page = new Page(Math.max(1, Math.min(query.limit, limits.historyPage)));
     if (last[0] === 0) return { turns: [], next: undefined };
+    await this.#checkCursor(id, query);
     const next = await (query.order === "newest"
       ? this.#newest(id, last, query, page)
       : this.#oldest(id, last, lastKeyframe, query, page));
@@ -233,6 +234,15 @@ export class HistoryReader {
     const newest = links[0];
     if (newest !== undefined && newest !== last) behind = (await this.#find(id, newest)).record.turn;
     return { links, skip: 0, behind };
+  }
+
+  /** A cursor comes from outside: what is no record of the actor shows nothing, and is no damage. */
+  async #checkCursor(id: string, { order, cursor }: HistoryQuery): Promise<void> {
+    const at = order === "newest" ? cursor?.links[0] : cursor?.links.at(-1);
+    if (at === undefined) return;
+    const batch = await this.#batch(at[0], id);
+    if (at[1] < batch.count && decodeRecord(batch.recordAt(at[1])).id === id) return;
+    throw new KeyturnError("invalid_options", `The cursor is none of the history of ${id}.`);
   }
 
   /** The records from the keyframe before (or at) a record up to it, oldest first. */
