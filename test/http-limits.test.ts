@@ -269,3 +269,47 @@ it("has so many requests in flight and no more", async () => {
   for (const answer of answers) expect(answer).toMatch(/HTTP\/1\.1 200 /);
   expect((await ask(server.url, "GET", "/actors/counter/a")).body.turn).toBe(2);
 });
+
+it("answers no batch and no page with more than it may take, and says what was done", async () => {
+  const { call, node } = await served([large], { limits: { answerBytes: 1_000 } });
+  const requests = [1, 2, 3].map((n) => ({ address: `large/${n}`, event: { type: "grow", bytes: 300 } }));
+  const { results } = (await call("POST", "/batch", { body: { requests } })).body;
+  const refused = results.filter(({ status }: { status: number }) => status !== 200);
+  expect(refused).toMatchObject([{ status: 500, problem: { code: "answer_too_large", outcome: "applied" } }]);
+  for (const n of [1, 2, 3]) expect((await node.client.actor(large, String(n)).get()).turn).toBe(1);
+  const letter = (seq: number) => ({
+    position: { journal: 0, seq },
+    index: 0,
+    type: "large",
+    key: "a",
+    event: { type: "grow", text: "x".repeat(600) },
+    time: 1,
+    code: "machine_failed",
+    reason: "It threw.",
+  });
+  await node.store.deadLetters.put([1, 2, 3].map(letter));
+  const keys: string[] = [];
+  let cursor = "";
+  for (;;) {
+    const { letters, next } = (await call("GET", `/dead-letters?limit=3${cursor}`)).body;
+    expect(letters).toHaveLength(1);
+    keys.push(letters[0].id);
+    if (next === undefined) break;
+    cursor = `&cursor=${next}`;
+  }
+  expect(keys).toEqual(["1-0", "2-0", "3-0"]);
+});
+
+it("counts callers of one IPv6 network as one", async () => {
+  const { call } = await served([counter], {
+    trustProxy: true,
+    limits: { rate: { perSecond: 0.001, burst: 1 } },
+  });
+  const get = async (from: string): Promise<number> =>
+    (await call("GET", "/actors/counter/a", { headers: { "x-forwarded-for": from } })).status;
+  expect(await get("2001:db8::1")).toBe(200);
+  expect(await get("2001:db8:0:0:9::2")).toBe(429);
+  expect(await get("2001:db8:0:1::1")).toBe(200);
+  expect(await get("10.0.0.1")).toBe(200);
+  expect(await get("::ffff:10.0.0.1")).toBe(429);
+});

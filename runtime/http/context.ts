@@ -110,11 +110,16 @@ export class HttpContext {
 
   /** Answers with a JSON. */
   json(reply: FastifyReply, value: Json | object, status = 200): FastifyReply {
+    return this.text(reply, JSON.stringify(value), status);
+  }
+
+  /** Answers with the text of a JSON. */
+  text(reply: FastifyReply, json: string, status = 200): FastifyReply {
     return reply
       .code(status)
       .header("content-type", "application/json; charset=utf-8")
       .header("cache-control", reply.getHeader("cache-control") ?? "no-store")
-      .send(JSON.stringify(value));
+      .send(json);
   }
 
   /** The problem that stands for whatever was thrown; a fault of this program is told to its operator. */

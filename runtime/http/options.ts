@@ -77,8 +77,11 @@ export interface HttpLimits {
   /** A batch's body, and how many requests are in it. */
   readonly batchBytes: number;
   readonly batchRequests: number;
-  /** Requests that wait for their answers, over all callers. */
+  /** What the answers of one batch may take together, and a page of dead letters: bytes. */
+  readonly answerBytes: number;
+  /** Requests that wait for their answers, over all callers; and the bytes of their bodies. */
   readonly inFlight: number;
+  readonly inFlightBytes: number;
   readonly connections: number;
   /** Open streams of events, in all and of one caller. */
   readonly streams: number;
@@ -107,7 +110,9 @@ export const httpDefaults: HttpLimits = {
   bodyBytes: 2 * limits.eventBytes,
   batchBytes: 4 * KiB * KiB,
   batchRequests: 1_000,
-  inFlight: 4_096,
+  answerBytes: 16 * KiB * KiB,
+  inFlight: 2_048,
+  inFlightBytes: 256 * KiB * KiB,
   connections: 20_000,
   streams: 10_000,
   streamsPerCaller: 1_000,

@@ -27,7 +27,7 @@ import { type Caller, Tokens } from "./auth.ts";
 import { HttpContext, idempotencyKey } from "./context.ts";
 import { Guard } from "./guard.ts";
 import { openapiOf } from "./openapi.ts";
-import { type HttpOptions, limitsOf, listenAt, wrong } from "./options.ts";
+import { type HttpLimits, type HttpOptions, limitsOf, listenAt, wrong } from "./options.ts";
 import { type Refused, Refusal, refusedBy } from "./problem.ts";
 import { Rate } from "./rate.ts";
 import { actorRoutes } from "./routes/actor.ts";
@@ -81,7 +81,7 @@ export async function serveHttp(
     fault,
   });
   const rate = limits.rate === undefined ? undefined : new Rate(limits.rate);
-  const gate = new Gate(options, at.host, limits.inFlight, rate);
+  const gate = new Gate(options, at.host, limits, rate);
   const app = makeApp(options, context, gate);
   const paths = pathsOf(app);
   actorRoutes(app, context);
@@ -153,14 +153,15 @@ class Gate {
   readonly #guard: Guard;
   readonly #tokens: Tokens | undefined;
   readonly #rate: Rate | undefined;
-  readonly #most: number;
+  readonly #limits: HttpLimits;
   #inFlight = 0;
+  #bytes = 0;
 
-  constructor({ auth, hosts, cors }: HttpOptions, host: string, most: number, rate: Rate | undefined) {
+  constructor({ auth, hosts, cors }: HttpOptions, host: string, limits: HttpLimits, rate: Rate | undefined) {
     this.#guard = new Guard(host, auth === undefined, hosts, cors);
     this.#tokens = auth === undefined ? undefined : new Tokens(auth);
     this.#rate = rate;
-    this.#most = most;
+    this.#limits = limits;
   }
 
   /** Lets a request in, or answers it. @throws Refusal */
@@ -172,7 +173,7 @@ class Gate {
       subject: undefined,
       claims: {},
       until_ms: Number.POSITIVE_INFINITY,
-      name: `address ${request.ip}`,
+      name: addressName(request.ip),
     };
     if (this.#tokens === undefined || isOpen) {
       request.caller = anybody;
@@ -189,18 +190,53 @@ class Gate {
   }
 
   #takePlace(request: FastifyRequest, reply: FastifyReply): void {
-    if (this.#inFlight >= this.#most)
-      throw new Refusal(503, "overloaded", `This server has ${this.#most} requests in flight, its limit.`, {
-        "retry-after": "1",
-      });
+    const { inFlight, inFlightBytes } = this.#limits;
+    const later = { "retry-after": "1" };
+    if (this.#inFlight >= inFlight)
+      throw new Refusal(
+        503,
+        "overloaded",
+        `This server has ${inFlight} requests in flight, its limit.`,
+        later,
+      );
+    const bytes = bytesOf(request);
+    if (this.#bytes + bytes > inFlightBytes && this.#bytes > 0)
+      throw new Refusal(
+        503,
+        "overloaded",
+        `Requests of ${inFlightBytes} bytes are in flight, the limit.`,
+        later,
+      );
     this.#inFlight++;
-    let mine = 1;
+    this.#bytes += bytes;
+    let isMine = true;
     request.release = () => {
-      this.#inFlight -= mine;
-      mine = 0;
+      if (!isMine) return;
+      isMine = false;
+      this.#inFlight--;
+      this.#bytes -= bytes;
     };
     reply.raw.once("close", request.release);
   }
+}
+
+/** What its body may take, as far as it will be read. */
+function bytesOf({ headers, routeOptions }: FastifyRequest): number {
+  const most = routeOptions.bodyLimit ?? 0;
+  if (headers["transfer-encoding"] !== undefined) return most;
+  const said = Number(headers["content-length"] ?? 0);
+  return said <= most ? said : 0;
+}
+
+/** Who calls, by his address. Of IPv6 everybody has a whole /64. */
+function addressName(ip: string): string {
+  const v4 = /^(?:::ffff:)?(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
+  if (v4 !== undefined) return `address ${v4}`;
+  const [head = "", tail] = ip.split("::", 2);
+  const groups = head.split(":").filter((group) => group !== "");
+  const behind = tail?.split(":").length ?? 0;
+  while (tail !== undefined && groups.length + behind < 8) groups.push("0");
+  return `address ${groups.slice(0, 4).join(":")}`;
 }
 
 function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): FastifyInstance {

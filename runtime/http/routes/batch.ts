@@ -41,14 +41,37 @@ export function batchRoutes(app: FastifyInstance, context: HttpContext, rate: Ra
     const refs = new Map<string, ActorRef>();
     const allowed = await Promise.all(requests.map((one) => allow(context, request, one, refs)));
     const order = new Order();
+    const room = new Room(context.limits.answerBytes);
     const results = await Promise.all(
       allowed.map((asked) => {
-        const run = (): Promise<Outcome> => outcomeOf(context, request, asked, options);
+        const run = (): Promise<string> => outcomeOf(context, request, asked, options, room);
         return "thrown" in asked ? run() : order.run(asked, run);
       }),
     );
-    return context.json(reply, { results });
+    return context.text(reply, `{"results":[${results.join(",")}]}`);
   });
+}
+
+/** How much the answers take together: what does not go in is told to be done, and left out. */
+class Room {
+  #left: number;
+
+  constructor(bytes: number) {
+    this.#left = bytes;
+  }
+
+  /** The text of an outcome. */
+  take(context: HttpContext, outcome: Outcome, requestId: string | undefined): string {
+    const text = JSON.stringify(outcome);
+    if (outcome.problem !== undefined) return text;
+    this.#left -= text.length;
+    if (this.#left >= 0) return text;
+    this.#left += text.length;
+    const tooMuch =
+      "It is done, but the answers of this batch take too much together. Ask for fewer at once.";
+    const problem = context.problem(new KeyturnError("answer_too_large", tooMuch), requestId);
+    return JSON.stringify({ status: problem.status, problem });
+  }
 }
 
 /** Requests for one actor are sent one behind the other, without waiting; but a state that is read is the one in between. */
@@ -123,15 +146,16 @@ async function outcomeOf(
   request: FastifyRequest,
   asked: Asked | { readonly thrown: unknown },
   options: CallOptions,
-): Promise<Outcome> {
+  room: Room,
+): Promise<string> {
   const requestId = "thrown" in asked ? undefined : asked.requestId;
   try {
     if ("thrown" in asked) throw asked.thrown;
     const own = requestId === undefined ? options : context.callOptions(request, requestId);
-    return await done(asked, own);
+    return room.take(context, await done(asked, own), requestId);
   } catch (error) {
     const problem = context.problem(error, requestId);
-    return { status: problem.status, problem };
+    return JSON.stringify({ status: problem.status, problem });
   }
 }
 

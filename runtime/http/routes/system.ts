@@ -69,17 +69,28 @@ export function systemRoutes(
     const query = queryOf(request, ["limit", "cursor"]);
     await context.allow(request, "deadLetters");
     const limit = wholeIn(query, "limit", context.limits.page, LETTERS);
-    const letters = [...(await node.deadLetters(limit + 1, letterAt(query.get("cursor"))))];
-    const more = letters.length > limit;
-    if (more) letters.pop();
-    const last = letters.at(-1);
-    const next = more && last !== undefined ? `${last.position.seq}-${last.index}` : undefined;
-    return context.json(reply, { letters: letters.map(letterJson), next });
+    const found = await node.deadLetters(limit + 1, letterAt(query.get("cursor")));
+    const letters: string[] = [];
+    let bytes = 0;
+    for (const letter of found.slice(0, limit)) {
+      const text = JSON.stringify(letterJson(letter));
+      bytes += text.length;
+      if (letters.length > 0 && bytes > context.limits.answerBytes) break;
+      letters.push(text);
+    }
+    const last = letters.length < found.length ? found[letters.length - 1] : undefined;
+    const next = last === undefined ? "" : `,"next":"${idOf(last)}"`;
+    return context.text(reply, `{"letters":[${letters.join(",")}]${next}}`);
   });
 }
 
-function letterJson({ position, index, ...letter }: DeadLetter): object {
-  return { id: `${position.seq}-${index}`, ...(toJson(letter) as object) };
+function idOf({ position, index }: DeadLetter): string {
+  return `${position.seq}-${index}`;
+}
+
+function letterJson(letter: DeadLetter): object {
+  const { position: _, index: __, ...shown } = letter;
+  return { id: idOf(letter), ...(toJson(shown) as object) };
 }
 
 /** As much of a letter as says where it stands. */
