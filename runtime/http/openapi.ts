@@ -215,10 +215,57 @@ function commonSchemas(): Record<string, Schema> {
       },
       ["id", "type", "key", "time", "code", "reason"],
     ),
+    TypeDescription: object(
+      {
+        type: text(),
+        version: whole(1),
+        index: list(text()),
+        events: list(text()),
+        chart: ref("ChartState"),
+        eventSchema: { type: "object" },
+        inputSchema: { type: "object" },
+      },
+      ["type", "version", "chart"],
+    ),
+    ...chartSchemas(),
     Type: object({ type: text(), version: whole(1), index: list(text()), events: list(text()) }, [
       "type",
       "version",
     ]),
+  };
+}
+
+/** A statechart as `GET /types/{type}` tells it; see words/chart.ts. */
+function chartSchemas(): Record<string, Schema> {
+  const names = list(text());
+  const transition = {
+    trigger: text({ enum: ["event", "always", "after", "done", "error", "snapshot"] }),
+    event: text(),
+    delay: { type: ["integer", "number", "string"] },
+    guard: text(),
+    targets: names,
+    actions: names,
+    reenter: { type: "boolean" },
+    description: text(),
+  };
+  const state = {
+    id: text(),
+    key: text(),
+    path: names,
+    type: text({ enum: ["atomic", "compound", "parallel", "final", "history"] }),
+    history: text({ enum: ["shallow", "deep"] }),
+    initial: text(),
+    description: text(),
+    tags: names,
+    entry: names,
+    exit: names,
+    invoke: list(object({ id: text(), src: text() })),
+    transitions: list(ref("ChartTransition")),
+    states: list(ref("ChartState")),
+  };
+  return {
+    ChartTransition: object(transition, ["trigger", "event", "targets", "actions", "reenter"]),
+    ChartState: object(state, ["id", "key", "path", "type", "transitions", "states"]),
   };
 }
 
@@ -570,6 +617,10 @@ function commonPaths({ limits: { batchRequests }, node, secured }: Described): R
     "/types": get("types", "The types that are known here.", [], {
       description: "Types.",
       ...json(object({ types: list(ref("Type")) })),
+    }),
+    "/types/{type}": get("describeType", "A type: its statechart, its events, their schemas.", [param("type")], {
+      description: "The type.",
+      ...json(ref("TypeDescription")),
     }),
     "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
       description: "The cluster.",

@@ -33,6 +33,7 @@ import { Rate } from "./rate.ts";
 import { actorRoutes } from "./routes/actor.ts";
 import { actorsRoutes } from "./routes/actors.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { dashboardRoutes } from "./routes/dashboard.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { Streams } from "./streams.ts";
 
@@ -95,6 +96,7 @@ export async function serveHttp(
     document ??= JSON.stringify(openapiOf({ actors, limits, secured, node: isNode, version: API_VERSION }));
     return document;
   });
+  dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);
   const { routes } = options;
   if (routes !== undefined) {
