@@ -100,7 +100,8 @@ function triggerOf(
 ): { readonly trigger: ChartTrigger; readonly name: string; readonly delay?: number | string } {
   if (event === "") return { trigger: "always", name: "" };
   const delayed = node.after.find((one) => one.eventType === event);
-  if (delayed !== undefined) return { trigger: "after", name: "", delay: delayOf(node, event, delayed.delay) };
+  if (delayed !== undefined)
+    return { trigger: "after", name: "", delay: delayOf(node, event, delayed.delay) };
   if (event.startsWith(DONE_STATE)) return { trigger: "done", name: "" };
   for (const [prefix, trigger] of INVOKED)
     if (event.startsWith(prefix)) return { trigger, name: event.slice(prefix.length) };
