@@ -618,10 +618,15 @@ function commonPaths({ limits: { batchRequests }, node, secured }: Described): R
       description: "Types.",
       ...json(object({ types: list(ref("Type")) })),
     }),
-    "/types/{type}": get("describeType", "A type: its statechart, its events, their schemas.", [param("type")], {
-      description: "The type.",
-      ...json(ref("TypeDescription")),
-    }),
+    "/types/{type}": get(
+      "describeType",
+      "A type: its statechart, its events, their schemas.",
+      [param("type")],
+      {
+        description: "The type.",
+        ...json(ref("TypeDescription")),
+      },
+    ),
     "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
       description: "The cluster.",
       ...json(ref("Cluster")),

@@ -1,5 +1,6 @@
 /** A page of the dashboard in a real Chromium, with whatever its console says. */
 import { type Browser, type BrowserContextOptions, chromium as playwright, type Page } from "playwright-core";
+import { expect } from "vitest";
 import { chromium } from "./chromium.ts";
 
 export type { Page } from "playwright-core";
@@ -47,4 +48,21 @@ export async function openPage(
   page.on("pageerror", (error) => complaints.push(String(error)));
   await page.goto(url);
   return { page, complaints, close: () => context.close() };
+}
+
+/** Waits until so many elements are there. */
+export async function countOf(page: Page, selector: string, isEnough: (n: number) => boolean): Promise<void> {
+  const elements = page.locator(selector);
+  await expect.poll(() => elements.count().then(isEnough), { timeout: 8_000, interval: 50 }).toBe(true);
+}
+
+/** How light the page's ground is, from 0 to 255. */
+export async function groundOf(page: Page): Promise<number> {
+  const style = await page.locator("body").evaluate((body) => {
+    const { getComputedStyle: styleOf } = globalThis as unknown as {
+      getComputedStyle(element: unknown): { readonly backgroundColor: string };
+    };
+    return styleOf(body).backgroundColor;
+  });
+  return Number(/\d+/.exec(style)?.[0]);
 }

@@ -114,7 +114,7 @@ function placesIn(cache: string): [string, Chromium["env"]] {
   const fonts = join(cache, "fonts.conf");
   writeFileSync(
     fonts,
-    `<?xml version="1.0"?><fontconfig><dir>/usr/share/fonts</dir><dir>${join(cache, "usr", "share", "fonts")}</dir><cachedir>${join(cache, "font-cache")}</cachedir></fontconfig>`,
+    `<?xml version="1.0"?><fontconfig><include ignore_missing="yes">/etc/fonts/fonts.conf</include><dir>${join(cache, "usr", "share", "fonts")}</dir><cachedir>${join(cache, "font-cache")}</cachedir></fontconfig>`,
   );
   const env = { LD_LIBRARY_PATH: folders.join(delimiter), FONTCONFIG_FILE: fonts };
   return [join(lib, "chromium", "chromium-headless-shell"), env];

@@ -12,7 +12,8 @@ import {
   type Turn,
   type TypeDescription,
 } from "./api.ts";
-import { Chart, eventsTaken, litIn } from "./chart.tsx";
+import { Chart, eventsTaken, isLarge, litIn } from "./chart.tsx";
+import { spanText } from "./chart-layout.ts";
 import { EventForm } from "./event-form.tsx";
 import { count, moment, span, stateText } from "./format.ts";
 import { linkTo, useNow, usePolled } from "./hooks.ts";
@@ -59,6 +60,13 @@ export function ActorView({
         : { before: before.value, event: turn.event.type },
     [turn, before],
   );
+  const chartCard = (
+    <section class={`card ${selected === undefined ? "" : "in-past"}`} aria-label="Statechart">
+      {chart !== undefined && (
+        <Chart chart={chart} value={shown?.value} step={step} onEvent={(event) => setChosen({ event })} />
+      )}
+    </section>
+  );
   return (
     <>
       <nav class="crumbs" aria-label="Where this is">
@@ -86,17 +94,9 @@ export function ActorView({
         </p>
       )}
       <div class="columns">
+        {isLarge(chart) && <div class="whole">{chartCard}</div>}
         <div class="wide">
-          <section class={`card ${selected === undefined ? "" : "in-past"}`} aria-label="Statechart">
-            {chart !== undefined && (
-              <Chart
-                chart={chart}
-                value={shown?.value}
-                step={step}
-                onEvent={(event) => setChosen({ event })}
-              />
-            )}
-          </section>
+          {!isLarge(chart) && chartCard}
           <section class="card" aria-label="History">
             <h2>History</h2>
             {state !== undefined && (
@@ -106,6 +106,7 @@ export function ActorView({
                 selected={selected}
                 onSelect={select}
                 isReading={past.isReading}
+                chart={chart}
               />
             )}
           </section>
@@ -230,7 +231,7 @@ function Timers({
             </span>
             <span class="id">
               {timer.child === undefined ? "" : `${timer.child}: `}
-              {timer.id.replace(/^xstate\.after\./, "after ")}
+              {timerText(timer.id)}
             </span>
             <button type="button" onClick={() => cancel(timer)}>
               Cancel
@@ -240,6 +241,14 @@ function Timers({
       </ul>
     </section>
   );
+}
+
+/** XState's own name of an `after` in words: how long, and in which state. */
+function timerText(id: string): string {
+  const [, delay, state] = /^xstate\.after\.([^.]+)\.(.+)$/.exec(id) ?? [];
+  if (delay === undefined || state === undefined) return id;
+  const time = /^\d+$/.test(delay) ? spanText(Number(delay)) : delay;
+  return `after ${time} in ${state.replace(/^[^.]+\./, "")}`;
 }
 
 function DeleteButton({ type, actorKey }: { type: string; actorKey: string }): VNode {

@@ -133,11 +133,11 @@ const TOKEN = "keyturn.token";
 const BACK_MS = 1_500;
 
 /** Whoever asks the user for a token. */
-let tokenAsker: { ask(): void } | undefined;
+let tokenAsker: { needToken(): void } | undefined;
 
 /** Hears when a token is needed, or another one. */
 export function onTokenNeeded(ask: () => void): void {
-  tokenAsker = { ask };
+  tokenAsker = { needToken: ask };
 }
 
 export function setToken(token: string): void {
@@ -181,7 +181,7 @@ async function request(path: string, { method = "GET", body, headers, signal }: 
     });
   }
   if (response.ok) return response;
-  if (response.status === 401) tokenAsker?.ask();
+  if (response.status === 401) tokenAsker?.needToken();
   const problem = (await response.json().catch(() => ({}))) as Partial<Problem>;
   throw new Refused({ code: "unreachable", status: response.status, ...problem });
 }

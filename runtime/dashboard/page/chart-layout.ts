@@ -30,13 +30,22 @@ export interface Box {
 
 export type Point = readonly [x: number, y: number];
 
+export interface Label {
+  readonly lines: readonly string[];
+  /** Of its middle. */
+  readonly x: number;
+  readonly y: number;
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface Arrow {
   readonly id: string;
   readonly source: string;
   readonly target: string;
   readonly transition: ChartTransition | undefined;
   readonly points: readonly Point[];
-  readonly label: { readonly lines: readonly string[]; readonly x: number; readonly y: number } | undefined;
+  readonly label: Label | undefined;
 }
 
 export interface Laid {
@@ -108,7 +117,7 @@ export function triggerText({ trigger, event, delay }: ChartTransition): string 
     case "always":
       return "always";
     case "after":
-      return `after ${typeof delay === "number" ? spanOf(delay) : (delay ?? "?")}`;
+      return `after ${typeof delay === "number" ? spanText(delay) : (delay ?? "?")}`;
     case "done":
       return event === "" ? "done" : `done ${event}`;
     default:
@@ -116,7 +125,7 @@ export function triggerText({ trigger, event, delay }: ChartTransition): string 
   }
 }
 
-function spanOf(ms: number): string {
+export function spanText(ms: number): string {
   if (ms < 1_000) return `${ms} ms`;
   for (const [unit, name] of [
     [86_400_000, "d"],
@@ -255,6 +264,8 @@ interface Pointed {
   readonly points: readonly { readonly x: number; readonly y: number }[];
   readonly x?: number;
   readonly y?: number;
+  readonly width?: number;
+  readonly height?: number;
 }
 
 function graphOf(
@@ -265,7 +276,7 @@ function graphOf(
   widthOf: (text: string) => number,
 ): Graph {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: direction, nodesep: 26, ranksep: 30, edgesep: 14, marginx: 0, marginy: 0 });
+  graph.setGraph({ rankdir: direction, nodesep: 24, ranksep: 26, edgesep: 12, marginx: 0, marginy: 0 });
   for (const { state: child, width, height } of locals) graph.setNode(child.id, { width, height });
   if (state.initial !== undefined && state.states.length > 1) {
     graph.setNode(START, { width: DOT, height: DOT });
@@ -290,11 +301,17 @@ function childHolding(state: ChartState, id: string): string {
 }
 
 function arrowOf(graph: Graph, edge: Edge, left: number, down: number): Local["arrows"][number] {
-  const { points, x = 0, y = 0 } = graph.edge({ v: edge.from, w: edge.to, name: edge.id }) as Pointed;
+  const {
+    points,
+    x = 0,
+    y = 0,
+    width = 0,
+    height = 0,
+  } = graph.edge({ v: edge.from, w: edge.to, name: edge.id }) as Pointed;
   return {
     ...edge,
     points: points.map(({ x, y }): Point => [left + x, down + y]),
-    label: { lines: labelOf(edge.transition), x: left + x, y: down + y },
+    label: { lines: labelOf(edge.transition), x: left + x, y: down + y, width, height },
   };
 }
 
@@ -345,4 +362,9 @@ function borderOf({ x, y, width, height }: Box, [px, py]: Point): Point {
 
 function far([ax, ay]: Point, [bx, by]: Point): boolean {
   return Math.abs(ax - bx) + Math.abs(ay - by) > 2;
+}
+
+/** The states of a chart that have none within, in their order. */
+export function leavesOf(state: ChartState): readonly ChartState[] {
+  return state.states.length === 0 ? [state] : state.states.flatMap(leavesOf);
 }

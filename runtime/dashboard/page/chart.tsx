@@ -6,13 +6,25 @@ import type { VNode } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ChartState, ChartTransition } from "../../words/chart.ts";
 import type { Json } from "./api.ts";
-import { type Arrow, type Box, HEAD, type Laid, LINE, layChart, type Point } from "./chart-layout.ts";
+import {
+  type Arrow,
+  type Box,
+  HEAD,
+  type Laid,
+  LINE,
+  layChart,
+  leavesOf,
+  type Point,
+} from "./chart-layout.ts";
 import { count, stateText } from "./format.ts";
 
-const FONT = '12px ui-sans-serif, system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+const FONT = '12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif';
 /** Below this the texts cannot be read, so the chart is scrolled instead. */
-const LEAST_SCALE = 0.72;
+const LEAST_SCALE = 0.75;
+const LEAST_SCALE_NARROW = 0.6;
+const NARROW = 500;
 const TALLEST = 560;
+const LARGE = 4;
 
 let measuring: CanvasRenderingContext2D | null | undefined;
 
@@ -41,6 +53,23 @@ export function litIn(chart: ChartState, value: Json | undefined): ReadonlySet<s
   };
   if (value !== undefined && value !== null) walk(chart, value);
   return lit;
+}
+
+/** Charts with many states have the whole width of the page. */
+export function isLarge(chart: ChartState | undefined): boolean {
+  return chart !== undefined && leavesOf(chart).length > LARGE;
+}
+
+/** Which of the eight colours a state has: those that are declared one after the other differ. */
+export function colourIn(chart: ChartState | undefined, value: Json): number {
+  if (chart === undefined) return 0;
+  const lit = litIn(chart, value);
+  return (
+    Math.max(
+      0,
+      leavesOf(chart).findIndex(({ id }) => lit.has(id)),
+    ) % 8
+  );
 }
 
 /** Event types that some lit state has a transition for. */
@@ -85,7 +114,8 @@ export function Chart({ chart, value, step, counts, onEvent, onState }: ChartPro
   const laid = useMemo(() => fitting(both, room), [both, room]);
   const lit = useMemo(() => litIn(chart, value), [chart, value]);
   const before = useMemo(() => litIn(chart, step?.before), [chart, step?.before]);
-  const scale = Math.max(LEAST_SCALE, Math.min(1.15, room / (laid.width + 4), TALLEST / laid.height));
+  const least = room < NARROW ? LEAST_SCALE_NARROW : LEAST_SCALE;
+  const scale = Math.max(least, Math.min(1.15, room / (laid.width + 4), TALLEST / laid.height));
   const name =
     value === undefined ? `Statechart ${chart.key}` : `Statechart ${chart.key}, now in ${stateText(value)}`;
   return (
@@ -179,7 +209,7 @@ function isFor({ trigger, event: wanted, delay }: ChartTransition, source: strin
 
 function countIn(counts: Readonly<Record<string, number>>, state: ChartState): number | undefined {
   const path = state.path.join(".");
-  if (path === "") return undefined;
+  if (path === "" || state.type === "history") return undefined;
   let total = 0;
   for (const [states, found] of Object.entries(counts))
     if (states.split(" + ").some((one) => one === path || one.startsWith(`${path}.`))) total += found;
@@ -260,6 +290,15 @@ function ArrowLine(props: { arrow: Arrow; taken: boolean; onEvent: ChartProps["o
   return (
     <g class={`arrow ${taken ? "taken" : ""} ${transition?.trigger ?? ""}`} data-event={event}>
       <path d={curve(points)} marker-end={taken ? "url(#tip-taken)" : "url(#tip)"} />
+      {label !== undefined && (
+        <rect
+          x={label.x - label.width / 2 + 2}
+          y={label.y - label.height / 2}
+          width={label.width - 4}
+          height={label.height}
+          rx="3"
+        />
+      )}
       {label?.lines.map((line, n) => (
         // biome-ignore lint/a11y/noStaticElementInteractions: a shortcut of the form beside it
         <text
@@ -279,19 +318,19 @@ function ArrowLine(props: { arrow: Arrow; taken: boolean; onEvent: ChartProps["o
   );
 }
 
-/** A line through the middles between its points, rounded at the points. */
+/** A smooth line through all points: its label lies on one of them. */
 function curve(points: readonly Point[]): string {
-  const [first, ...rest] = points;
+  const [first] = points;
   if (first === undefined) return "";
   const text = [`M${at(first)}`];
-  rest.forEach((point, n) => {
-    const next = rest[n + 1];
-    if (next === undefined) text.push(`L${at(point)}`);
-    else if (n === rest.length - 2) text.push(`Q${at(point)} ${at(next)}`);
-    else text.push(`Q${at(point)} ${at([(point[0] + next[0]) / 2, (point[1] + next[1]) / 2])}`);
-  });
-  // What was said by the last curve is not said again by a line.
-  if (rest.length > 1) text.pop();
+  for (let n = 0; n + 1 < points.length; n++) {
+    const [before, from, to, after] = [n - 1, n, n + 1, n + 2].map(
+      (place) => points[Math.min(Math.max(place, 0), points.length - 1)] as Point,
+    ) as [Point, Point, Point, Point];
+    const out: Point = [from[0] + (to[0] - before[0]) / 6, from[1] + (to[1] - before[1]) / 6];
+    const back: Point = [to[0] - (after[0] - from[0]) / 6, to[1] - (after[1] - from[1]) / 6];
+    text.push(`C${at(out)} ${at(back)} ${at(to)}`);
+  }
   return text.join(" ");
 }
 

@@ -46,7 +46,7 @@ export function EventForm(props: EventFormProps): VNode {
   useEffect(() => {
     if (chosen !== undefined) begin(chosen.event);
   }, [chosen]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: what is being typed is kept while turns come in
+  // What is being typed is kept while turns come in.
   useEffect(() => {
     const { type: _, ...parts } = example ?? { type: "" };
     setRest(JSON.stringify(parts, null, 1).replace(/\n\s*/g, " "));

@@ -57,7 +57,7 @@ export function usePolled<T>(
   const [value, setValue] = useState<T>();
   const [error, setError] = useState<string>();
   const wake = useRef<() => void>(() => undefined);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the caller says what the question depends on
+  // The caller says what the question depends on.
   useEffect(() => {
     const stop = new AbortController();
     setValue(undefined);

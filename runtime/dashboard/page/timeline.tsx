@@ -1,9 +1,11 @@
 /** An actor's past as a line that can be scrubbed: every turn with what came in, what came out, and what it changed. */
 import type { VNode } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { ChartState } from "../../words/chart.ts";
 import type { Json, Turn } from "./api.ts";
+import { colourIn } from "./chart.tsx";
 import { type Difference, differences } from "./diff.ts";
-import { colourOf, count, moment, span, stateText } from "./format.ts";
+import { count, moment, span, stateText } from "./format.ts";
 import { linkTo } from "./hooks.ts";
 import { short, Value } from "./value.tsx";
 
@@ -18,9 +20,10 @@ export interface TimelineProps {
   readonly selected: number | undefined;
   readonly onSelect: (turn: number | undefined) => void;
   readonly isReading: boolean;
+  readonly chart: ChartState | undefined;
 }
 
-export function Timeline({ turns, total, selected, onSelect, isReading }: TimelineProps): VNode {
+export function Timeline({ turns, total, selected, onSelect, isReading, chart }: TimelineProps): VNode {
   const at = selected ?? total;
   const step = (by: number): void => {
     const to = Math.min(Math.max(1, at + by), total);
@@ -62,6 +65,7 @@ export function Timeline({ turns, total, selected, onSelect, isReading }: Timeli
         </button>
       </div>
       <Strip
+        chart={chart}
         turns={turns}
         total={total}
         at={at}
@@ -69,7 +73,7 @@ export function Timeline({ turns, total, selected, onSelect, isReading }: Timeli
       />
       {isReading && !turns.has(at) && <p class="dim">Reading turn {count(at)} …</p>}
       <Detail turn={turns.get(at)} before={turns.get(at - 1)} />
-      <Rows turns={turns} at={at} total={total} onSelect={onSelect} />
+      <Rows chart={chart} turns={turns} at={at} total={total} onSelect={onSelect} />
     </div>
   );
 }
@@ -80,8 +84,9 @@ function Strip(props: {
   total: number;
   at: number;
   onSelect: (turn: number) => void;
+  chart: ChartState | undefined;
 }): VNode {
-  const { turns, total, at, onSelect } = props;
+  const { turns, total, at, onSelect, chart } = props;
   const first = Math.max(1, Math.min(at - STRIP / 2, total - STRIP + 1));
   const shown = Array.from({ length: Math.min(STRIP, total - first + 1) }, (_, n) => first + n);
   return (
@@ -89,7 +94,10 @@ function Strip(props: {
       {shown.map((number) => {
         const turn = turns.get(number);
         const state = turn === undefined ? "" : stateText(turn.value);
-        const kinds = [turn === undefined ? "unread" : `c${colourOf(state)}`, number === at ? "now" : ""];
+        const kinds = [
+          turn === undefined ? "unread" : `c${colourIn(chart, turn.value)}`,
+          number === at ? "now" : "",
+        ];
         return (
           <button
             type="button"
@@ -184,8 +192,9 @@ function Rows(props: {
   at: number;
   total: number;
   onSelect: (turn: number | undefined) => void;
+  chart: ChartState | undefined;
 }): VNode {
-  const { turns, at, total, onSelect } = props;
+  const { turns, at, total, onSelect, chart } = props;
   const list = useRef<HTMLOListElement>(null);
   const numbers = useMemo(() => {
     const first = Math.min(total, at + ROWS / 2);
@@ -194,7 +203,7 @@ function Rows(props: {
     for (let number = first; number >= last; number--) if (turns.has(number)) found.push(number);
     return found;
   }, [turns, at, total]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the list follows what is looked at
+  // The list follows what is looked at.
   useEffect(() => {
     const row = list.current?.querySelector<HTMLElement>(".on");
     const frame = list.current;
@@ -215,7 +224,7 @@ function Rows(props: {
               onClick={() => onSelect(number === total ? undefined : number)}
             >
               <span class="n">{number}</span>
-              <span class={`dot c${colourOf(stateText(turn.value))}`} aria-hidden="true" />
+              <span class={`dot c${colourIn(chart, turn.value)}`} aria-hidden="true" />
               <span class="what">{turn.event.type}</span>
               <span class="to">{stateText(turn.value)}</span>
               <time class="dim">{moment(turn.time)}</time>

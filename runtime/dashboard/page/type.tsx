@@ -2,7 +2,7 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ask, type Count, type Found, type TypeDescription } from "./api.ts";
-import { Chart } from "./chart.tsx";
+import { Chart, isLarge } from "./chart.tsx";
 import { States } from "./cluster.tsx";
 import { count, moment, stateText } from "./format.ts";
 import { linkTo, usePolled, useSettled } from "./hooks.ts";
@@ -28,7 +28,7 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
       </h1>
       <Trouble error={described.error} />
       <div class="columns">
-        <section class="wide card" aria-label="Statechart">
+        <section class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`} aria-label="Statechart">
           {described.value !== undefined && (
             <Chart
               chart={described.value.chart}
@@ -39,7 +39,10 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
             />
           )}
         </section>
-        <section class="narrow card" aria-label="Actors by state">
+        <section
+          class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`}
+          aria-label="Actors by state"
+        >
           <h2>By state</h2>
           <Trouble error={counts.error} />
           {counts.value !== undefined && <States type={type} counts={counts.value} />}
@@ -77,7 +80,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
     history.replaceState(null, "", linkTo(["types", type], { ...asked }));
   }, [asked, type]);
   const text = given.toString();
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a link to the same view with another filter
+  // A link to the same view with another filter.
   useEffect(() => change(filtersIn(given)), [text]);
   const cursor = cursors.at(-1) ?? "";
   const { value, error } = usePolled(
