@@ -210,14 +210,14 @@ function measure(
   widthOf: (text: string) => number,
 ): Local {
   const lines = sorted.lines.get(state.id) ?? [];
-  const texts = Math.max(widthOf(state.key) * 1.12 + 34, ...lines.map(({ text }) => widthOf(text) + 2 * PAD));
+  const texts = Math.max(widthOf(state.key) * 1.2 + 46, ...lines.map(({ text }) => widthOf(text) + 2 * PAD));
   const top = HEAD + lines.length * LINE + (lines.length > 0 ? 6 : 0);
   if (state.states.length === 0) {
     const width = Math.max(MIN_WIDTH, texts);
     return {
       state,
       width,
-      height: Math.max(top, HEAD + 6),
+      height: Math.max(top, HEAD + 4),
       lines,
       children: [],
       arrows: [],

@@ -235,6 +235,7 @@ function State({ box, isLit, counted, onEvent, onState }: StateProps): VNode {
   ];
   const round = state.type === "history" ? 16 : state.states.length > 0 ? 10 : 8;
   const path = state.path.join(".");
+  const head = y + (lines.length === 0 && state.states.length === 0 ? height / 2 + 4.5 : 18.5);
   const canPick = onState !== undefined && path !== "";
   return (
     <g class={kinds.filter(Boolean).join(" ")} data-state={path} data-lit={isLit ? "true" : undefined}>
@@ -252,12 +253,12 @@ function State({ box, isLit, counted, onEvent, onState }: StateProps): VNode {
         <rect x={x + 3} y={y + 3} width={width - 6} height={height - 6} rx={round - 2} class="inner" />
       )}
       {lines.length > 0 && <path class="rule" d={`M${x} ${y + HEAD} h${width}`} />}
-      <text class="name" x={x + 12} y={y + 18.5}>
+      <text class="name" x={x + 12} y={head}>
         {state.key}
         {state.type === "parallel" && <tspan class="kind"> ∥</tspan>}
       </text>
       {counted !== undefined && (
-        <text class={`count ${counted > 0 ? "some" : ""}`} x={x + width - 10} y={y + 18.5}>
+        <text class={`count ${counted > 0 ? "some" : ""}`} x={x + width - 10} y={head}>
           {count(counted)}
         </text>
       )}

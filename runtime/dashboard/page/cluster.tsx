@@ -7,7 +7,7 @@ import { linkTo, usePolled } from "./hooks.ts";
 import { Trouble } from "./parts.tsx";
 
 const CLUSTER_MS = 700;
-const COUNT_MS = 2_000;
+const COUNT_MS = 1_000;
 /** How long a node that is gone is still shown. */
 const GONE_MS = 60_000;
 const STATES_SHOWN = 7;

@@ -8,7 +8,7 @@ import { Trouble } from "./parts.tsx";
 import { short, Value } from "./value.tsx";
 
 const PAGE = 50;
-const LOOK_MS = 2_500;
+const LOOK_MS = 1_500;
 
 export function DeadView(): VNode {
   const [cursors, setCursors] = useState<readonly string[]>([""]);

@@ -88,7 +88,13 @@ function App(): VNode {
         >
           {theme === "auto" ? "◐" : theme === "light" ? "☀" : "☾"}
         </button>
-        <button type="button" class="quiet" aria-label="Keys" title="Keys (?)" onClick={() => setHelp(true)}>
+        <button
+          type="button"
+          class="quiet for-keys"
+          aria-label="Keys"
+          title="Keys (?)"
+          onClick={() => setHelp(true)}
+        >
           ?
         </button>
       </header>

@@ -10,8 +10,8 @@ import { StatusTag, Trouble } from "./parts.tsx";
 import { short } from "./value.tsx";
 
 const PAGE = 50;
-const LIST_MS = 2_500;
-const COUNT_MS = 2_000;
+const LIST_MS = 1_500;
+const COUNT_MS = 1_000;
 const SETTLE_MS = 200;
 
 export function TypeView({ type, query }: { type: string; query: URLSearchParams }): VNode {
@@ -149,7 +149,9 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
           <tr>
             <th scope="col">Key</th>
             <th scope="col">State</th>
-            <th scope="col">Status</th>
+            <th scope="col" class="extra">
+              Status
+            </th>
             <th scope="col" class="right">
               Turns
             </th>
@@ -170,7 +172,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
                 <a href={linkTo(["actors", type, key])}>{key}</a>
               </td>
               <td>{stateText(state)}</td>
-              <td>
+              <td class="extra">
                 <StatusTag status={status} />
               </td>
               <td class="right">{count(turn)}</td>
