@@ -2,108 +2,16 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { defineActor, type KeyturnNode, memory, startNode, type Store, tell } from "keyturn";
+import { gzipSync } from "node:zlib";
+import { SignJWT } from "jose";
+import { type KeyturnNode, memory, startNode, type Store } from "keyturn";
 import { type HttpServer, serveHttp } from "keyturn/http";
 import type { Browser, BrowserContextOptions } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { assign, setup } from "xstate";
-import { z } from "zod";
 import { counter } from "../actors/index.ts";
 import { countOf, groundOf, openPage, type Page, type Shown, startBrowser } from "./support/browser.ts";
-
-const order = defineActor({
-  type: "order",
-  index: ["customer"],
-  events: z.discriminatedUnion("type", [
-    z.object({
-      type: z.literal("place"),
-      customer: z.string(),
-      cents: z.number().int(),
-      express: z.boolean().optional(),
-    }),
-    z.object({ type: z.literal("pay"), cents: z.number() }),
-    z.object({ type: z.literal("ship") }),
-    z.object({ type: z.literal("scan"), place: z.string() }),
-    z.object({ type: z.literal("sign") }),
-    z.object({ type: z.literal("hold") }),
-    z.object({ type: z.literal("resume") }),
-    z.object({ type: z.literal("cancel"), reason: z.enum(["customer", "stock"]) }),
-  ]),
-  machine: setup({
-    types: {
-      context: {} as { customer: string; due: number; paid: number; seen: readonly string[] },
-      events: {} as
-        | { type: "place"; customer: string; cents: number; express?: boolean }
-        | { type: "pay"; cents: number }
-        | { type: "ship" }
-        | { type: "scan"; place: string }
-        | { type: "sign" }
-        | { type: "hold" }
-        | { type: "resume" }
-        | { type: "cancel"; reason: "customer" | "stock" },
-    },
-    guards: { isPaid: ({ context }) => context.paid >= context.due },
-    actions: {
-      take: assign({
-        paid: ({ context, event }) => context.paid + (event.type === "pay" ? event.cents : 0),
-      }),
-      see: assign({
-        seen: ({ context, event }) => (event.type === "scan" ? [...context.seen, event.place] : context.seen),
-      }),
-    },
-    delays: { patience: 3_600_000 },
-  }).createMachine({
-    id: "order",
-    initial: "new",
-    context: { customer: "", due: 0, paid: 0, seen: [] },
-    states: {
-      new: {
-        on: {
-          place: {
-            target: "open",
-            actions: assign({ customer: ({ event }) => event.customer, due: ({ event }) => event.cents }),
-          },
-        },
-      },
-      open: {
-        initial: "unpaid",
-        on: {
-          cancel: { target: "cancelled", actions: tell("counter/audit", { type: "nonsense" }) },
-          hold: "held",
-        },
-        states: {
-          unpaid: {
-            on: { pay: { actions: "take" } },
-            always: { guard: "isPaid", target: "paid" },
-            after: { patience: "#order.cancelled" },
-          },
-          paid: { on: { ship: "#order.underway" } },
-          back: { type: "history" },
-        },
-      },
-      held: { on: { resume: "open.back" } },
-      underway: {
-        type: "parallel",
-        onDone: "delivered",
-        states: {
-          parcel: {
-            initial: "moving",
-            states: {
-              moving: { on: { scan: { actions: "see" }, sign: "handed" } },
-              handed: { type: "final" },
-            },
-          },
-          bill: {
-            initial: "due",
-            states: { due: { after: { 60000: "settled" } }, settled: { type: "final" } },
-          },
-        },
-      },
-      delivered: { type: "final" },
-      cancelled: { type: "final" },
-    },
-  }),
-});
+import { afterwards, ask, expectProblem } from "./support/http.ts";
+import { order } from "./support/tracked-order.ts";
 
 const SHOTS = process.env.DASHBOARD_SHOTS;
 let browser: Browser;
@@ -320,6 +228,66 @@ it("dead letters are shown, with why, and can be sent again", async () => {
   await letter.getByRole("button", { name: "Send again" }).click();
   expect((await asked).postDataJSON()).toEqual({ type: "nonsense" });
   await letter.getByRole("status").waitFor();
+});
+
+it("Stately's inspector, in a window of its own, is told what the actor does", async () => {
+  await underway("inspected");
+  const page = await look("#/actors/order/inspected");
+  // Stands for the inspector: says that it is there, and shows what it is told, as Stately's receiver does.
+  const receiver = `<ol></ol><script>
+    addEventListener("message", ({ data }) => {
+      if (typeof data._version !== "string") return;
+      const line = document.createElement("li");
+      line.textContent = [data.type, data.event?.type, JSON.stringify(data.snapshot?.value)].join(" ");
+      document.querySelector("ol").append(line);
+    });
+    opener.postMessage({ type: "@statelyai.connected" }, "*");
+  </script>`;
+  await page
+    .context()
+    .route("https://stately.ai/inspect", (route) =>
+      route.fulfill({ contentType: "text/html", body: receiver }),
+    );
+  const opened = page.waitForEvent("popup");
+  await page.getByRole("button", { name: "Stately" }).click();
+  const inspector = await opened;
+  await inspector.getByText('@xstate.snapshot ship {"underway"').waitFor();
+  expect(await inspector.locator("li").first().innerText()).toMatch(/^@xstate\.actor/);
+  await node.client.actor(order, "inspected").send({ type: "scan", place: "Bern" });
+  await inspector.getByText("@xstate.event scan").waitFor();
+});
+
+it("the page is small, needs nothing from elsewhere, and is not there if it is not wanted", async () => {
+  const { body, headers } = await ask(server.url, "GET", "/dashboard/");
+  expect(headers.get("content-security-policy")).toContain("default-src 'none'");
+  expect(body).not.toMatch(/(src|href)="(https?:)?\/\//);
+  const script = await ask(server.url, "GET", "/dashboard/app.js");
+  expect(gzipSync(script.body).length).toBeLessThan(45_000);
+  const etag = script.headers.get("etag") as string;
+  const again = await ask(server.url, "GET", "/dashboard/app.js", { headers: { "if-none-match": etag } });
+  expect([again.status, again.body]).toEqual([304, ""]);
+  expect((await fetch(server.url)).url).toBe(`${server.url}/dashboard/`);
+  for (const path of ["/dashboard/none.js", "/dashboard/..%2F..%2Fpackage.json"])
+    expectProblem(await ask(server.url, "GET", path), 404, "invalid_address");
+  const without = await serveHttp(node, { listen: "127.0.0.1:0", dashboard: false });
+  afterwards(() => without.close());
+  expectProblem(await ask(without.url, "GET", "/dashboard/"), 404, "invalid_address");
+});
+
+it("a server that wants tokens gives the page to anybody, and the page asks for one", async () => {
+  const secret = "a secret of thirty-two bytes, or more";
+  const closed = await serveHttp(node, { listen: "127.0.0.1:0", auth: { secret } });
+  afterwards(() => closed.close());
+  const one = await openPage(browser, `${closed.url}/dashboard/`);
+  const token = await new SignJWT({})
+    .setProtectedHeader({ alg: "HS256" })
+    .setSubject("ada")
+    .setExpirationTime("1h")
+    .sign(new TextEncoder().encode(secret));
+  await one.page.locator('input[name="token"]').fill(token);
+  await one.page.getByRole("button", { name: "Go on" }).click();
+  await one.page.waitForSelector('[data-node="amber"]');
+  await one.close();
 });
 
 describe("how it looks", () => {

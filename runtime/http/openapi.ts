@@ -358,6 +358,11 @@ function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, object>
     lastEventId: header("Last-Event-ID", text(), "The last id that was received."),
     limit: query("limit", { type: "integer", minimum: 1, maximum: page }, "How many at most."),
     turns: query("limit", { type: "integer", minimum: 1, maximum: limits.historyPage }, "How many at most."),
+    past: query(
+      "turns",
+      { type: "integer", minimum: 1, maximum: limits.historyPage },
+      "How many turns of the past at most; 20 by default.",
+    ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
@@ -495,6 +500,14 @@ function pathsOf(
         events(
           "`state` events, with the version as id. A slow reader misses some in between, never the last.",
         ),
+      ),
+    },
+    [`${one}/inspect`]: {
+      get: get(
+        "inspect",
+        "The actor in the protocol of Stately's inspector, as server-sent events.",
+        [...key, param("past"), param("timeout")],
+        events("The machine's definition first, then an event and a snapshot for each turn."),
       ),
     },
     [root]: {

@@ -34,6 +34,7 @@ import { actorRoutes } from "./routes/actor.ts";
 import { actorsRoutes } from "./routes/actors.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
+import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { Streams } from "./streams.ts";
 
@@ -96,6 +97,7 @@ export async function serveHttp(
     document ??= JSON.stringify(openapiOf({ actors, limits, secured, node: isNode, version: API_VERSION }));
     return document;
   });
+  inspectRoutes(app, context);
   dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);
   const { routes } = options;

@@ -19,6 +19,7 @@ import { count, moment, span, stateText } from "./format.ts";
 import { linkTo, useNow, usePolled } from "./hooks.ts";
 import { Dialog, StatusTag, Trouble } from "./parts.tsx";
 import { Past } from "./past.ts";
+import { inspectWithStately } from "./stately.ts";
 import { Timeline } from "./timeline.tsx";
 import { Value } from "./value.tsx";
 
@@ -80,6 +81,14 @@ export function ActorView({
         <span class={`tag ${live.error === undefined ? "connected" : "broken"}`}>
           {live.error === undefined ? (state === undefined ? "…" : "live") : "not connected"}
         </span>
+        <button
+          type="button"
+          class="stately"
+          title="Opens stately.ai in a window of its own"
+          onClick={() => inspectWithStately(type, actorKey)}
+        >
+          Stately ↗
+        </button>
         <DeleteButton type={type} actorKey={actorKey} />
       </header>
       <Trouble error={live.error} />

@@ -21,7 +21,7 @@ import { count, stateText } from "./format.ts";
 const FONT = '12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif';
 /** Below this the texts cannot be read, so the chart is scrolled instead. */
 const LEAST_SCALE = 0.75;
-const LEAST_SCALE_NARROW = 0.6;
+const LEAST_SCALE_NARROW = 0.55;
 const NARROW = 500;
 const TALLEST = 560;
 const LARGE = 4;

@@ -154,3 +154,11 @@ function sourceOf(src: unknown): string {
   // XState's own name for logic that is written where it is invoked.
   return src.startsWith("xstate.invoke.") ? INLINE : src;
 }
+
+/** A machine's own configuration as a JSON text, as Stately's tools read it: functions are their names. */
+export function configText(machine: Machine): string {
+  return JSON.stringify(machine.config, (_, value: unknown) => {
+    if (typeof value === "function") return { type: namesOf([value])[0] ?? INLINE };
+    return typeof value === "bigint" ? String(value) : value;
+  });
+}
