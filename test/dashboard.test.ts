@@ -266,6 +266,7 @@ it("the page is small, needs nothing from elsewhere, and is not there if it is n
   const etag = script.headers.get("etag") as string;
   const again = await ask(server.url, "GET", "/dashboard/app.js", { headers: { "if-none-match": etag } });
   expect([again.status, again.body]).toEqual([304, ""]);
+  expect((await ask(server.url, "GET", "/dashboard/licenses.txt")).body).toMatch(/preact[\s\S]*dagre/);
   expect((await fetch(server.url)).url).toBe(`${server.url}/dashboard/`);
   for (const path of ["/dashboard/none.js", "/dashboard/..%2F..%2Fpackage.json"])
     expectProblem(await ask(server.url, "GET", path), 404, "invalid_address");

@@ -183,6 +183,7 @@ function wasTaken(
   now: ReadonlySet<string>,
 ): boolean {
   if (transition === undefined || !before.has(source) || !now.has(target)) return false;
+  if (transition.trigger === "always" && before.has(target)) return false;
   return isFor(transition, source, event);
 }
 
@@ -202,6 +203,9 @@ function isFor({ trigger, event: wanted, delay }: ChartTransition, source: strin
         : event === `xstate.done.actor.${wanted}`;
     case "error":
       return event === `xstate.error.actor.${wanted}`;
+    // What follows on any transition by itself; which one it followed on is not known, only that it has led there.
+    case "always":
+      return true;
     default:
       return false;
   }
