@@ -24,6 +24,7 @@ export type {
   TimersQuery,
 } from "./client/find.ts";
 export type { HistoryPageOptions, TurnsPage } from "./client/history-page.ts";
+export type { ForkOptions } from "./client/fork.ts";
 export {
   type ActorAddress,
   type ActorDefinition,
@@ -38,8 +39,10 @@ export {
   type RetryPolicy,
   type StateFor,
 } from "./engine/definition.ts";
-export type { HistoryTurn } from "./engine/history.ts";
+export type { HistoryTurn, PastState } from "./engine/history.ts";
 export type { DelayPolicy } from "./engine/resume.ts";
+export type { Keep, TrimReport } from "./engine/retention.ts";
+export { trimJournal } from "./retention.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
@@ -65,6 +68,22 @@ export type { Observer } from "./engine/observer.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export type { HealthCheck, NodeHealth } from "./health.ts";
+export type { Difference } from "./rebuild/compare.ts";
+export type { PromoteReport } from "./rebuild/promote.ts";
+export {
+  type Rebuild,
+  type RebuildOptions,
+  type RebuildProgress,
+  rebuildType,
+} from "./rebuild/rebuild.ts";
+export type { RebuildReport } from "./rebuild/report.ts";
+export {
+  whatIf,
+  type WhatIfEvent,
+  type WhatIfOptions,
+  type WhatIfResult,
+  type WhatIfStep,
+} from "./rebuild/what-if.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";

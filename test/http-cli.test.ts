@@ -1,8 +1,11 @@
 /** `keyturn start --http`, as a process. */
 import { SignJWT } from "jose";
-import { expect, it } from "vitest";
+import { connect } from "keyturn";
+import { serveHttp } from "keyturn/http";
+import { expect, it, onTestFinished } from "vitest";
 import { keyturn, keyturnEnded, withPackage } from "./support/cli.ts";
-import { ask, expectProblem, Listener } from "./support/http.ts";
+import { afterwards, ask, expectProblem, Listener } from "./support/http.ts";
+import { startServer } from "./support/nats-server.ts";
 import { temporaryPath } from "./support/temporary.ts";
 
 withPackage();
@@ -36,6 +39,45 @@ it("serves a node over HTTP, with tokens, and ends with it", { timeout: 60_000 }
   expect(await listener.next()).toMatchObject({ data: { context: { count: 4 } } });
   cli.kill("SIGTERM");
   expect(await listener.next()).toBeUndefined();
+  expect(await cli.ended).toBe(0);
+});
+
+it("serves each of several processes on NATS, and a client beside them", { timeout: 60_000 }, async () => {
+  const nats = await startServer();
+  onTestFinished(() => nats.stop());
+  const args = [
+    "--processes",
+    "2",
+    "--set",
+    "lease_ms=1500",
+    "--set",
+    "heartbeat_ms=400",
+    "--http",
+    "127.0.0.1:0",
+  ];
+  const cli = keyturn(["start", "--nats", nats.url, "--name", "twin", "--json", ...args]);
+  const ready = [1, 2].map((n) => cli.event("ready", ({ name }) => name === `twin-${n}`));
+  const urls = (await Promise.all(ready)).map(({ http }) => http as string);
+  await cli.event("all_ready");
+  const client = await connect({ nats: { servers: nats.url } });
+  afterwards(() => client.disconnect());
+  const beside = await serveHttp(client, { listen: "127.0.0.1:0" });
+  afterwards(() => beside.close());
+  urls.push(beside.url);
+  const watching = await Listener.open(beside.url, "/actors/counter/a/watch");
+  expect(await watching.next()).toMatchObject({ data: { turn: 0 } });
+  for (const [n, url] of urls.entries())
+    expect((await ask(url, "POST", "/actors/counter/a", { body: { type: "add", by: 1 } })).body.value).toBe(
+      n + 1,
+    );
+  let seen = await watching.next();
+  while (seen?.data.turn !== 3) seen = await watching.next();
+  for (const url of urls) {
+    const { nodes, shards } = (await ask(url, "GET", "/cluster")).body;
+    expect(nodes.map(({ name }: { name: string }) => name)).toEqual(["twin-1", "twin-2"]);
+    expect(shards).toHaveLength(64);
+  }
+  cli.kill("SIGTERM");
   expect(await cli.ended).toBe(0);
 });
 

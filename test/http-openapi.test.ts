@@ -4,12 +4,13 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import { type } from "arktype";
 import fc from "fast-check";
 import { defineActor } from "keyturn";
-import { serveHttp } from "keyturn/http";
+import { httpDefaults, serveHttp } from "keyturn/http";
 import * as v from "valibot";
 import { expect, it } from "vitest";
 import { assign, setup } from "xstate";
 import { z } from "zod";
 import { counter } from "../actors/index.ts";
+import { openapiOf } from "../runtime/http/openapi/index.ts";
 import { afterwards, ask, served } from "./support/http.ts";
 import { parcel } from "./support/parcels.ts";
 
@@ -86,8 +87,9 @@ it("is valid, with the types known, with none, and with tokens", async () => {
   const { server, node } = await served(actors);
   const bare = await serveHttp(node.client, { listen: "127.0.0.1:0" });
   afterwards(() => bare.close());
-  for (const url of [server.url, bare.url]) {
-    const result = await new Validator().validate(await documentOf(url));
+  const secured = openapiOf({ actors, limits: httpDefaults, secured: true, node: false, version: "1" });
+  for (const document of [await documentOf(server.url), await documentOf(bare.url), secured as Schema]) {
+    const result = await new Validator().validate(document);
     expect(result.errors ?? []).toEqual([]);
     expect(result.valid).toBe(true);
   }
@@ -273,12 +275,12 @@ it("is true: whatever is asked, nothing breaks, and every answer is one that it 
     expect(validate.errors ?? [], text.slice(0, 500)).toEqual([]);
   };
   const asProperty = fc.asyncProperty(fc.oneof(...tries), check);
-  await fc.assert(asProperty, { numRuns: 150 });
+  await fc.assert(asProperty, { numRuns: 300 });
   expect(faults).toEqual([]);
   expect(node.health().ready).toBe(true);
   // It did not only bounce off.
   const answered = [...seen].filter(([name]) => / 20[014]$/.test(name)).length;
-  expect(answered).toBeGreaterThan(12);
+  expect(answered).toBeGreaterThan(8);
 });
 
 function escaped(name: string): string {

@@ -40,6 +40,8 @@ function readOnly(store: Store): Store {
       last: (lane) => journal.last(lane),
       read: (lane, from, to) => journal.read(lane, from, to),
       get: refused,
+      ends: refused,
+      scan: refused,
       append: refused,
     },
     snapshots: {

@@ -35,6 +35,7 @@ const LIMITS = [
   "connections",
   "streams",
   "streamsPerCaller",
+  "typeStreams",
   "slowReader_ms",
   "heartbeat_ms",
   "head_ms",

@@ -5,13 +5,16 @@
  * argument parser.
  *
  * Exit codes: 0 done; 1 it failed; 2 the command line, or a file that it names, is wrong, and repeating it cannot
- * help; 128 and more: ended at once by a second signal.
+ * help; 3 (rebuild): something differs; 128 and more: ended at once by a second signal.
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { isKeyturnError, textOf } from "../words/errors.ts";
 import { addCheck } from "./commands/check.ts";
 import { addProvision } from "./commands/provision.ts";
+import { addFork } from "./commands/fork.ts";
+import { addRebuild } from "./commands/rebuild.ts";
+import { addTrim } from "./commands/trim.ts";
 import { addStart } from "./commands/start.ts";
 import { packageFolder } from "./packages.ts";
 import { DONE, FAILED, Failure, type Shell, WRONG } from "./shell.ts";
@@ -39,6 +42,9 @@ export async function run(args: readonly string[]): Promise<number> {
   addStart(program, shell);
   addProvision(program, shell);
   addCheck(program, shell);
+  addRebuild(program, shell);
+  addFork(program, shell);
+  addTrim(program, shell);
   for (const command of program.commands) command.copyInheritedSettings(program);
   try {
     await program.parseAsync([...args], { from: "user" });

@@ -13,7 +13,7 @@ import {
   checkEventSchema,
   type NoReplies,
 } from "../engine/definition.ts";
-import type { HistoryPage, HistoryQuery, HistoryTurn } from "../engine/history.ts";
+import type { HistoryPage, HistoryQuery, HistoryTurn, PastState } from "../engine/history.ts";
 import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
@@ -55,6 +55,7 @@ import {
   type TimersQuery,
 } from "./find.ts";
 import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
+import { forkActor, type ForkOptions, pastOf } from "./fork.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 
 export interface CallOptions {
@@ -559,6 +560,29 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
       this.#client.request(self, History, query, options, sizeOf(query)) as Promise<HistoryPage>;
     const { query, page } = await pageFrom(ask, options);
     return { turns: page.turns as readonly HistoryTurn<M>[], next: await cursorText(ask, query.order, page) };
+  }
+
+  /**
+   * Begins a sandbox with a past state of this actor, for events that ask "what if". The sandbox is an actor like any
+   * other: what it is sent from then on has all its effects (to see what events would do without any, use `whatIf`).
+   * @returns a reference to the sandbox
+   * @throws KeyturnError `already_exists` if it does, `history_trimmed`, `invalid_options` if there was no such turn
+   */
+  async fork(options: ForkOptions): Promise<ActorRef<M, R>> {
+    const { type, key } = await forkActor(this.#client, this as unknown as ActorRef, options);
+    const definition = this.#definition;
+    const ref =
+      definition === undefined ? this.#client.actor(`${type}/${key}`) : this.#client.actor(definition, key);
+    return ref as unknown as ActorRef<M, R>;
+  }
+
+  /**
+   * A past state as a whole, with what only the runtime knows of it: for `whatIf`.
+   * @param at the turn, or the last one up to a position; the present by default
+   * @throws KeyturnError `history_trimmed`, `invalid_options` if there was no such turn
+   */
+  async past(at?: ForkOptions["at"], options: Omit<CallOptions, "requestId"> = {}): Promise<PastState> {
+    return pastOf(this.#client, this as unknown as ActorRef, at, options);
   }
 
   /** The actor's turns: event, time, resulting state, position. */

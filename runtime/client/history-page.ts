@@ -5,7 +5,8 @@
  * blocks; of those a text keeps the next ones, and says behind which turn the others are found again. Talks to whoever
  * asks the actor.
  */
-import type { HistoryCursor, HistoryPage, HistoryQuery, HistoryTurn } from "../engine/history.ts";
+import type { HistoryPage, HistoryQuery, HistoryTurn } from "../engine/history.ts";
+import type { HistoryCursor } from "../engine/history-query.ts";
 import type { Machine } from "../engine/machine.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";

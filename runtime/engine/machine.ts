@@ -25,6 +25,8 @@ import {
   type PackedChild,
   type PackedMachine,
   packMachine,
+  pathOfActor,
+  shownPath,
   withoutRefs,
 } from "./machine/family.ts";
 import {
@@ -83,6 +85,9 @@ export interface Timer {
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
 export const WORK = "xstate.keyturn.work";
 
+/** Id of the timer, and type of its event, with which a migrated actor begins what only its new machine invokes. */
+export const BEGIN = "xstate.keyturn.begin";
+
 /** The event of a timer that stands for work. */
 export interface WorkEvent extends EventObject {
   readonly type: typeof WORK;
@@ -133,12 +138,17 @@ export interface ReceiveEffect {
   readonly event: EventObject;
 }
 
+/** An event that a child emitted, and the child's path. */
+export type ChildEmitted = readonly [path: string, event: unknown];
+
 /** What one step wants done, in the order in which the machine asked for it. Reused: read it before the next step. */
 export class Effects {
   tells: TellEffect[] = [];
   actions: ActionEffect[] = [];
   receives: ReceiveEffect[] = [];
   emitted: unknown[] = [];
+  /** What its children emitted, by path. Whoever listens to the actor does not hear it, as in XState. */
+  childEmitted: ChildEmitted[] = [];
   /** The actor's timers after the step; the same array as before if untouched. */
   timers: readonly Timer[] = [];
   replied = false;
@@ -184,6 +194,8 @@ export class MachineHost {
   /** Where events go that custom actions send. Set by the engine. */
   outlet: Outlet | undefined;
   logger: Logger | undefined;
+  /** Time that sessions made in the next step are not named before. Set by who steps an actor that was deleted. */
+  bornAfter = 0;
   readonly #tree: Tree;
   readonly #type: string;
   readonly #effects = new Effects();
@@ -288,6 +300,31 @@ export class MachineHost {
     let next: MachineSnapshot;
     try {
       next = this.#tree.step(snapshot, event, session);
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    this.#check(next, snapshot, event);
+    share(next, snapshot);
+    return { snapshot: next, effects: this.#effects };
+  }
+
+  /** Whether a restored snapshot lacks what its states invoke. Throws what the machine throws for an input. */
+  lacksInvoked(snapshot: MachineSnapshot): boolean {
+    return this.#tree.lacking(snapshot, { type: BEGIN }).length > 0;
+  }
+
+  /** The snapshot after that has begun, with what its beginning wants done. */
+  invoke(
+    snapshot: MachineSnapshot,
+    timers: readonly Timer[],
+    turn: number,
+    now: number,
+  ): { snapshot: MachineSnapshot; effects: Effects } {
+    this.#begin(timers, turn, now);
+    const event = { type: BEGIN };
+    let next: MachineSnapshot;
+    try {
+      next = this.#tree.invoke(snapshot, event);
     } catch (error) {
       throw this.#failure(error);
     }
@@ -416,6 +453,7 @@ export class MachineHost {
     if (effects.actions.length > 0) effects.actions = [];
     if (effects.receives.length > 0) effects.receives = [];
     if (effects.emitted.length > 0) effects.emitted = [];
+    if (effects.childEmitted.length > 0) effects.childEmitted = [];
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
@@ -425,7 +463,7 @@ export class MachineHost {
     this.#now = now;
     moment.now = now;
     this.#unnamed = 0;
-    this.#tree.begin(turn, now);
+    this.#tree.begin(turn, Math.max(now, this.bornAfter));
   }
 
   /** The session of a child, undefined for the machine itself. */
@@ -529,6 +567,7 @@ export class MachineHost {
       case "xstate.emit":
         seal(params.event, "the emitted event");
         if (own) this.#effects.emitted.push(withoutRefs(params.event));
+        else this.#effects.childEmitted.push([shownPath(pathOfActor(actor)), withoutRefs(params.event)]);
         return;
       case "xstate.log":
         this.#effects.actions.push({ name: "log", run: () => this.#log(action.params) });

@@ -28,6 +28,7 @@ export type Deliver = (
   key: string,
   session: string | undefined,
   event: EventObject,
+  sender: string,
 ) => void;
 
 interface Piece {
@@ -147,7 +148,7 @@ export class Works {
           deliver: (to, event) => {
             const kept = storable(event);
             const own = to === "self" || kept.type === FAILED;
-            this.#deliver(shard, id, key, own ? session : parent, kept);
+            this.#deliver(shard, id, key, own ? session : parent, kept, session);
           },
           failed: (error) => this.#failed(id, src, error),
         }),

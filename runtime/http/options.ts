@@ -86,6 +86,8 @@ export interface HttpLimits {
   /** Open streams of events, in all and of one caller. */
   readonly streams: number;
   readonly streamsPerCaller: number;
+  /** Of them, streams of a whole type (`/events`), which hold a question at each shard, and for a moment longer. */
+  readonly typeStreams: number;
   /** A stream whose reader takes nothing for so long is cut off, milliseconds. */
   readonly slowReader_ms: number;
   /** A silent stream says so that often that it lives. */
@@ -116,6 +118,7 @@ export const httpDefaults: HttpLimits = {
   connections: 20_000,
   streams: 10_000,
   streamsPerCaller: 1_000,
+  typeStreams: 512,
   slowReader_ms: 30_000,
   heartbeat_ms: 15_000,
   head_ms: 10_000,

@@ -47,6 +47,11 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   reply_invalid: 500,
   output_invalid: 500,
   tell_invalid: 500,
+  route_failed: 422,
+  sink_refused: 422,
+  function_failed: 422,
+  function_timed_out: 504,
+  function_unreachable: 502,
   // As full as it is now.
   state_too_large: 409,
   timers_full: 409,
@@ -62,6 +67,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   mailbox_full: 503,
   overloaded: 503,
   outbox_full: 503,
+  sink_full: 503,
   superseded: 503,
   timeout: 504,
   client_closed: 503,
@@ -83,6 +89,9 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   migration_failed: 500,
   history_trimmed: 410,
   answer_too_large: 500,
+  source_failed: 503,
+  source_changed: 409,
+  source_malformed: 422,
   invalid_frame: 400,
 };
 

@@ -23,11 +23,10 @@ import fastify, {
 import { Client } from "../client/client.ts";
 import { KeyturnNode } from "../node.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
-import { type Caller, Tokens } from "./auth.ts";
 import { HttpContext, idempotencyKey } from "./context.ts";
-import { Guard } from "./guard.ts";
-import { openapiOf } from "./openapi.ts";
-import { type HttpLimits, type HttpOptions, limitsOf, listenAt, wrong } from "./options.ts";
+import { Gate } from "./gate.ts";
+import { openapiOf } from "./openapi/index.ts";
+import { type HttpOptions, limitsOf, listenAt, wrong } from "./options.ts";
 import { type Refused, Refusal, refusedBy } from "./problem.ts";
 import { Rate } from "./rate.ts";
 import { actorRoutes } from "./routes/actor.ts";
@@ -36,6 +35,7 @@ import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { known, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 
 /** Of a parameter in a path, percent-encoded. */
@@ -152,97 +152,6 @@ function running(app: FastifyInstance, streams: Streams, grace_ms: number, isTls
   };
 }
 
-/** What every request goes through first. */
-class Gate {
-  readonly #guard: Guard;
-  readonly #tokens: Tokens | undefined;
-  readonly #rate: Rate | undefined;
-  readonly #limits: HttpLimits;
-  #inFlight = 0;
-  #bytes = 0;
-
-  constructor({ auth, hosts, cors }: HttpOptions, host: string, limits: HttpLimits, rate: Rate | undefined) {
-    this.#guard = new Guard(host, auth === undefined, hosts, cors);
-    this.#tokens = auth === undefined ? undefined : new Tokens(auth);
-    this.#rate = rate;
-    this.#limits = limits;
-  }
-
-  /** Lets a request in, or answers it. @throws Refusal */
-  async enter(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
-    this.#takePlace(request, reply);
-    if (this.#guard.check(request, reply)) return reply.send();
-    const isOpen = request.routeOptions.config?.open === true;
-    const anybody: Caller = {
-      subject: undefined,
-      claims: {},
-      until_ms: Number.POSITIVE_INFINITY,
-      name: addressName(request.ip),
-    };
-    if (this.#tokens === undefined || isOpen) {
-      request.caller = anybody;
-      if (!isOpen) this.#rate?.take(anybody.name, 1, performance.now());
-      return undefined;
-    }
-    request.caller = await this.#tokens.callerOf(request.headers.authorization).catch((error: unknown) => {
-      // Who guesses is slowed down by his address.
-      this.#rate?.take(anybody.name, 1, performance.now());
-      throw error;
-    });
-    this.#rate?.take(request.caller.name, 1, performance.now());
-    return undefined;
-  }
-
-  #takePlace(request: FastifyRequest, reply: FastifyReply): void {
-    const { inFlight, inFlightBytes } = this.#limits;
-    const later = { "retry-after": "1" };
-    if (this.#inFlight >= inFlight)
-      throw new Refusal(
-        503,
-        "overloaded",
-        `This server has ${inFlight} requests in flight, its limit.`,
-        later,
-      );
-    const bytes = bytesOf(request);
-    if (this.#bytes + bytes > inFlightBytes && this.#bytes > 0)
-      throw new Refusal(
-        503,
-        "overloaded",
-        `Requests of ${inFlightBytes} bytes are in flight, the limit.`,
-        later,
-      );
-    this.#inFlight++;
-    this.#bytes += bytes;
-    let isMine = true;
-    request.release = () => {
-      if (!isMine) return;
-      isMine = false;
-      this.#inFlight--;
-      this.#bytes -= bytes;
-    };
-    reply.raw.once("close", request.release);
-  }
-}
-
-/** What its body may take, as far as it will be read. */
-function bytesOf({ headers, routeOptions }: FastifyRequest): number {
-  const most = routeOptions.bodyLimit ?? 0;
-  if (headers["transfer-encoding"] !== undefined) return most;
-  const said = Number(headers["content-length"] ?? 0);
-  return said <= most ? said : 0;
-}
-
-/** Who calls, by his address. Of IPv6 everybody has a whole /64. */
-function addressName(ip: string): string {
-  const v4 = /^(?:::ffff:)?(\d+\.\d+\.\d+\.\d+)$/i.exec(ip)?.[1];
-  if (v4 !== undefined) return `address ${v4}`;
-  const [head = "", tail] = ip.split("::", 2);
-  const groups = head.split(":").filter((group) => group !== "");
-  const behind = tail?.split(":").length ?? 0;
-  while (tail !== undefined && groups.length + behind < 8) groups.push("0");
-  return `address ${groups.slice(0, 4).join(":")}`;
-}
-
 function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): FastifyInstance {
   const { limits } = context;
   const { trustProxy = false, tls } = options;
@@ -302,36 +211,6 @@ function parse({ headers }: FastifyRequest, body: Buffer): unknown {
   }
 }
 
-/** What Fastify itself refuses, in our words. */
-function known(error: unknown): unknown {
-  const { code, statusCode } = error as { code?: unknown; statusCode?: unknown };
-  switch (code) {
-    case "FST_ERR_CTP_BODY_TOO_LARGE":
-      return new Refusal(
-        413,
-        "event_too_large",
-        "The body is larger than what is taken here. Send less, or several.",
-      );
-    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
-      return new Refusal(415, "invalid_frame", "A body is JSON: Content-Type: application/json.", {
-        accept: "application/json",
-      });
-    case "FST_ERR_CTP_INVALID_CONTENT_LENGTH":
-      return new KeyturnError("invalid_frame", "The body is not as long as its head says.");
-    case "FST_ERR_BAD_URL":
-      return new KeyturnError("invalid_address", "The path is not well percent-encoded UTF-8.");
-    case "FST_ERR_MAX_PARAM_LENGTH":
-      return new Refusal(414, "invalid_address", "A part of the path is longer than any key.");
-    default:
-  }
-  // Without a status of ours it is a fault.
-  if (error instanceof Refusal || error instanceof KeyturnError || typeof statusCode !== "number")
-    return error;
-  return statusCode >= 400 && statusCode < 500
-    ? new Refusal(statusCode, "invalid_frame", textOf(error))
-    : error;
-}
-
 function answer(
   request: FastifyRequest,
   reply: FastifyReply,
@@ -388,23 +267,4 @@ function refuseOthers(app: FastifyInstance, paths: ReadonlyMap<string, ReadonlyS
       handler: async () => undefined,
     });
   }
-}
-
-/** A request that Node could not even read. */
-function refuseRaw(error: Error & { code?: string }, socket: Socket): void {
-  if (socket.destroyed || !socket.writable || error.code === "ECONNRESET") {
-    socket.destroy();
-    return;
-  }
-  const [status, reason, code] =
-    error.code === "HPE_HEADER_OVERFLOW"
-      ? [431, "Request Header Fields Too Large", "event_too_large" as const]
-      : error.code === "ERR_HTTP_REQUEST_TIMEOUT"
-        ? [408, "Request Timeout", "invalid_frame" as const]
-        : [400, "Bad Request", "invalid_frame" as const];
-  const { problem } = refusedBy(new Refusal(status as number, code as "invalid_frame", `${reason}.`));
-  const body = JSON.stringify(problem);
-  socket.end(
-    `HTTP/1.1 ${status} ${reason}\r\nContent-Type: application/problem+json; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
 }

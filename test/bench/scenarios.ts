@@ -9,6 +9,7 @@ import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
 import { sources } from "./sources.ts";
+import { replay } from "./replay.ts";
 import { natsRestore, statechart } from "./statechart.ts";
 import {
   type BenchOptions,
@@ -209,4 +210,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   functions: functionsBench,
   kv,
   sources,
+  replay,
 };

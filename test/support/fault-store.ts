@@ -103,6 +103,8 @@ export class FaultStore implements Store {
       number: journal.number,
       last: (lane) => journal.last(lane),
       get: (seq) => journal.get(seq),
+      ends: () => journal.ends(),
+      scan: (from, to) => journal.scan(from, to),
       async *read(lane, from, to) {
         for await (const entries of journal.read(lane, from, to)) {
           note();

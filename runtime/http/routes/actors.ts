@@ -12,6 +12,7 @@ import { type HttpContext, queryOf, wholeIn } from "../context.ts";
 import { toJson } from "../json.ts";
 import { wrong } from "../options.ts";
 import type { EventStream } from "../streams.ts";
+import { Refusal } from "../problem.ts";
 import { FILTERS, filterIn, WHERE } from "../query.ts";
 
 interface OfType {
@@ -24,7 +25,28 @@ const MARK_LENGTH = 8_000;
 /** Between two ids. */
 const MARK_MS = 250;
 
+/** So long a question is held at most by whoever was asked, though nobody reads any more. */
+const HELD_MS = 20_000;
+
 export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
+  let typeStreams = 0;
+  /** A place for a stream of a type. @throws Refusal 429, 503 */
+  const reserve = (request: FastifyRequest): (() => void) => {
+    const most = context.limits.typeStreams;
+    if (typeStreams >= most)
+      throw new Refusal(503, "overloaded", `This server has ${most} streams of types open, its limit.`, {
+        "retry-after": "20",
+      });
+    const giveBack = context.reserveStream(request);
+    typeStreams++;
+    let isMine = true;
+    return () => {
+      giveBack();
+      if (!isMine) return;
+      isMine = false;
+      setTimeout(() => typeStreams--, HELD_MS).unref();
+    };
+  };
   const timeoutOf = (request: FastifyRequest): number | undefined =>
     context.callOptions(request, undefined).timeout_ms;
 
@@ -77,7 +99,7 @@ export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
     const filter = filterIn(query);
     const initial = initialIn(query.get("initial"));
     await context.allow(request, "events", type);
-    const giveBack = context.reserveStream(request);
+    const giveBack = reserve(request);
     try {
       // What is wrong with the question is better said before a stream has begun.
       await context.client.findPage(type, { ...filter, limit: 1, timeout_ms: timeoutOf(request) });

@@ -12,7 +12,7 @@ import { chartOf } from "../../engine/machine/chart.ts";
 import type { ChartState } from "../../words/chart.ts";
 import { type HttpContext, queryOf } from "../context.ts";
 import { Refusal } from "../problem.ts";
-import { type JsonSchema, jsonSchemaOf } from "../schemas.ts";
+import { type JsonSchema, jsonSchemaOf } from "../openapi/json-schema.ts";
 
 /** What there is to know of a type. */
 export interface TypeDescription {

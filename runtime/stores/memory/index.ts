@@ -16,7 +16,9 @@ import type {
   Directory,
   Durability,
   Journal,
+  JournalEnds,
   JournalEntry,
+  Retention,
   Snapshots,
   Store,
   Transport,
@@ -53,6 +55,7 @@ export class MemoryStore implements Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention: Retention;
   readonly #flushSoon: (flush: () => void) => void;
   #pending: Pending[] = [];
   #scheduled = false;
@@ -60,7 +63,9 @@ export class MemoryStore implements Store {
   constructor(options: MemoryOptions) {
     this.#flushSoon = options.flushSoon ?? ((flush) => queueMicrotask(flush));
     this.transport = options.transport ?? new LocalTransport();
-    this.journal = new MemoryJournal(this);
+    const journal = new MemoryJournal(this);
+    this.journal = journal;
+    this.retention = journal;
     this.snapshots = new MemorySnapshots((apply) => this.write(apply));
     this.directory = new MemoryDirectory((apply) => this.write(apply));
     this.deadLetters = new MemoryDeadLetters(this);
@@ -112,10 +117,11 @@ export class MemoryStore implements Store {
   }
 }
 
-class MemoryJournal implements Journal {
+class MemoryJournal implements Journal, Retention {
   readonly number = 0;
   readonly #store: MemoryStore;
-  readonly #entries: Uint8Array[] = [];
+  /** Undefined where it was trimmed. */
+  readonly #entries: (Uint8Array | undefined)[] = [];
   readonly #lanes = new Map<string, number[]>();
 
   constructor(store: MemoryStore) {
@@ -154,6 +160,34 @@ class MemoryJournal implements Journal {
 
   async get(seq: number): Promise<Uint8Array | undefined> {
     return this.#entries[seq - 1];
+  }
+
+  async ends(): Promise<readonly JournalEnds[]> {
+    return [{ first: 1, last: this.#entries.length }];
+  }
+
+  async *scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const end = Math.min(to, this.#entries.length);
+    for (let seq = Math.max(1, from); seq <= end; ) {
+      const chunk: JournalEntry[] = [];
+      for (; seq <= end && chunk.length < READ_CHUNK; seq++) {
+        const bytes = this.#entries[seq - 1];
+        if (bytes !== undefined) chunk.push({ seq, bytes });
+      }
+      if (chunk.length > 0) yield chunk;
+    }
+  }
+
+  async lanes(): Promise<readonly string[]> {
+    return [...this.#lanes.keys()];
+  }
+
+  trim(lane: string, upTo: number): Promise<void> {
+    return this.#store.write(() => {
+      const seqs = this.#lanes.get(lane) ?? [];
+      while (seqs.length > 1 && (seqs[0] as number) <= upTo)
+        this.#entries[(seqs.shift() as number) - 1] = undefined;
+    });
   }
 
   #lastOf(lane: string): number {

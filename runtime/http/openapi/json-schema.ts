@@ -5,7 +5,7 @@
  * method that a library had before. No library is imported. Talks to user code, which may throw: then nothing is known,
  * and everything is allowed.
  */
-import type { StandardSchema } from "../engine/schema.ts";
+import type { StandardSchema } from "../../engine/schema.ts";
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
 

@@ -1,15 +1,8 @@
-/**
- * The OpenAPI 3.1 document of a server, made from the definitions of its actors.
- *
- * Owns what the document says; the routes are in routes/. Each type has paths of its own, with its events; without any
- * known type there is one set of paths for all. Talks to the definitions' schemas through schemas.ts.
- */
-import { type AnyActorDefinition, eventTypesOf } from "../engine/definition.ts";
-import { meanings } from "../words/errors.ts";
-import { limits } from "../words/limits.ts";
-import type { HttpLimits } from "./options.ts";
-import { problemStatuses } from "./problem.ts";
-import { type JsonSchema, jsonSchemaOf } from "./schemas.ts";
+/** The paths of the document: those of each type, those of the server, and their parameters. */
+import type { AnyActorDefinition } from "../../engine/definition.ts";
+import { limits } from "../../words/limits.ts";
+import type { HttpLimits } from "../options.ts";
+import { anything, json, list, object, ref, type Schema, text, whole } from "./words.ts";
 
 export interface Described {
   readonly actors: readonly AnyActorDefinition[];
@@ -20,284 +13,6 @@ export interface Described {
   readonly node: boolean;
   readonly version: string;
 }
-
-type Schema = Record<string, unknown>;
-
-const object = (properties: Schema, required = Object.keys(properties)): Schema => ({
-  type: "object",
-  properties,
-  ...(required.length === 0 ? {} : { required }),
-});
-const text = (more: Schema = {}): Schema => ({ type: "string", ...more });
-const whole = (minimum = 0): Schema => ({ type: "integer", minimum });
-const list = (items: Schema): Schema => ({ type: "array", items });
-const ref = (name: string): Schema => ({ $ref: `#/components/schemas/${name}` });
-const json = (schema: Schema): Schema => ({ content: { "application/json": { schema } } });
-const anything: Schema = {};
-
-const DESCRIPTION = `Every key is a virtual actor: it need not exist to be asked.
-
-Values are JSON. What JSON has no form for is an object with one property that says what it is: \`{"~date": "<ISO 8601>"}\`, \`{"~bytes": "<base64>"}\`, \`{"~bigint": "<digits>"}\`, \`{"~map": [[key, value]]}\`, \`{"~set": [member]}\`, \`{"~error": {"name", "message"}}\`, \`{"~number": "NaN"}\`, \`{"~undefined": true}\`. An object of your own with one such property has one more \`~\` before its name.
-
-Keys and ids in paths are percent-encoded, a slash as %2F. (\`.\` and \`..\` are no parts of a path for any client: reach such keys through /batch.)
-
-A refusal is a problem document (RFC 9457) with \`code\`, \`retryable\`, and \`outcome\`: rejected and notApplied mean that nothing was changed, applied that it was, unknown that it may be either. With an \`Idempotency-Key\` a request can be repeated until its outcome is known, and is applied once.`;
-
-/** The document, as it is served. */
-export function openapiOf(described: Described): object {
-  const { actors, secured, version } = described;
-  const schemas: Record<string, JsonSchema> = { ...commonSchemas() };
-  const paths: Record<string, object> = {};
-  for (const definition of actors) {
-    Object.assign(schemas, schemasOf(definition));
-    Object.assign(paths, pathsOf(definition.type, definition));
-  }
-  if (actors.length === 0) {
-    schemas.Event = object({ type: text() });
-    Object.assign(paths, pathsOf(undefined, undefined));
-  }
-  Object.assign(paths, commonPaths(described));
-  return {
-    openapi: "3.1.1",
-    info: {
-      title: "Keyturn",
-      version,
-      description: DESCRIPTION,
-      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
-    },
-    servers: [{ url: "/" }],
-    paths,
-    components: {
-      schemas,
-      parameters: parameters(described.limits),
-      responses: {
-        Problem: {
-          description: "It was refused; the code says why, and the outcome what became of it.",
-          content: { "application/problem+json": { schema: ref("Problem") } },
-        },
-      },
-      ...(secured
-        ? { securitySchemes: { token: { type: "http", scheme: "bearer", bearerFormat: "JWT" } } }
-        : {}),
-    },
-    ...(secured ? { security: [{ token: [] }] } : {}),
-  };
-}
-
-// ---- Schemas --------------------------------------------------------------------------------------------------------
-
-function commonSchemas(): Record<string, Schema> {
-  const status = { enum: ["active", "done", "error", "stopped"] };
-  const state = {
-    value: { description: "The machine's state: a name, or an object of names by region." },
-    context: anything,
-    status,
-    output: { description: "What the machine ended with." },
-    tags: list(text()),
-    error: anything,
-    children: { type: "object", additionalProperties: object({ src: text(), status }) },
-    turn: { ...whole(), description: "Turns since it began; 0 for an actor that no message has reached." },
-  };
-  const position = { ...whole(), description: "Where its last turn stands in the journal." };
-  const found = {
-    type: text(),
-    key: text(),
-    address: text(),
-    value: anything,
-    status,
-    turn: whole(),
-    position: whole(),
-    time: { type: "number", description: "Of its last turn, milliseconds since the epoch." },
-    fields: { type: "object", description: "Values of the type's index." },
-  };
-  const timer = { id: text(), child: text(), due: { type: "number" }, event: object({ type: text() }) };
-  const kind = object({
-    value: { description: "The machine's reply; null if it gave none." },
-    state: object(state, ["value", "status", "turn"]),
-    position,
-  });
-  return {
-    Problem: object(
-      {
-        type: text({ format: "uri" }),
-        title: text(),
-        status: {
-          type: "integer",
-          enum: [...problemStatuses, 500].filter((one, at, all) => all.indexOf(one) === at),
-        },
-        detail: text(),
-        code: text({ enum: Object.keys(meanings) }),
-        retryable: { type: "boolean" },
-        outcome: text({ enum: ["applied", "rejected", "notApplied", "unknown"] }),
-        requestId: text(),
-      },
-      ["type", "title", "status", "detail", "code", "retryable", "outcome"],
-    ),
-    State: object({ ...state, position }, ["value", "status", "turn", "position"]),
-    Answer: kind,
-    Turn: object(
-      {
-        turn: whole(1),
-        time: { type: "number" },
-        event: anything,
-        value: anything,
-        context: anything,
-        status,
-        replied: { type: "boolean" },
-        reply: anything,
-        told: list(object({ to: text(), event: anything })),
-        emitted: list(anything),
-        refusal: { type: "array", items: text() },
-        position: whole(),
-        omitted: list(text({ enum: ["event", "reply", "told", "emitted"] })),
-      },
-      ["turn", "time", "status", "position"],
-    ),
-    Timer: object(timer, ["id", "due", "event"]),
-    FoundTimer: object({ ...timer, type: text(), key: text(), address: text() }, [
-      "id",
-      "due",
-      "event",
-      "type",
-      "key",
-      "address",
-    ]),
-    FoundActor: object(found, ["type", "key", "address", "status", "turn", "position", "fields"]),
-    Requested: {
-      ...object(
-        {
-          mode: text({ enum: ["ask", "send", "create", "get", "delete"], default: "ask" }),
-          address: text({ description: "type/key, the key as it is." }),
-          type: text(),
-          key: text(),
-          event: { description: "Of an ask or send." },
-          input: { description: "Of a create." },
-          requestId: text({ maxLength: limits.requestIdBytes - 17 }),
-        },
-        [],
-      ),
-      additionalProperties: false,
-    },
-    Outcome: object(
-      {
-        status: whole(100),
-        problem: ref("Problem"),
-        value: anything,
-        state: { type: "object" },
-        position: whole(),
-      },
-      ["status"],
-    ),
-    Health: object({ live: { type: "boolean" }, ready: { type: "boolean" }, checks: { type: "object" } }, []),
-    Cluster: object({
-      nodes: list(
-        object({
-          name: text(),
-          incarnation: text(),
-          weight: { type: "number" },
-          leaving: { type: "boolean" },
-          types: list(text()),
-          versions: { type: "object" },
-          shards: whole(),
-        }),
-      ),
-      shards: list(object({ shard: whole(), owner: text(), epoch: whole() }, ["shard", "epoch"])),
-    }),
-    DeadLetter: object(
-      {
-        id: text(),
-        type: text(),
-        key: text(),
-        event: anything,
-        time: { type: "number" },
-        code: text(),
-        reason: text(),
-      },
-      ["id", "type", "key", "time", "code", "reason"],
-    ),
-    TypeDescription: object(
-      {
-        type: text(),
-        version: whole(1),
-        index: list(text()),
-        events: list(text()),
-        chart: ref("ChartState"),
-        eventSchema: { type: "object" },
-        inputSchema: { type: "object" },
-      },
-      ["type", "version", "chart"],
-    ),
-    ...chartSchemas(),
-    Type: object({ type: text(), version: whole(1), index: list(text()), events: list(text()) }, [
-      "type",
-      "version",
-    ]),
-  };
-}
-
-/** A statechart as `GET /types/{type}` tells it; see words/chart.ts. */
-function chartSchemas(): Record<string, Schema> {
-  const names = list(text());
-  const transition = {
-    trigger: text({ enum: ["event", "always", "after", "done", "error", "snapshot"] }),
-    event: text(),
-    delay: { type: ["integer", "number", "string"] },
-    guard: text(),
-    targets: names,
-    actions: names,
-    reenter: { type: "boolean" },
-    description: text(),
-  };
-  const state = {
-    id: text(),
-    key: text(),
-    path: names,
-    type: text({ enum: ["atomic", "compound", "parallel", "final", "history"] }),
-    history: text({ enum: ["shallow", "deep"] }),
-    initial: text(),
-    description: text(),
-    tags: names,
-    entry: names,
-    exit: names,
-    invoke: list(object({ id: text(), src: text() })),
-    transitions: list(ref("ChartTransition")),
-    states: list(ref("ChartState")),
-  };
-  return {
-    ChartTransition: object(transition, ["trigger", "event", "targets", "actions", "reenter"]),
-    ChartState: object(state, ["id", "key", "path", "type", "transitions", "states"]),
-  };
-}
-
-/** What is known of a type's events, input and output. */
-function schemasOf(definition: AnyActorDefinition): Record<string, JsonSchema> {
-  const { type, events, inputSchema, outputSchema } = definition;
-  const named = (part: string): string => `#/components/schemas/${type}.${part}`;
-  const made: Record<string, JsonSchema> = {
-    [`${type}.event`]: jsonSchemaOf(events, named("event")) ?? eventByName(eventTypesOf(definition)),
-    [`${type}.input`]: jsonSchemaOf(inputSchema, named("input")) ?? {
-      description: "What the machine begins with. Without one it begins with what its address gives it.",
-    },
-  };
-  const output = jsonSchemaOf(outputSchema, named("output"));
-  if (output !== undefined) made[`${type}.output`] = output;
-  return made;
-}
-
-/** Of events only the types are known. */
-function eventByName(names: readonly string[] | undefined): Schema {
-  const plain = names?.filter((name) => !name.endsWith(".*"));
-  const families = names?.filter((name) => name.endsWith(".*")).map((name) => name.slice(0, -2)) ?? [];
-  const patterns = families.map((family) =>
-    text({ pattern: `^${family.replace(/[^A-Za-z0-9_]/g, "\\$&")}(\\.|$)` }),
-  );
-  const byName =
-    plain === undefined || (plain.length === 0 && families.length === 0) ? text() : text({ enum: plain });
-  if (patterns.length === 0) return object({ type: byName });
-  return object({ type: { anyOf: plain?.length === 0 ? patterns : [byName, ...patterns] } });
-}
-
-// ---- Paths ----------------------------------------------------------------------------------------------------------
 
 const PROBLEM = { $ref: "#/components/responses/Problem" };
 const refusals = {
@@ -316,7 +31,7 @@ const events = (description: string): object => ({
   content: { "text/event-stream": { schema: text() } },
 });
 
-function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, object> {
+export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, object> {
   const query = (name: string, schema: Schema, description: string): object => ({
     name,
     in: "query",
@@ -396,7 +111,7 @@ function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, object>
 const FILTERS = ["state", "status", "where", "olderThan", "prefix", "from", "to"].map(param);
 
 /** Paths of a type; or of all, if none is known. */
-function pathsOf(
+export function pathsOf(
   type: string | undefined,
   definition: AnyActorDefinition | undefined,
 ): Record<string, object> {
@@ -554,7 +269,7 @@ function pathsOf(
   };
 }
 
-function commonPaths({ limits: { batchRequests }, node, secured }: Described): Record<string, object> {
+export function commonPaths({ limits: { batchRequests }, node, secured }: Described): Record<string, object> {
   const get = (
     operationId: string,
     summary: string,
@@ -635,10 +350,7 @@ function commonPaths({ limits: { batchRequests }, node, secured }: Described): R
       "describeType",
       "A type: its statechart, its events, their schemas.",
       [param("type")],
-      {
-        description: "The type.",
-        ...json(ref("TypeDescription")),
-      },
+      { description: "The type.", ...json(ref("TypeDescription")) },
     ),
     "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
       description: "The cluster.",
