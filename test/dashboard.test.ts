@@ -45,7 +45,7 @@ afterEach(async () => {
 });
 
 function nodeNamed(name: string): Promise<KeyturnNode> {
-  const settings = { lease_ms: 900, heartbeat_ms: 150 };
+  const settings = { lease_ms: 1_200, heartbeat_ms: 200 };
   return startNode({
     actors: [order, counter],
     store,
@@ -294,19 +294,16 @@ it("a server that wants tokens gives the page to anybody, and the page asks for 
 describe("how it looks", () => {
   it("is usable on a phone: nothing is wider than the screen", async () => {
     await underway("phone");
+    const page = await look("", { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true });
     for (const [hash, ready] of [
-      ["", '[data-type="order"] [data-state]'],
+      ["#/", '[data-type="order"] [data-state]'],
       ["#/types/order", "tr[data-key]"],
       ["#/actors/order/phone", '[data-detail="6"]'],
-      ["#/dead", "h1"],
+      ["#/dead", ".letter"],
     ] as const) {
-      const page = await look(hash, {
-        viewport: { width: 375, height: 740 },
-        hasTouch: true,
-        isMobile: true,
-      });
+      await page.goto(`${server.url}/dashboard/${hash}`);
       await page.waitForSelector(ready);
-      await shot(page, `phone-${hash.split("/")[1] ?? "cluster"}`);
+      await shot(page, `phone-${hash.split("/")[1] || "cluster"}`);
       expect(await page.locator("html").evaluate((html) => html.scrollWidth)).toBe(375);
     }
   });

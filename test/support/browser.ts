@@ -12,6 +12,9 @@ export interface Shown {
   close(): Promise<void>;
 }
 
+/** For whatever is waited for; a machine may be busy with much else. */
+const WAIT_MS = 20_000;
+
 const ARGS = [
   "--no-sandbox",
   "--disable-gpu",
@@ -41,7 +44,7 @@ export async function openPage(
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   const page = await context.newPage();
   const complaints: string[] = [];
-  page.setDefaultTimeout(8_000);
+  page.setDefaultTimeout(WAIT_MS);
   page.on("console", (message) => {
     if (["error", "warning"].includes(message.type())) complaints.push(message.text());
   });
@@ -53,7 +56,7 @@ export async function openPage(
 /** Waits until so many elements are there. */
 export async function countOf(page: Page, selector: string, isEnough: (n: number) => boolean): Promise<void> {
   const elements = page.locator(selector);
-  await expect.poll(() => elements.count().then(isEnough), { timeout: 8_000, interval: 50 }).toBe(true);
+  await expect.poll(() => elements.count().then(isEnough), { timeout: WAIT_MS, interval: 50 }).toBe(true);
 }
 
 /** How light the page's ground is, from 0 to 255. */
