@@ -316,10 +316,10 @@ describe("how it looks", () => {
     expect(await ground()).toBeLessThan(60);
     await shot(page, "dark");
     await page.getByRole("button", { name: "Theme" }).click();
-    expect(await ground()).toBeGreaterThan(200);
+    await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
     await page.reload();
     await page.waitForSelector("main");
-    expect(await ground()).toBeGreaterThan(200);
+    await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
   });
 
   it("can be used with the keyboard alone", async () => {

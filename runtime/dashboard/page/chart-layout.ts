@@ -67,6 +67,8 @@ const MIN_WIDTH = 74;
 const LABEL = 15;
 const DOT = 10;
 const GUARD_LENGTH = 30;
+/** An id that XState gives to what is invoked without one: `0.order.paying`. */
+const OWN_ID = /^\d+\./;
 
 interface Local {
   readonly state: ChartState;
@@ -118,10 +120,9 @@ export function triggerText({ trigger, event, delay }: ChartTransition): string 
       return "always";
     case "after":
       return `after ${typeof delay === "number" ? spanText(delay) : (delay ?? "?")}`;
-    case "done":
-      return event === "" ? "done" : `done ${event}`;
     default:
-      return `${trigger} ${event}`;
+      // What is invoked without an id of its author's stands in the state's box.
+      return event === "" || OWN_ID.test(event) ? trigger : `${trigger} ${event}`;
   }
 }
 
@@ -197,7 +198,8 @@ function ownLines({ entry, exit, invoke, type, history }: ChartState): Line[] {
     lines.push({ text, kind, event: undefined });
   };
   if (type === "history") line("action", history === "deep" ? "deep history" : "history");
-  for (const { src, id } of invoke) line("invoke", `invoke ${src === "inline" ? id : src}`);
+  for (const { src, id } of invoke)
+    line("invoke", `invoke ${src === "inline" && !OWN_ID.test(id) ? id : src}`);
   if (entry.length > 0) line("action", `entry / ${entry.join(", ")}`);
   if (exit.length > 0) line("action", `exit / ${exit.join(", ")}`);
   return lines;

@@ -1,5 +1,5 @@
 /** Small pieces of behaviour that several views share: where the page is, what is asked again and again, the theme. */
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { textOf } from "./api.ts";
 
 export interface Place {
@@ -111,7 +111,7 @@ export function useTheme(): [Theme, () => void] {
     const kept = localStorage.getItem(THEME) as Theme | null;
     return kept !== null && THEMES.includes(kept) ? kept : "auto";
   });
-  useEffect(() => {
+  useLayoutEffect(() => {
     localStorage.setItem(THEME, theme);
     if (theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = theme;
