@@ -21,6 +21,7 @@ import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
+import { asReading } from "./reading.ts";
 import { DONE, FAILED } from "./shell.ts";
 import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
@@ -115,7 +116,8 @@ async function httpOn(
   if (http === undefined) return undefined;
   try {
     const server: Promise<HttpServer> = http(node, console);
-    return await server;
+    // Nobody asked anything of an actor: no outcome is unknown.
+    return await asReading(server);
   } catch (error) {
     await node.stop();
     throw error;

@@ -234,12 +234,14 @@ export class Client {
     let open: Promise<void>[] = [];
     for await (const { type, key, id, child } of this.timers(target, query)) {
       const name = child === undefined ? { id } : { id, child };
-      const cancelled = this.#ref(type, key).cancelTimer(name);
-      open.push(
-        cancelled.then((was) => {
+      const cancelled = this.#ref(type, key)
+        .cancelTimer(name)
+        .then((was) => {
           if (was) count++;
-        }),
-      );
+        });
+      // It may fail while more timers are being looked for; whoever called learns it below.
+      cancelled.catch(() => undefined);
+      open.push(cancelled);
       if (open.length < CANCELS_AT_ONCE) continue;
       await Promise.all(open);
       open = [];
