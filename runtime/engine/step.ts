@@ -300,7 +300,7 @@ function transit(
   let out: readonly OutMessage[] = nothing;
   const routes = emitted.length === 0 ? undefined : a.hosted.routes;
   if (effects.tells.length > 0 || asked !== undefined || routes !== undefined) {
-    const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+    const outgoing = new Outgoing(a.shard, job.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
     if (routes !== undefined) {
       const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
@@ -333,7 +333,7 @@ function transit(
     replied,
     reply,
     requestId: job.message.requestId,
-    trace: job.message.trace,
+    trace: job.trace,
     refusal: undefined,
   });
   const bytes = checkSize(snapshot, left, requests, (whole ? 0 : before.bytes) + record.length, a.id);
@@ -384,7 +384,7 @@ export function takeDelete(a: Activation, job: Job, slot: Slot, source = sourceO
  */
 export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnError, shards: number): Taken {
   if (job.message.link?.from === undefined) return refused(a, job, slot, nothing, error);
-  const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+  const outgoing = new Outgoing(a.shard, job.trace, shards);
   outgoing.refuse(job.message, error);
   return refused(a, job, slot, outgoing.messages, undefined);
 }
