@@ -109,7 +109,9 @@ export interface Telemetry {
 export const NOT_DRAWN = "";
 
 const SAMPLED = 0x01;
-const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}/;
+/** Versions after the first may have more behind it. Source: W3C Trace Context, 2.2.3 and 2.2.4. */
+const TRACEPARENT =
+  /^(?:00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|(?!00|ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?)$/;
 
 /** The flags of a W3C traceparent; undefined if it is none. */
 export function traceFlags(trace: string): number | undefined {
