@@ -189,6 +189,9 @@ describe("keyturn start on the embedded store", { timeout: 60_000 }, () => {
         },
       },
     ]);
+    const metrics = await fetch(`${health}/metrics`);
+    expect(metrics.headers.get("content-type")).toContain("text/plain");
+    expect(await metrics.text()).toMatch(/^keyturn_shards_serving\{node="[a-z0-9]+"\} 64$/m);
     expect((await get("/"))[0]).toBe(404);
     const post = await fetch(`${health}/readyz`, { method: "POST", body: "{}" });
     expect([post.status, post.headers.get("allow")]).toEqual([405, "GET, HEAD"]);

@@ -12,6 +12,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
+import type { NodeMetrics } from "../engine/metrics.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
 import { textOf } from "../words/errors.ts";
@@ -40,6 +41,8 @@ export interface ServeOptions {
 export interface ServeHooks {
   /** What is so now, whenever it was looked: about once a second. */
   onHealth(health: HealthReport): void;
+  /** The node is there; its metrics can be read from now on. */
+  onMetrics?(read: () => NodeMetrics): void;
   onReady(): void;
 }
 
@@ -65,8 +68,10 @@ export async function serve(
     console.say("stopped", { graceful: true }, "Stopped before it had begun.");
     return DONE;
   }
-  ready(node, options, console);
+  const serving = node;
+  ready(serving, options, console);
   const sources = new RunningSources(node, options.node.actors, console);
+  hooks.onMetrics?.(() => serving.metrics());
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
@@ -108,7 +113,7 @@ function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, co
   );
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
-  if (health !== undefined) console.note(`Health: ${health}/healthz`);
+  if (health !== undefined) console.note(`Health: ${health}/healthz, metrics: ${health}/metrics`);
 }
 
 function noteOf({ durabilityNote, durability }: Store): string {

@@ -15,6 +15,7 @@
  * Invariant: when `supervise` resolves, no child runs.
  */
 import type { ChildProcess } from "node:child_process";
+import type { NodeMetrics } from "../engine/metrics.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import { DONE, FAILED, WRONG } from "./shell.ts";
@@ -31,7 +32,7 @@ const KILL_MS = 5_000;
 /** From a child. */
 export type ChildMessage =
   | { readonly kind: "ready" }
-  | { readonly kind: "health"; readonly health: HealthReport };
+  | { readonly kind: "health"; readonly health: HealthReport; readonly metrics?: NodeMetrics | undefined };
 
 /** To a child. */
 export type ParentMessage = { readonly kind: "stop" };
@@ -47,6 +48,8 @@ interface Child {
   state: "starting" | "ready" | "paused" | "over";
   process: ChildProcess | undefined;
   health: HealthReport | undefined;
+  /** As of its last word, up to a second old. */
+  metrics: NodeMetrics | undefined;
   timer: NodeJS.Timeout | undefined;
   pause_ms: number;
   ready_ms: number;
@@ -77,6 +80,7 @@ export class Supervisor {
       state: "starting",
       process: undefined,
       health: undefined,
+      metrics: undefined,
       timer: undefined,
       pause_ms: PAUSE_FIRST_MS,
       ready_ms: 0,
@@ -94,6 +98,11 @@ export class Supervisor {
       ready: !this.#stopping && Object.values(processes).every(({ ready }) => ready),
       processes,
     };
+  }
+
+  /** Of those processes that run. */
+  get metrics(): readonly NodeMetrics[] {
+    return this.#children.flatMap(({ metrics }) => (metrics === undefined ? [] : [metrics]));
   }
 
   /** Runs the children until told to stop, or until they have failed. Resolves with the exit code. */
@@ -128,6 +137,7 @@ export class Supervisor {
     child.heard_ms = performance.now();
     if (message.kind === "health") {
       child.health = message.health;
+      child.metrics = message.metrics;
       return;
     }
     child.state = "ready";
@@ -155,6 +165,7 @@ export class Supervisor {
     const wasReady = child.state === "ready";
     child.process = undefined;
     child.health = undefined;
+    child.metrics = undefined;
     clearTimeout(child.timer);
     if (this.#stopping) {
       if (code !== DONE) this.#code = Math.max(this.#code, FAILED);

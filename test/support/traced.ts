@@ -74,6 +74,8 @@ type RelayEvent =
   | { type: "pass"; via: string[] }
   | { type: "later"; after_ms: number }
   | { type: "work" }
+  /** Is told to a type that nobody hosts. */
+  | { type: "lose" }
   | { type: "break" };
 
 interface RelayContext {
@@ -98,11 +100,6 @@ export const relay = defineActor({
       }),
     },
     delays: { wait: ({ context }) => context.delay },
-    actions: {
-      crash: () => {
-        throw new Error("broken");
-      },
-    },
   }).createMachine({
     context: { passed: 0, trace: null, delay: 0 },
     initial: "idle",
@@ -125,6 +122,7 @@ export const relay = defineActor({
           ],
           later: { target: "waiting", actions: assign({ delay: ({ event }) => event.after_ms }) },
           work: "working",
+          lose: { actions: tell("nobody/1", { type: "x" }) },
           break: {
             actions: assign(() => {
               throw new Error("broken");

@@ -27,6 +27,7 @@ import {
   whole,
 } from "../options.ts";
 import { serve, type ServeOptions } from "../serve.ts";
+import type { NodeMetrics } from "../../engine/metrics.ts";
 import type { Shell } from "../shell.ts";
 import { type ChildMessage, type ParentMessage, Supervisor } from "../supervisor.ts";
 
@@ -111,7 +112,10 @@ export function addStart(program: Command, shell: Shell): void {
     )
     .option("--monitor <url>", "the server's monitoring address, to be asked what commits survive")
     .addOption(
-      new Option("--health <host:port>", "serve /livez, /readyz and /healthz there")
+      new Option(
+        "--health <host:port>",
+        "serve /livez, /readyz, /healthz and /metrics (for Prometheus) there",
+      )
         .argParser(hostPort)
         .env("KEYTURN_HEALTH"),
     )
@@ -146,14 +150,24 @@ async function start(flags: StartFlags, shell: Shell): Promise<number> {
   const node = await nodeOf(name, flags);
   const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
   const options = { ...store, ...timing, node };
-  if (flags.supervised !== undefined) return await serveSupervised(options, console, stop);
+  if (flags.supervised !== undefined)
+    return await serveSupervised(options, flags.health !== undefined, console, stop);
 
   let health: HealthReport = { live: true, ready: false };
   onSignals(stop, console, () => undefined);
-  const server = flags.health === undefined ? undefined : await serveHealth(flags.health, () => health);
+  let metrics: () => readonly NodeMetrics[] = () => [];
+  const server =
+    flags.health === undefined
+      ? undefined
+      : await serveHealth(
+          flags.health,
+          () => health,
+          () => metrics(),
+        );
   try {
     return await serve({ ...options, health: server?.url }, console, stop.signal, {
       onHealth: (found) => (health = found),
+      onMetrics: (read) => (metrics = () => [read()]),
       onReady: () => undefined,
     });
   } finally {
@@ -190,7 +204,13 @@ async function superviseAll(
   );
   onSignals(stop, console, () => supervisor.kill());
   const server =
-    flags.health === undefined ? undefined : await serveHealth(flags.health, () => supervisor.health);
+    flags.health === undefined
+      ? undefined
+      : await serveHealth(
+          flags.health,
+          () => supervisor.health,
+          () => supervisor.metrics,
+        );
   if (server !== undefined) console.note(`Health of all processes: ${server.url}/healthz`);
   try {
     return await supervisor.run(stop.signal);
@@ -202,6 +222,7 @@ async function superviseAll(
 /** A child of a supervisor: the same node; it is told to stop over the channel, and says there how it is. */
 async function serveSupervised(
   options: ServeOptions,
+  metered: boolean,
   console: Console,
   stop: AbortController,
 ): Promise<number> {
@@ -211,6 +232,7 @@ async function serveSupervised(
   process.on("message", (message: ParentMessage) => {
     if (message.kind === "stop") stop.abort();
   });
+  let read: (() => NodeMetrics) | undefined;
   // Without its supervisor nobody would end it.
   process.once("disconnect", () => stop.abort());
   if (!process.connected) stop.abort();
@@ -219,7 +241,10 @@ async function serveSupervised(
   process.on("SIGTERM", () => stop.abort());
   try {
     return await serve(options, console, stop.signal, {
-      onHealth: (health) => tell({ kind: "health", health }),
+      onHealth: (health) => tell({ kind: "health", health, metrics: read?.() }),
+      onMetrics: (reader) => {
+        if (metered) read = reader;
+      },
       onReady: () => tell({ kind: "ready" }),
     });
   } finally {
