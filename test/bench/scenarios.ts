@@ -9,6 +9,7 @@ import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
 import { sources } from "./sources.ts";
 import { natsRestore, statechart } from "./statechart.ts";
+import { telemetryCost } from "./telemetry.ts";
 import {
   type BenchOptions,
   CountingLoad,
@@ -207,4 +208,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   statechart,
   kv,
   sources,
+  telemetry: telemetryCost,
 };
