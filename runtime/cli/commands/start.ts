@@ -6,9 +6,11 @@
 import { fork } from "node:child_process";
 import { constants } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { NodeMetrics } from "../../engine/metrics.ts";
+import type { Telemetry } from "../../engine/telemetry.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { nats } from "../../stores/nats/index.ts";
-import { KeyturnError } from "../../words/errors.ts";
+import { KeyturnError, textOf } from "../../words/errors.ts";
 import { nodeDefaults, type NodeSettings } from "../../words/limits.ts";
 import { realRandom } from "../../world.ts";
 import { loadActors, readyMadeActors } from "../actors.ts";
@@ -27,7 +29,6 @@ import {
   whole,
 } from "../options.ts";
 import { serve, type ServeOptions } from "../serve.ts";
-import type { NodeMetrics } from "../../engine/metrics.ts";
 import type { Shell } from "../shell.ts";
 import { type ChildMessage, type ParentMessage, Supervisor } from "../supervisor.ts";
 
@@ -40,6 +41,7 @@ interface StartFlags extends NatsFlags {
   readonly processes?: number;
   readonly supervised?: string;
   readonly health?: HostPort;
+  readonly telemetry?: number;
   readonly set?: Partial<NodeSettings>;
   readonly wait: number;
   readonly grace: number;
@@ -118,6 +120,14 @@ export function addStart(program: Command, shell: Shell): void {
       )
         .argParser(hostPort)
         .env("KEYTURN_HEALTH"),
+    )
+    .addOption(
+      new Option(
+        "--telemetry <share>",
+        "give traces and metrics to the OpenTelemetry that NODE_OPTIONS=--import=FILE sets up; begin this share of the traces, 0 to 1",
+      )
+        .argParser(share)
+        .env("KEYTURN_TELEMETRY"),
     )
     .addOption(
       new Option("--set <name=value>", `change a bound: ${Object.keys(nodeDefaults).join(", ")}`).argParser(
@@ -286,7 +296,7 @@ function storeOf(
 
 async function nodeOf(
   name: string,
-  { actors, weight, shards, set }: StartFlags,
+  { actors, weight, shards, set, telemetry }: StartFlags,
 ): Promise<ServeOptions["node"]> {
   return {
     actors: actors === undefined ? await readyMadeActors() : await loadActors(actors),
@@ -294,7 +304,23 @@ async function nodeOf(
     weight,
     ...(shards === undefined ? {} : { shards }),
     ...(set === undefined ? {} : { settings: set }),
+    ...(telemetry === undefined ? {} : { telemetry: await openTelemetry(telemetry) }),
   };
+}
+
+/** Loaded only if it is wanted: OpenTelemetry's API may be missing. */
+async function openTelemetry(sample: number): Promise<Telemetry> {
+  const { telemetry } = await import("../../telemetry/otel.ts").catch((cause: unknown) => {
+    const text = `--telemetry needs the package @opentelemetry/api: ${textOf(cause)}`;
+    throw new KeyturnError("invalid_options", text, { cause });
+  });
+  return telemetry({ sample });
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value >= 0 && value <= 1) return value;
+  throw new InvalidArgumentError("It is a number from 0 to 1.");
 }
 
 function nodeName(text: string): string {
