@@ -903,9 +903,9 @@ export class Engine {
       batch.ref.seq = result.seq;
       this.tailRecords += batch.parts.length;
       this.tailBytes += bytes.length;
-      const now_ms = this.parts.world.clock.monotonic();
-      this.parts.tally.committed(batch, bytes.length, now_ms);
-      this.#tracing?.committed(batch, bytes.length, now_ms);
+      batch.committed_ms = this.parts.world.clock.monotonic();
+      this.parts.tally.committed(batch, bytes.length);
+      this.#tracing?.committed(batch, bytes.length);
       this.#openGate(batch);
       this.parts.observer.committed(batch.parts.length, bytes.length);
     }
@@ -945,6 +945,7 @@ export class Engine {
   #release(taken: Taken, batch: OpenBatch, now: number): void {
     const { a, job, turn } = taken;
     const { shard } = job;
+    this.parts.tally.released(taken, batch);
     shard.busy--;
     if (shard.phase === "gone") return;
     if (turn !== a.committed) {

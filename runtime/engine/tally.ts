@@ -12,6 +12,7 @@ import { type Activation, type Job, TimerJob } from "./activation.ts";
 import type { OpenBatch } from "./batch.ts";
 import type { HostedType } from "./definition.ts";
 import type { Observer } from "./observer.ts";
+import type { Taken } from "./step.ts";
 
 /** What turns come from. */
 export const SOURCES = ["request", "told", "timer", "work"] as const;
@@ -97,22 +98,22 @@ export class Tally {
     else this.hits++;
   }
 
-  /**
-   * A batch is committed.
-   * @param now_ms monotonic
-   */
-  committed({ entries, ref, sent_ms }: OpenBatch, bytes: number, now_ms: number): void {
+  /** A batch is committed; its turns follow. */
+  committed({ entries, sent_ms, committed_ms }: OpenBatch, bytes: number): void {
     this.batchRecords.add(entries.length);
-    this.commitDuration.add((now_ms - sent_ms) / 1_000);
+    this.commitDuration.add((committed_ms - sent_ms) / 1_000);
     this.journalBytes += bytes;
-    for (const { a, job, turn, index, refusal } of entries) {
-      if (refusal !== undefined) this.deadLetters++;
-      // A record that only says that a message was refused is no turn.
-      if (turn.batch !== ref || turn.index !== index) continue;
-      const row = a.hosted === this.#lastHosted ? (this.#last as TypeTally) : this.#rowOf(a.hosted);
-      (row.turns[sourceIndex(job)] as number)++;
-      this.turnDuration.add((now_ms - job.since_ms) / 1_000);
-    }
+  }
+
+  /** What has left a record in a committed batch. Called where its outputs are released: a pass of its own would cost more. */
+  released(taken: Taken, batch: OpenBatch): void {
+    const { a, job, turn } = taken;
+    if (taken.refusal !== undefined) this.deadLetters++;
+    // A record that only says that a message was refused is no turn.
+    if (turn.batch !== batch.ref || turn.index !== taken.index) return;
+    const row = a.hosted === this.#lastHosted ? (this.#last as TypeTally) : this.#rowOf(a.hosted);
+    (row.turns[sourceIndex(job)] as number)++;
+    this.turnDuration.add((batch.committed_ms - job.since_ms) / 1_000);
   }
 
   #rowOf(hosted: HostedType): TypeTally {

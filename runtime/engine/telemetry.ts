@@ -228,11 +228,8 @@ export class Tracing {
     job.trace = span.trace;
   }
 
-  /**
-   * A batch is committed.
-   * @param now_ms monotonic
-   */
-  committed({ entries, ref, sent_ms: sent }: OpenBatch, bytes: number, now_ms: number): void {
+  /** A batch is committed. */
+  committed({ entries, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
     const sent_ms = this.time.at(sent);
     const committed_ms = this.time.at(now_ms);
     for (const { job, turn, refusal } of entries) {
