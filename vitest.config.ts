@@ -1,7 +1,20 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 /** `import "keyturn"` in a test, or in an example that a test runs, is the source and not dist. */
 const conditions = ["keyturn-source", "node"];
+
+/**
+ * Files whose nodes live in virtual time or leave nothing behind. They share a process with each other: loading the
+ * sources anew for each of them takes as long as what they test. Every other file has a process of its own.
+ */
+const virtual = [
+  "test/{actors,checkers,children*,client-retry,cluster*,collections,concurrently,corruption}.test.ts",
+  "test/{documented-machines,duration,engine-*,foreign*,formats*,health,machine*,migration*,patch}.test.ts",
+  "test/{changes,find,kv,population,schemas,simulator*,skim,testing-*,timers,values,words,work*,xstate-*}.test.ts",
+  "test/conformance/memory.test.ts",
+];
+const all = ["test/**/*.test.ts"];
 
 export default defineConfig({
   plugins: [
@@ -20,9 +33,10 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     environment: "node",
-    include: ["test/**/*.test.ts"],
     globalSetup: ["test/global-setup.ts"],
     pool: "forks",
+    // By itself vitest takes one fewer than there are cores; but many tests wait for servers and other processes.
+    maxWorkers: Math.max(2, availableParallelism() - 1),
     testTimeout: 30_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,
@@ -30,5 +44,9 @@ export default defineConfig({
     retry: 0,
     allowOnly: false,
     passWithNoTests: false,
+    projects: [
+      { extends: true, test: { name: "virtual", include: virtual, isolate: false } },
+      { extends: true, test: { name: "real", include: all, exclude: virtual } },
+    ],
   },
 });

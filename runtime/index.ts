@@ -14,6 +14,7 @@ export type {
   WatchOptions,
 } from "./client/client.ts";
 export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
+export type { Cluster, ClusterNode, ClusterShard } from "./client/cluster.ts";
 export type {
   Count,
   FindQuery,
@@ -22,6 +23,8 @@ export type {
   FoundTimer,
   TimersQuery,
 } from "./client/find.ts";
+export type { HistoryPageOptions, TurnsPage } from "./client/history-page.ts";
+export type { ForkOptions } from "./client/fork.ts";
 export {
   type ActorAddress,
   type ActorDefinition,
@@ -36,8 +39,10 @@ export {
   type RetryPolicy,
   type StateFor,
 } from "./engine/definition.ts";
-export type { HistoryTurn } from "./engine/history.ts";
+export type { HistoryTurn, PastState } from "./engine/history.ts";
 export type { DelayPolicy } from "./engine/resume.ts";
+export type { Keep, TrimReport } from "./engine/retention.ts";
+export { trimJournal } from "./retention.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
 export {
@@ -72,9 +77,27 @@ export type {
   TurnStart,
 } from "./engine/telemetry.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
+export type { HealthCheck, NodeHealth } from "./health.ts";
+export type { Difference } from "./rebuild/compare.ts";
+export type { PromoteReport } from "./rebuild/promote.ts";
+export {
+  type Rebuild,
+  type RebuildOptions,
+  type RebuildProgress,
+  rebuildType,
+} from "./rebuild/rebuild.ts";
+export type { RebuildReport } from "./rebuild/report.ts";
+export {
+  whatIf,
+  type WhatIfEvent,
+  type WhatIfOptions,
+  type WhatIfResult,
+  type WhatIfStep,
+} from "./rebuild/what-if.ts";
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
+export { serveStore, type StoreServer } from "./stores/socket/index.ts";
 export { type MemoryOptions, type MemoryStore, memory } from "./stores/memory/index.ts";
 export {
   nats,

@@ -15,11 +15,11 @@ import { HealthWatch, type NodeHealth } from "./health.ts";
 import { ownActors } from "./own-actors.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
+import { FORMAT } from "./words/format.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
 import { realWorld } from "./world.ts";
 
-/** Version of everything that nodes of one app share: records, snapshots, frames, the shard table. */
-export const FORMAT = 1;
+export { FORMAT };
 export const SHARDS_DEFAULT = 64;
 
 /** A node that stops waits so long at most for others to take what it had, if clients that are not ours may ask it. */
@@ -139,6 +139,12 @@ export class KeyturnNode {
     return this.#life.ownership.serving;
   }
 
+  /** What this node hosts, but for what the runtime brings itself. */
+  get actors(): readonly AnyActorDefinition[] {
+    const all = [...this.#parts.registry.values()].map(({ definition }) => definition);
+    return all.filter((definition) => !ownActors.includes(definition));
+  }
+
   /** Shards of the app. */
   get shardsOfApp(): number {
     return this.#parts.shards;
@@ -153,7 +159,7 @@ export class KeyturnNode {
       {
         connection: this.store.connection ?? { connected: true, text: this.store.description },
         phase,
-        stopped: this.#stopped,
+        stopped: this.#stopped || membership.self.leaving,
         leaseHeld: membership.holds(),
         incarnation: name,
         serving: ownership.serving.length,

@@ -1,5 +1,5 @@
 /** Children on the engine: recovery from the tail and from snapshots, passivation, history, repeated answers. */
-import { assign, enqueueActions, sendTo, setup, stopChild } from "xstate";
+import { assign, emit, enqueueActions, sendTo, setup, stopChild } from "xstate";
 import { describe, expect, it } from "vitest";
 import { type ActorState, defineActor, memory, startNode } from "../runtime/index.ts";
 import { VirtualWorld } from "./support/virtual-world.ts";
@@ -130,5 +130,43 @@ describe("children on the engine", () => {
     const { children, turn } = await world.run(heir.client.actor(parent, "a").get());
     expect(children).toMatchObject({ c0: { value: "slept" } });
     expect(turn).toBe(2);
+  });
+
+  it("what they emit is in the history by their path, and not what the actor emits", async () => {
+    const inner = setup({}).createMachine({
+      on: { go: { actions: emit(({ self }) => ({ type: "inner", of: self.id })) } },
+    });
+    const outer = setup({ actors: { inner } }).createMachine({
+      invoke: { src: "inner", id: "inner" },
+      on: { go: { actions: [emit({ type: "outer" }), sendTo("inner", { type: "go" })] } },
+    });
+    const actor = defineActor({
+      type: "emitting",
+      machine: setup({
+        types: { events: {} as { type: "go" } | { type: "rest" } },
+        actors: { outer },
+      }).createMachine({
+        invoke: { src: "outer", id: "outer" },
+        on: { go: { actions: [emit({ type: "own" }), sendTo("outer", { type: "go" })] }, rest: {} },
+      }),
+    });
+    const world = new VirtualWorld();
+    const store = memory();
+    const begin = (name: string) => world.run(startNode({ actors: [actor], store, world, name }));
+    const node = await begin("n1");
+    await world.run(node.client.actor(actor, "a").send({ type: "go" }));
+    await world.run(node.client.actor(actor, "a").send({ type: "rest" }));
+    node.kill();
+    const heir = await begin("n2");
+    await world.run(heir.client.actor(actor, "a").get());
+    const turns = [];
+    for await (const turn of heir.client.actor(actor, "a").history({ order: "oldest" })) turns.push(turn);
+    expect(turns.map(({ emitted }) => emitted)).toEqual([[{ type: "own" }], []]);
+    expect(turns[0]?.childEmitted).toEqual({
+      outer: [{ type: "outer" }],
+      "outer/inner": [{ type: "inner", of: "inner" }],
+    });
+    expect(turns[1]).not.toHaveProperty("childEmitted");
+    await world.run(heir.stop());
   });
 });

@@ -1,6 +1,5 @@
 /** Invoked and spawned actors: they mean the same when they are stored and restored between any two events. */
 import {
-  type AnyStateMachine,
   assign,
   createActor,
   createMachine,
@@ -18,85 +17,11 @@ import {
   stopChild,
 } from "xstate";
 import { describe, expect, it } from "vitest";
-import { isWorkTimer, MachineHost, persist, type Timer } from "../runtime/engine/machine.ts";
-import { pathOf } from "../runtime/engine/machine/family.ts";
+import { isWorkTimer, MachineHost, persist } from "../runtime/engine/machine.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import type { MachineState } from "../runtime/engine/machine.ts";
 import { shownState } from "../runtime/engine/outgoing.ts";
-
-const NOW = 1_000_000;
-
-/** Plays events on the machine host; between any two of them everything is stored, read back and restored. */
-function durable(machine: AnyStateMachine, events: readonly EventObject[], restored = true): unknown[] {
-  const host = new MachineHost("test", machine);
-  let { snapshot, effects } = host.start("k", 1, NOW, undefined);
-  const states = [shownState(snapshot, 0, 0)];
-  let timers: readonly Timer[] = effects.timers;
-  for (const [at, event] of events.entries()) {
-    if (restored) snapshot = host.restore(decode(encode(persist(snapshot))) as MachineState);
-    ({ snapshot, effects } = host.step(snapshot, event, timers, at + 2, NOW));
-    timers = effects.timers;
-    states.push(shownState(snapshot, 0, 0));
-  }
-  return states;
-}
-
-/** The same on a plain XState actor. */
-function plain(machine: AnyStateMachine, events: readonly EventObject[]): unknown[] {
-  const actor = createActor(machine, { id: "test" }).start();
-  const seen = (): unknown => {
-    const { value, context, status, output, children } = actor.getSnapshot();
-    // At once: XState's actors change.
-    return comparable([{ value, context, status, output, children }])[0];
-  };
-  const states = [seen()];
-  for (const event of events) {
-    actor.send(event);
-    states.push(seen());
-  }
-  return states;
-}
-
-type Snap = {
-  value: unknown;
-  context: unknown;
-  status: string;
-  output: unknown;
-  children?: Record<string, unknown>;
-};
-
-/** What can be compared: children by id with their states; references by the id of whom they are of. */
-function comparable(states: readonly unknown[]): unknown[] {
-  const data = (value: unknown): unknown => {
-    if (typeof value !== "object" || value === null) return value;
-    if ("sessionId" in value && "send" in value) return { ref: (value as unknown as { id: string }).id };
-    if ("xstate$$type" in value) return { ref: (value as unknown as { id: string }).id };
-    if (Array.isArray(value)) return value.map(data);
-    return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, data(inner)]));
-  };
-  return states.map((state) => {
-    const { value, context, status, output, children = {} } = state as Snap;
-    const flat: Record<string, unknown> = {};
-    const add = (path: string, child: unknown): void => {
-      const live = "getSnapshot" in (child as object);
-      const snapshot = (live ? (child as { getSnapshot(): Snap }).getSnapshot() : child) as Snap;
-      const { value, context, status, output } = snapshot;
-      flat[path] = data({ value, context, status, output });
-      // Plain XState nests them; ours come as a flat list already.
-      if (live)
-        for (const [id, inner] of Object.entries(snapshot.children ?? {})) add(pathOf(path, id), inner);
-    };
-    for (const [id, child] of Object.entries(children)) add(id, child);
-    return { value, context: data(context), status, output: data(output), children: flat };
-  });
-}
-
-function expectSame(machine: AnyStateMachine, types: readonly (string | EventObject)[]): void {
-  const events = types.map((type) => (typeof type === "string" ? { type } : type));
-  const expected = plain(machine, events);
-  expect(comparable(durable(machine, events, false))).toEqual(expected);
-  expect(comparable(durable(machine, events))).toEqual(expected);
-}
+import { expectSame, NOW } from "./support/steps-beside-plain.ts";
 
 const counter = setup({
   types: { context: {} as { n: number }, input: {} as { from?: number } | undefined, output: {} as number },
@@ -307,6 +232,31 @@ describe("children that are pure", () => {
       context: { n: 2 },
       children: { bad: { status: "active" } },
     });
+  });
+
+  it("an event for the id of a child that is not there fails, as in XState; one for its reference is dropped", () => {
+    const machine = setup({ actors: { counter } }).createMachine({
+      context: ({ spawn }) => ({ ref: spawn("counter", { id: "c" }), n: 0 }),
+      on: {
+        stop: { actions: stopChild("c") },
+        ref: { actions: [assign({ n: 1 }), sendTo(({ context }) => context.ref, { type: "inc" })] },
+        id: { actions: [assign({ n: 2 }), sendTo("c", { type: "inc" })] },
+      },
+    });
+    const text = /Unable to send event to actor 'c'/;
+    const actor = createActor(machine);
+    const errors: unknown[] = [];
+    actor.subscribe({ error: (error) => errors.push(error) });
+    actor.start();
+    for (const type of ["stop", "ref", "id"]) actor.send({ type });
+    expect(errors).toMatchObject([{ message: expect.stringMatching(text) }]);
+    // Here the event is refused, as any that throws; the actor stays.
+    const host = new MachineHost("test", machine);
+    let { snapshot } = host.start("k", 1, NOW);
+    snapshot = host.step(snapshot, { type: "stop" }, [], 2, NOW).snapshot;
+    snapshot = host.step(snapshot, { type: "ref" }, [], 3, NOW).snapshot;
+    expect(snapshot.context.n).toBe(1);
+    expect(() => host.step(snapshot, { type: "id" }, [], 4, NOW)).toThrow(text);
   });
 
   it("a step that fails leaves every child as it was", () => {

@@ -39,7 +39,7 @@ describe("hand-over", () => {
         const asked = world.monotonic();
         await ref.send({ type: "note", from: "", n }).catch((error: unknown) => failures.push(error));
         longest_ms = Math.max(longest_ms, world.monotonic() - asked);
-        await new Promise<void>((resolve) => world.after(5, resolve));
+        await new Promise<void>((resolve) => world.after(10, resolve));
       }
     });
     const second = await rig({ store, world, probe, name: "n2" });

@@ -1,47 +1,24 @@
 /**
- * Programs that tests run as processes of their own: the sources, compiled once per test file.
- *
- * Owns a folder under node_modules/.cache, so that the compiled code finds the packages. Node 20 does not run
- * TypeScript, and a real process is what has to be killed.
+ * Programs that tests run as processes of their own. Node 20 does not run TypeScript, and a real process is what has to
+ * be killed: so they are started as they are built.
  */
-import { spawn, spawnSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { afterAll } from "vitest";
+import { beforeAll } from "vitest";
+import { builtPackage } from "./support/build.ts";
 
-const root = fileURLToPath(new URL("..", import.meta.url));
 let folder: string | undefined;
+
+// Of every test file that starts some.
+beforeAll(async () => {
+  folder = join(await builtPackage(), "dist");
+}, 120_000);
 
 /** The compiled form of a source file, which is named by its path from the root of the project. */
 export function compiled(source: string): string {
-  folder ??= compile();
+  if (folder === undefined) throw new Error("Programs are started in tests only.");
   return join(folder, source.replace(/\.ts$/, ".js"));
 }
-
-function compile(): string {
-  const out = join(root, "node_modules", ".cache", `keyturn-test-${process.pid}`);
-  const compiler = join(root, "node_modules", "typescript", "bin", "tsc");
-  const options = ["--noCheck", "--noEmitOnError", "false", "--incremental", "false", "--sourceMap", "false"];
-  const args = [
-    compiler,
-    "-p",
-    join(root, "tsconfig.build.json"),
-    "--outDir",
-    out,
-    ...options,
-    "--inlineSources",
-    "false",
-  ];
-  const { status, stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: "utf8" });
-  if (status !== 0) throw new Error(`The sources cannot be compiled: ${stdout}`);
-  return out;
-}
-
-afterAll(() => {
-  if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
-  folder = undefined;
-});
 
 /** A running program and the lines that it has printed. */
 export interface Program {

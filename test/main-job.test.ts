@@ -1,13 +1,12 @@
 /** The main job, as a process of its own on the embedded store, and on a NATS server. */
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { airport } from "../actors/index.ts";
 import { readFlights } from "../examples/flights/flights.ts";
 import type { AirportRow, Report } from "../examples/flights/report.ts";
 import { connect, embedded } from "../runtime/index.ts";
 import {
-  buildMainJob,
   type Ended,
   expectedAirports,
   killJob,
@@ -15,22 +14,19 @@ import {
   startJob,
   temporaryFolder,
 } from "./support/main-job.ts";
+import { builtPackage } from "./support/build.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
 
-let build: Awaited<ReturnType<typeof temporaryFolder>>;
 let program: string;
 let expected: AirportRow[];
-let folder: typeof build;
+let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 let data: string;
 
 beforeAll(async () => {
-  build = await temporaryFolder();
-  program = await buildMainJob(build.path);
+  program = join(await builtPackage(), "dist/examples/flights/main.js");
   expected = expectedAirports(await readFlights());
 }, 120_000);
-
-afterAll(() => build.remove());
 
 beforeEach(async () => {
   folder = await temporaryFolder();

@@ -75,6 +75,9 @@ describe("three servers, three replicas", () => {
         return store;
       },
       crash: async () => {
+        await store.close();
+        // What the killed server takes with it is not answered: that is waited for no longer than it must be.
+        store = await open(cluster.urls, 1_000);
         const known = await killOne(store, `life${life}`, cluster.servers[life++ % 3] as NatsServer);
         await store.close();
         store = await openAgain(cluster.urls);

@@ -1,6 +1,7 @@
 /** State 1 and 2: the laws of patches, against a model that applies one record after the other. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { FamilyChange, PackedChild } from "../runtime/engine/machine/family.ts";
 import {
   type Change,
   decodeRecord,
@@ -262,5 +263,46 @@ describe("gaps", () => {
     for (const base of [undefined, states[6], states[2]])
       expect(patch.applyTo(ID, base, REQUESTS)).toStrictEqual(begin.after);
     expect(patchOf([end], 0, 1).applyTo(ID, states[6], REQUESTS)).toBeUndefined();
+  });
+});
+
+describe("children in a patch", () => {
+  it("stand in the order in which they were made, whichever of its turns the patch starts from", () => {
+    const child = (path: string, session: string): PackedChild => [path, session, "child", null, 0, {}];
+    const turnOf = (turn: number, children: FamilyChange): TurnRecord => ({
+      ...blank,
+      id: ID,
+      turn,
+      change: { context: {}, removed: null, value: null, rest: null, timers: null, children },
+    });
+    // An actor of one path is followed by another, and then comes a third.
+    const records = [
+      turnOf(2, [child("b", "x2.0.t"), child("b/in", "x2.1.t")]),
+      turnOf(3, ["b", "b/in", child("b", "x3.0.t"), child("b/in", "x3.1.t")]),
+      turnOf(4, [child("a", "x4.0.t")]),
+      turnOf(5, ["a", child("c", "x5.0.t"), child("a", "x5.1.t")]),
+    ];
+    const family = (patch: Patch, base: ActorData): unknown =>
+      patch.applyTo(ID, base, REQUESTS)?.machine.children?.map(([path, session]) => `${path} ${session}`);
+    const patch = new Patch(1);
+    let state: ActorData = {
+      machine: { value: "on", context: {}, status: "active", output: undefined, history: undefined },
+      timers: [],
+      requests: [],
+      turn: 1,
+      version: 1,
+      last: [1, 0],
+      keyframe: [1, 0],
+    };
+    const bases = [state];
+    for (const [at, record] of records.entries()) {
+      patch.add(record, [at + 2, 0], REQUESTS);
+      const step = new Patch(at + 1);
+      step.add(record, [at + 2, 0], REQUESTS);
+      state = step.applyTo(ID, state, REQUESTS) as ActorData;
+      bases.push(state);
+    }
+    const expected = ["b x3.0.t", "b/in x3.1.t", "c x5.0.t", "a x5.1.t"];
+    for (const base of bases) expect(family(patch, base)).toEqual(expected);
   });
 });

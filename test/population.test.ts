@@ -33,13 +33,15 @@ function readOnly(store: Store): Store {
     ...store,
     description: store.description,
     durability: store.durability,
-    deadLetters: { put: refused, list: refused },
+    deadLetters: { put: refused, list: refused, remove: refused },
     transport: { publish: refused, subscribe: refused },
     journal: {
       number: journal.number,
       last: (lane) => journal.last(lane),
       read: (lane, from, to) => journal.read(lane, from, to),
       get: refused,
+      ends: refused,
+      scan: refused,
       append: refused,
     },
     snapshots: {

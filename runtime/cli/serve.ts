@@ -13,12 +13,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
 import type { NodeMetrics } from "../engine/metrics.ts";
+import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
+import { serveStore, type StoreServer } from "../stores/socket/index.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
+import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
+import { asReading } from "./reading.ts";
 import { DONE, FAILED } from "./shell.ts";
 import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
@@ -29,10 +33,14 @@ export interface ServeOptions {
   /** Where the store is, for people. */
   readonly where: string;
   readonly node: Omit<NodeOptions, "store" | "observer">;
+  /** Folder of an embedded store: there other commands reach this node. */
+  readonly folder?: string | undefined;
   /** How long to wait for a store that is not there, in milliseconds. */
   readonly wait_ms: number;
   /** How long stopping may take. */
   readonly grace_ms: number;
+  /** Serves the node over HTTP too. */
+  readonly http?: ServeHttp | undefined;
   /** Address of the health server, for the line that says that the node is ready. */
   readonly health?: string | undefined;
 }
@@ -61,7 +69,12 @@ export async function serve(
 ): Promise<number> {
   hooks.onHealth(waiting(`It waits for ${options.where}.`));
   let node: KeyturnNode | undefined;
-  const observing = new Observing(console, () => node?.shards.length ?? 0);
+  const drained = new AbortController();
+  const observing = new Observing(
+    console,
+    () => node?.shards.length ?? 0,
+    () => drained.abort(),
+  );
   const { wait_ms, where } = options;
   node = await withinWait({ wait_ms, where, console, stop }, () => startOn(options, observing));
   if (node === undefined) {
@@ -69,13 +82,20 @@ export async function serve(
     return DONE;
   }
   const serving = node;
-  ready(serving, options, console);
+  const http = await httpOn(serving, options, console);
+  const local =
+    options.folder === undefined ? undefined : await serveLocally(serving, options.folder, console);
+  ready(serving, options, console, http?.url);
   const sources = new RunningSources(node, options.node.actors, console);
   hooks.onMetrics?.(() => serving.metrics());
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
-    await aborted(stop);
+    await aborted(AbortSignal.any([stop, drained.signal]));
+    // What is asked now is asked of others.
+    await http?.close();
+    // While the folder's lock is held: who has it next finds no socket of this process.
+    await local?.close();
     return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
@@ -93,7 +113,43 @@ async function startOn(options: ServeOptions, observer: Observing): Promise<Keyt
   }
 }
 
-function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, console: Console): void {
+/** Serves it over HTTP, or stops it if that cannot be. */
+async function httpOn(
+  node: KeyturnNode,
+  { http }: ServeOptions,
+  console: Console,
+): Promise<HttpServer | undefined> {
+  if (http === undefined) return undefined;
+  try {
+    const server: Promise<HttpServer> = http(node, console);
+    // Nobody asked anything of an actor: no outcome is unknown.
+    return await asReading(server);
+  } catch (error) {
+    await node.stop();
+    throw error;
+  }
+}
+
+/** What cannot be served to other commands is no reason not to serve. */
+async function serveLocally(
+  { store }: KeyturnNode,
+  folder: string,
+  console: Console,
+): Promise<StoreServer | undefined> {
+  try {
+    return await serveStore(store, folder);
+  } catch (error) {
+    console.note(`Other commands cannot reach this node: ${textOf(error)}`);
+    return undefined;
+  }
+}
+
+function ready(
+  node: KeyturnNode,
+  { health, node: { actors } }: ServeOptions,
+  console: Console,
+  http: string | undefined,
+): void {
   const { store, shards, shardsOfApp } = node;
   const types = actors.map(({ type }) => type);
   console.say(
@@ -108,12 +164,14 @@ function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, co
       shardsOfApp,
       types,
       ...(health === undefined ? {} : { health }),
+      ...(http === undefined ? {} : { http }),
     },
     `Ready: serves ${shards.length} of ${shardsOfApp} shards, hosts ${types.join(", ")}.`,
   );
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
   if (health !== undefined) console.note(`Health: ${health}/healthz, metrics: ${health}/metrics`);
+  if (http !== undefined) console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
 }
 
 function noteOf({ durabilityNote, durability }: Store): string {

@@ -13,7 +13,7 @@ import {
   checkEventSchema,
   type NoReplies,
 } from "../engine/definition.ts";
-import type { HistoryPage, HistoryTurn } from "../engine/history.ts";
+import type { HistoryPage, HistoryQuery, HistoryTurn, PastState } from "../engine/history.ts";
 import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
@@ -42,8 +42,11 @@ import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { cursorText, type HistoryPageOptions, pageFrom, type TurnsPage } from "./history-page.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
+  type Activity,
   type AskShard,
   type Count,
   Finder,
@@ -54,6 +57,7 @@ import {
   type TimersQuery,
 } from "./find.ts";
 import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
+import { forkActor, type ForkOptions, pastOf } from "./fork.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 import { RequestTracing } from "./tracing.ts";
 
@@ -85,6 +89,8 @@ export interface HistoryOptions {
 export interface WatchOptions {
   /** Ends the watch. */
   readonly signal?: AbortSignal | undefined;
+  /** @internal Called with every state that is published, also those that a slow reader misses. */
+  readonly seen?: (state: ActorState) => void;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -153,6 +159,11 @@ export class Client {
     return this.#shards;
   }
 
+  /** @internal For facades that wait. */
+  get clock(): Clock {
+    return this.#clock;
+  }
+
   /**
    * A reference to an actor. It need not exist: it begins with its first message.
    * @throws KeyturnError `invalid_address`
@@ -195,6 +206,11 @@ export class Client {
     return this.#finder.count(target, query);
   }
 
+  /** The same, with the turns that they have taken: twice in a row it is their rate. @internal */
+  activity(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<Activity> {
+    return this.#finder.activity(target, query);
+  }
+
   /**
    * The actors of a type that fit, and then each that changes, as it is after the change; one that was deleted, or does
    * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
@@ -227,18 +243,28 @@ export class Client {
     let open: Promise<void>[] = [];
     for await (const { type, key, id, child } of this.timers(target, query)) {
       const name = child === undefined ? { id } : { id, child };
-      const cancelled = this.#ref(type, key).cancelTimer(name);
-      open.push(
-        cancelled.then((was) => {
+      const cancelled = this.#ref(type, key)
+        .cancelTimer(name)
+        .then((was) => {
           if (was) count++;
-        }),
-      );
+        });
+      // It may fail while more timers are being looked for; whoever called learns it below.
+      cancelled.catch(() => undefined);
+      open.push(cancelled);
       if (open.length < CANCELS_AT_ONCE) continue;
       await Promise.all(open);
       open = [];
     }
     await Promise.all(open);
     return count;
+  }
+
+  /**
+   * The nodes of the app and who serves which shard, as the store's directory has it: may be a moment behind.
+   * @throws KeyturnError `access_denied` for a client that may not read the directory, and what the store throws
+   */
+  cluster(): Promise<Cluster> {
+    return readCluster(this.#store.directory, this.#shards);
   }
 
   /**
@@ -327,6 +353,7 @@ export class Client {
     let ended = false;
     let wake: () => void = () => undefined;
     const offer = (state: ActorState, known?: ActorState): void => {
+      options.seen?.(state);
       // What was read after something was known, and cannot be compared with it, is newer.
       const sure = known !== undefined && known === newest && !comparable(state, known);
       if (sure || newest === undefined || isNewer(state, newest)) newest = state;
@@ -476,7 +503,7 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
 
   /**
    * Sends an event; resolves with the machine's reply (null for none) and the new state, once its turn is committed.
-   * @internal
+   * @throws KeyturnError; its `outcome` says what became of the event
    */
   async call(
     event: EventOf<M>,
@@ -545,6 +572,42 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   /** The state now and after every commit; a slow reader may miss some in between, never the last. */
   watch(options: WatchOptions = {}): AsyncGenerator<ActorState<M>> {
     return this.#client.watch(this as unknown as ActorRef, options) as AsyncGenerator<ActorState<M>>;
+  }
+
+  /**
+   * The same a page at a time, 64 turns by default; `next` of one page is `cursor` of the next. A page may hold fewer
+   * turns than asked for although there are more.
+   * @throws KeyturnError `invalid_options`, `history_trimmed`, and others
+   */
+  async historyPage(options: HistoryPageOptions = {}): Promise<TurnsPage<M>> {
+    const self = this as unknown as ActorRef;
+    const ask = (query: HistoryQuery): Promise<HistoryPage> =>
+      this.#client.request(self, History, query, options, sizeOf(query)) as Promise<HistoryPage>;
+    const { query, page } = await pageFrom(ask, options);
+    return { turns: page.turns as readonly HistoryTurn<M>[], next: await cursorText(ask, query.order, page) };
+  }
+
+  /**
+   * Begins a sandbox with a past state of this actor, for events that ask "what if". The sandbox is an actor like any
+   * other: what it is sent from then on has all its effects (to see what events would do without any, use `whatIf`).
+   * @returns a reference to the sandbox
+   * @throws KeyturnError `already_exists` if it does, `history_trimmed`, `invalid_options` if there was no such turn
+   */
+  async fork(options: ForkOptions): Promise<ActorRef<M, R>> {
+    const { type, key } = await forkActor(this.#client, this as unknown as ActorRef, options);
+    const definition = this.#definition;
+    const ref =
+      definition === undefined ? this.#client.actor(`${type}/${key}`) : this.#client.actor(definition, key);
+    return ref as unknown as ActorRef<M, R>;
+  }
+
+  /**
+   * A past state as a whole, with what only the runtime knows of it: for `whatIf`.
+   * @param at the turn, or the last one up to a position; the present by default
+   * @throws KeyturnError `history_trimmed`, `invalid_options` if there was no such turn
+   */
+  async past(at?: ForkOptions["at"], options: Omit<CallOptions, "requestId"> = {}): Promise<PastState> {
+    return pastOf(this.#client, this as unknown as ActorRef, at, options);
   }
 
   /** The actor's turns: event, time, resulting state, position. */

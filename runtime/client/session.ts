@@ -21,6 +21,7 @@ import {
   type ReplyFrame,
   type Request,
   type RequestKind,
+  Query,
   Unwatch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
@@ -461,9 +462,13 @@ function answer(call: Call, [, , error, value]: Reply, id: string): void {
   call.reject(new KeyturnError(code, text, unknown ? { requestId: call.requestId ?? id } : {}));
 }
 
-/** Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. */
-function nothingOf({ type, key, id }: Call): Request {
-  return { kind: Unwatch, type, key, id, event: "", requestId: undefined, trace: undefined };
+/**
+ * Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. What was asked of
+ * a shard names no actor: it stays a question, one that is refused unread.
+ */
+function nothingOf({ kind, type, key, id }: Call): Request {
+  const nothing = kind === Query ? Query : Unwatch;
+  return { kind: nothing, type, key, id, event: "", requestId: undefined, trace: undefined };
 }
 
 function forgotten(requestId: string): KeyturnError {

@@ -109,6 +109,8 @@ export class Turn implements Stepped, Place {
 }
 
 const nothing: readonly never[] = [];
+/** A clock that is behind by more has been set. */
+const SET_BACK_MS = 100;
 
 /** The turn of an actor that no message has reached, or that was deleted. */
 export function noTurn(id: string): Turn {
@@ -178,6 +180,8 @@ export interface Message {
   readonly link?: AskLink;
   /** For what a child's work gave, and for an event that user code sent outside of a turn: the child that it is for. */
   readonly session?: string | undefined;
+  /** For what a child sent its parent, the durable actor's machine, outside of a turn: the child. */
+  readonly sender?: string | undefined;
 }
 
 /** See above. */
@@ -192,6 +196,8 @@ export class Activation {
   saved = 0;
   /** Counts deletions, so that a snapshot being written meanwhile is not taken for one of the new life. */
   life = 0;
+  /** Wall-clock time behind all of the life that was deleted last. */
+  bornAfter = 0;
   /** Revision of the stored snapshot or of its marker, 0 if there is neither. */
   revision = 0;
   /** A snapshot may have been given to the store since this was loaded: there may be one, whatever `revision` says. */
@@ -208,6 +214,8 @@ export class Activation {
   crowd: Set<InChannel> | undefined = undefined;
   /** Why it could not be loaded. Everything sent to it is refused so, until it is passivated and tried again. */
   failed: KeyturnError | undefined = undefined;
+  /** What is stored of an actor that the hosted version cannot load: a replacement may take its place. */
+  stored: ActorData | undefined = undefined;
 
   constructor(id: string, key: string, shard: ShardState, hosted: HostedType) {
     this.id = id;
@@ -216,6 +224,16 @@ export class Activation {
     this.hosted = hosted;
     this.latest = noTurn(id);
     this.committed = this.latest;
+  }
+
+  /** What sessions of a turn are named by: not a time of a former life, unless the clock was set back. */
+  timeOf(now: number): number {
+    return this.bornAfter - now > SET_BACK_MS ? now : Math.max(now, this.bornAfter);
+  }
+
+  /** Whether what was made at that time is of a former life. */
+  isFormer(made_ms: number, now: number): boolean {
+    return made_ms < this.bornAfter && this.timeOf(now) >= this.bornAfter;
   }
 
   get loading(): boolean {

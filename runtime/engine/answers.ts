@@ -9,7 +9,7 @@
  */
 import type { Transport } from "../ports/index.ts";
 import { encode } from "../words/codec.ts";
-import { KeyturnError, textOf } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError, textOf } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
@@ -18,6 +18,7 @@ import {
   Delete,
   encodeFrame,
   type RefusalFrame,
+  Replace,
   type Reply,
   Send,
 } from "../words/frames.ts";
@@ -54,7 +55,7 @@ export function isTurn(kind: number): boolean {
 }
 
 export function isWrite(kind: number): boolean {
-  return isTurn(kind) || kind === Delete || kind === CancelTimer;
+  return isTurn(kind) || kind === Delete || kind === CancelTimer || kind === Replace;
 }
 
 export class Answers {
@@ -154,7 +155,9 @@ export class Answers {
     this.#pastAnswer(job.kind, id, at).then(
       (value) => answer(undefined, value),
       (error: unknown) => {
-        const { code, message } = asReadError(error);
+        const { code, message } = isKeyturnError(error, "history_trimmed")
+          ? trimmedAnswer(id)
+          : asReadError(error);
         answer([code, message], undefined);
       },
     );
@@ -164,6 +167,7 @@ export class Answers {
   async #pastAnswer(kind: number, id: string, at: Link): Promise<unknown> {
     if (kind === AskBoth) return this.#history.answerOf(id, at);
     if (kind === Create) return (await this.#history.answerOf(id, at)).state;
+    if (kind === Replace) return true;
     const value = await this.#history.replyOf(id, at);
     return kind === Send ? undefined : value;
   }
@@ -176,10 +180,15 @@ export class Answers {
     // After a deletion there is nothing to be seen; its record links to nothing.
     const last = a.committed.turn === 0 ? NoLink : linkOf(a.committed);
     const keyframe = linkOf(a.committed.keyframe);
-    this.#history.page(a.id, last, keyframe, checkQuery(job.message.event)).then(
-      (page) => {
+    const query = checkQuery(job.message.event);
+    const read =
+      query.state === undefined
+        ? this.#history.page(a.id, last, keyframe, query)
+        : this.#history.past(a.id, last, keyframe, query.state);
+    read.then(
+      (found) => {
         if (this.#stopped) return;
-        this.settle(job, undefined, page);
+        this.settle(job, undefined, found);
         this.flush();
       },
       (error: unknown) => {
@@ -204,9 +213,17 @@ function carriable(shard: ShardState, reply: Reply): Reply {
   return [reply[0], reply[1], ["answer_too_large", text, shard.epoch], undefined];
 }
 
+/** What it asked for is done; only what it was answered cannot be told any more. */
+function trimmedAnswer(id: string): KeyturnError {
+  return new KeyturnError(
+    "answer_too_large",
+    `What this request asked ${id} for is done, but its answer cannot be given again: that part of the journal has been trimmed. Read the state.`,
+  );
+}
+
 /** The turn stands, whatever became of reading it: the asker must not take it for refused. */
 function asReadError(cause: unknown): KeyturnError {
-  if (cause instanceof KeyturnError && cause.code === "history_trimmed") return cause;
+  if (isKeyturnError(cause, "history_trimmed") || isKeyturnError(cause, "invalid_options")) return cause;
   return new KeyturnError("store_failed", `The journal cannot be read: ${textOf(cause)}`, { cause });
 }
 

@@ -29,6 +29,7 @@ import {
   Get,
   History,
   Query,
+  Replace,
   type Reply,
   Timers,
   Unwatch,
@@ -65,6 +66,7 @@ import { checkTimerName, type PathOf, type PendingTimer, pendingTimers, timerNam
 import { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import { isLapsed } from "./resume.ts";
+import { checkReplacement, standing, standsAt, takeReplace } from "./replace.ts";
 import { Saver } from "./saver.ts";
 import type { InChannel, Session, ShardState } from "./shard.ts";
 import { checkEvent, isFull } from "./outgoing.ts";
@@ -179,7 +181,8 @@ export class Engine {
     this.works = new Works(
       world.clock,
       parts.settings.promisesAtOnce,
-      (shard, id, key, session, event, trace) => this.#deliver(shard, id, key, session, event, trace),
+      (shard, id, key, session, event, sender, trace) =>
+        this.#deliver(shard, id, key, session, event, sender, trace),
       (id, what, error) => parts.observer.actionFailed(id, what, error),
       parts.telemetry,
     );
@@ -415,6 +418,8 @@ export class Engine {
       return true;
     }
     if (job.fromShard >= 0 && this.#mustWait(a, job)) return true;
+    // Also of an actor that this version cannot load: that is what it may be for.
+    if (job.kind === Replace && a.mailbox === undefined) return this.#replace(a, job, now);
     if (a.failed !== undefined) return this.#refuseTurn(a, job, a.failed, now);
     if (a.mailbox !== undefined) {
       if (this.#unfit(job, a.hosted)) return true;
@@ -463,6 +468,35 @@ export class Engine {
     } catch (error) {
       return this.#refuseTurn(a, job, asError(error), now);
     }
+  }
+
+  /** A whole state in an actor's place. */
+  #replace(a: Activation, job: Job, now: number): boolean {
+    try {
+      if (a.failed !== undefined && (a.stored === undefined || a.failed.code === "newer_version"))
+        throw a.failed;
+      const given = checkReplacement(job.message.event);
+      const before = standing(a);
+      if (standsAt(before, given))
+        return this.#take(
+          a,
+          job,
+          takeReplace(a, before, given, job, this.#open.slot(now), now, this.parts.shards),
+        );
+      this.#afterCommit(a, job, () => this.#answers.settle(job, undefined, false));
+      return true;
+    } catch (error) {
+      return this.#refuseTurn(a, job, asError(error), now);
+    }
+  }
+
+  /** An actor that could not be loaded has a state in its place that can. */
+  #mend(a: Activation): void {
+    a.failed = undefined;
+    a.stored = undefined;
+    a.shard.patches.delete(a.id);
+    // A checkpoint may be writing what the tail said of it at this moment.
+    a.written = true;
   }
 
   #other(a: Activation, job: Job, now: number): boolean {
@@ -554,15 +588,18 @@ export class Engine {
     key: string,
     session: string | undefined,
     event: EventObject,
+    sender?: string,
     trace?: string,
   ): void {
     if (this.#stopped || shard.phase === "gone") return;
     if (shard.phase !== "serving") {
       // Its last checkpoint may be written already. What is handed over is run again there; what stays, goes on here.
-      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event, trace));
+      this.parts.world.clock.after(PARK_MS, () =>
+        this.#deliver(shard, id, key, session, event, sender, trace),
+      );
       return;
     }
-    const message = { id, key, event, trace, session };
+    const message = { id, key, event, trace, session, sender };
     shard.busy++;
     this.#queue.push(newJob(ChildJob, shard, message, undefined, -1, 0, this.parts.world.clock.monotonic()));
     this.schedule();
@@ -722,6 +759,8 @@ export class Engine {
       return false;
     }
     open.add(taken);
+    if (taken.turn.snapshot === undefined && taken.turn !== a.latest)
+      a.bornAfter = Math.max(this.parts.world.clock.now(), a.bornAfter) + 1;
     // A refusal is no use of it, and its type may not be hosted.
     if (taken.turn !== a.latest && a.hosted.definition.life !== undefined)
       a.used_ms = this.parts.world.clock.now();
@@ -949,6 +988,7 @@ export class Engine {
     shard.busy--;
     if (shard.phase === "gone") return;
     if (turn !== a.committed) {
+      if (a.failed !== undefined && job.kind === Replace) this.#mend(a);
       if (turn.snapshot === undefined) {
         a.life++;
         a.saved = a.revision === 0 && !a.written ? 0 : -1;
@@ -1042,6 +1082,7 @@ function isTraced({ kind, session }: Job): boolean {
 function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, now: number): unknown {
   if (kind === Create) return stateOf(a, turn, now);
   if (kind === CancelTimer) return reply;
+  if (kind === Replace) return true;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
   if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
   return undefined;

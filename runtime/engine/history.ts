@@ -12,10 +12,10 @@
  *    are found again when those are read.
  */
 import type { Journal } from "../ports/index.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ActorState } from "./definition.ts";
 import { rareParts, storedState } from "./outgoing.ts";
-import type { ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
+import type { ChildEmitted, ContextOf, EventOf, Machine, ValueOf } from "./machine.ts";
 import { encode } from "../words/codec.ts";
 import { limits } from "../words/limits.ts";
 import { sizeOf } from "../words/values.ts";
@@ -26,28 +26,20 @@ import {
   DeleteTurn,
   KeyframeTurn,
   type Link,
+  packTimers,
   resolveLink,
   type TurnRecord,
 } from "./record.ts";
+import {
+  CURSOR_LINKS,
+  type HistoryCursor,
+  type HistoryQuery,
+  type PastQuery,
+  type PastState,
+} from "./history-query.ts";
 import { type ActorData, Patch } from "./state.ts";
 
-/** A page of history. */
-export interface HistoryQuery {
-  readonly order: "newest" | "oldest";
-  readonly limit: number;
-  /** Where the page before ended: its `next`. */
-  readonly cursor: HistoryCursor | undefined;
-}
-
-/** Where the next page begins. Opaque to clients. */
-export interface HistoryCursor {
-  /** The next record to read; for `oldest` the last records of the blocks to read, the block to read next last. */
-  readonly links: readonly Link[];
-  /** Turns of that block that were given already. */
-  readonly skip: number;
-  /** For `oldest`: there are blocks that are not listed, of turns behind this one. */
-  readonly behind: number | undefined;
-}
+export { checkQuery, type HistoryQuery, type PastQuery, type PastState } from "./history-query.ts";
 
 /** One turn of the past. */
 export interface HistoryTurn<M extends Machine = Machine> {
@@ -73,15 +65,34 @@ export interface HistoryTurn<M extends Machine = Machine> {
   /** Addresses and events that the turn told. */
   readonly told: readonly { readonly to: string; readonly event: unknown }[];
   readonly emitted: readonly unknown[];
+  /** What invoked and spawned actors emitted, by their path; left out where there is nothing. */
+  readonly childEmitted?: Readonly<Record<string, readonly unknown[]>>;
   readonly refusal: readonly [code: string, text: string] | undefined;
   readonly position: number;
   /** What was left out because the turn is larger than what can be carried; of the event its type is left. */
-  readonly omitted?: readonly ("event" | "reply" | "told" | "emitted")[];
+  readonly omitted?: readonly ("event" | "reply" | "told" | "emitted" | "childEmitted")[];
+  /** Turns before this one have been trimmed from the journal: this is the oldest whose state can be told. */
+  readonly trimmed?: true;
 }
 
 export interface HistoryPage {
   readonly turns: readonly HistoryTurn[];
   readonly next: HistoryCursor | undefined;
+}
+
+/** A cursor to begin with. */
+interface Blocks extends HistoryCursor {
+  readonly trimmed?: boolean;
+}
+
+/** What a reading gives, or undefined where the journal has been trimmed. */
+async function untilTrimmed<T>(read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (isKeyturnError(error, "history_trimmed")) return undefined;
+    throw error;
+  }
 }
 
 interface Found {
@@ -98,43 +109,20 @@ const PAGE_BYTES = limits.frameBytes / 2;
 const TURN_BYTES = limits.frameBytes - 64 * 1024;
 /** What is left of an omitted event's type. */
 const TYPE_LENGTH = 128;
-/** Blocks that a cursor lists at most: a quarter of a million turns. */
-const CURSOR_LINKS = 4_096;
 const CACHED_BATCHES = 64;
 const CACHED_BYTES = 16 * 1024 * 1024;
-
-/**
- * Checks a query that came from outside.
- * @throws KeyturnError `invalid_frame`
- */
-export function checkQuery(value: unknown): HistoryQuery {
-  const { order, limit, cursor } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
-  if ((order !== "newest" && order !== "oldest") || !isWhole(limit)) throw noQuery();
-  if (cursor === undefined || cursor === null) return { order, limit, cursor: undefined };
-  const { links, skip, behind } = cursor as Partial<Record<keyof HistoryCursor, unknown>>;
-  if (!Array.isArray(links) || links.length > CURSOR_LINKS || !links.every(isLink) || !isWhole(skip))
-    throw noQuery();
-  if (behind !== undefined && !isWhole(behind)) throw noQuery();
-  return { order, limit, cursor: { links, skip, behind } };
-}
-
-function isWhole(value: unknown): value is number {
-  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-function isLink(value: unknown): value is Link {
-  return Array.isArray(value) && value.length === 2 && isWhole(value[0]) && value[0] > 0 && isWhole(value[1]);
-}
-
-function noQuery(): KeyturnError {
-  return new KeyturnError("invalid_frame", "A request for history is not one that this runtime makes.");
-}
+/** Batches read at once; each may take `limits.batchBytes`. */
+const READS_AT_ONCE = 16;
 
 export class HistoryReader {
   readonly #journal: Journal;
   readonly #tagsOf: (id: string, value: unknown) => readonly string[];
   readonly #batches = new Map<number, { readonly batch: Batch; readonly bytes: number }>();
   #cachedBytes = 0;
+  /** Batches that are being read, by sequence, and those who wait until fewer are. */
+  readonly #readings = new Map<number, Promise<Batch>>();
+  readonly #waiting: (() => void)[] = [];
+  #atOnce = 0;
 
   /** @param tagsOf tags of a state value of an actor's machine; they are not stored */
   constructor(journal: Journal, tagsOf: (id: string, value: unknown) => readonly string[] = () => []) {
@@ -156,6 +144,13 @@ export class HistoryReader {
     return storedState(state.machine, state.turn, found.link[0], this.#tagsOf(id, state.machine.value));
   }
 
+  /** The state after the turn whose record lies there; undefined for a deletion. Its request ids are left out. */
+  async stateAt(id: string, at: Link): Promise<ActorData | undefined> {
+    const found = await this.#find(id, at);
+    if (found.record.kind === DeleteTurn) return undefined;
+    return stateAfter(id, await this.#blockBack(id, found));
+  }
+
   /** The reply that a past turn gave, null for none, and the state that it made. */
   async answerOf(id: string, at: Link): Promise<{ readonly value: unknown; readonly state: unknown }> {
     const found = await this.#find(id, at);
@@ -167,6 +162,7 @@ export class HistoryReader {
   async page(id: string, last: Link, lastKeyframe: Link, query: HistoryQuery): Promise<HistoryPage> {
     const page = new Page(Math.max(1, Math.min(query.limit, limits.historyPage)));
     if (last[0] === 0) return { turns: [], next: undefined };
+    await this.#checkCursor(id, query);
     const next = await (query.order === "newest"
       ? this.#newest(id, last, query, page)
       : this.#oldest(id, last, lastKeyframe, query, page));
@@ -180,8 +176,8 @@ export class HistoryReader {
     page: Page,
   ): Promise<HistoryCursor | undefined> {
     let at: Link = cursor?.links[0] ?? last;
-    while (at[0] > 0) {
-      const block = await this.#blockBack(id, await this.#find(id, at));
+    let block = at[0] > 0 ? await this.#blockBack(id, await this.#find(id, at)) : undefined;
+    while (block !== undefined) {
       const turns = describe(id, block);
       while (turns.length > 0) {
         const turn = turns.pop() as HistoryTurn;
@@ -189,9 +185,47 @@ export class HistoryReader {
           return { links: [(block[turns.length] as Found).link], skip: 0, behind: undefined };
       }
       at = (block[0] as Found).previous;
-      if (page.isFull) return at[0] > 0 ? { links: [at], skip: 0, behind: undefined } : undefined;
+      if (at[0] === 0) return undefined;
+      // Looked at now, so that the oldest turn of a trimmed past says that it is.
+      block = await untilTrimmed(() => this.#find(id, at).then((last) => this.#blockBack(id, last)));
+      if (block === undefined) page.trimmed();
+      else if (page.isFull) return { links: [at], skip: 0, behind: undefined };
     }
     return undefined;
+  }
+
+  /**
+   * One past state as a whole.
+   * @throws KeyturnError `history_trimmed`, or `invalid_options` if there is no such turn
+   */
+  async past(id: string, last: Link, lastKeyframe: Link, query: PastQuery): Promise<PastState> {
+    const isBehind = ({ record, link }: Found): boolean =>
+      "turn" in query ? record.turn > query.turn : link[0] > query.position;
+    let end = last;
+    let keyframe = lastKeyframe;
+    while (end[0] > 0 && keyframe[0] > 0) {
+      const first = await this.#find(id, keyframe);
+      if (!isBehind(first)) {
+        const block = await this.#blockBack(id, await this.#find(id, end));
+        const upTo = block.filter((found) => !isBehind(found));
+        const { record, link, time } = upTo.at(-1) as Found;
+        if ("turn" in query && record.turn !== query.turn) break;
+        const data = stateAfter(id, upTo) as ActorData;
+        const { version, machine } = data;
+        return {
+          turn: record.turn,
+          time,
+          position: link[0],
+          version,
+          machine,
+          timers: packTimers(data.timers),
+        };
+      }
+      end = first.previous;
+      keyframe = first.keyframe;
+    }
+    const wanted = "turn" in query ? `turn ${query.turn}` : `state at position ${query.position}`;
+    throw new KeyturnError("invalid_options", `${id} has no ${wanted} since it began.`);
   }
 
   /** A page is of one block at most: from a keyframe up to the next. */
@@ -202,12 +236,15 @@ export class HistoryReader {
     { cursor }: HistoryQuery,
     page: Page,
   ): Promise<HistoryCursor | undefined> {
-    let { links, skip, behind } = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    const begun: Blocks = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    let { links, skip, behind } = begun;
     if (links.length === 0 && behind !== undefined)
       ({ links, skip, behind } = await this.#blocks(id, last, lastKeyframe, behind));
     const end = links.at(-1);
     if (end === undefined) return undefined;
     const turns = describe(id, await this.#blockBack(id, await this.#find(id, end)));
+    const [oldest] = turns;
+    if (begun.trimmed && oldest !== undefined) turns[0] = { ...oldest, trimmed: true };
     for (const [index, turn] of turns.entries())
       if (index >= skip && !page.take(turn)) return { links, skip: index, behind };
     const rest = links.slice(0, -1);
@@ -215,13 +252,20 @@ export class HistoryReader {
   }
 
   /** The blocks of turns behind one, as a cursor: the last records of the oldest of them. */
-  async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<HistoryCursor> {
+  async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<Blocks> {
+    let trimmed = false;
     const links: Link[] = [];
     let behind: number | undefined;
     let end = last;
     let keyframe = lastKeyframe;
     while (end[0] > 0 && keyframe[0] > 0) {
-      const at = await this.#find(id, keyframe);
+      const block = keyframe;
+      const at = await untilTrimmed(() => this.#find(id, block));
+      if (at === undefined) {
+        if (links.length === 0) await this.#find(id, block);
+        trimmed = true;
+        break;
+      }
       // The end of the block that this keyframe begins.
       if (at.record.turn <= after) break;
       links.push(end);
@@ -232,7 +276,16 @@ export class HistoryReader {
     if (links.length > CURSOR_LINKS) links.splice(0, links.length - CURSOR_LINKS);
     const newest = links[0];
     if (newest !== undefined && newest !== last) behind = (await this.#find(id, newest)).record.turn;
-    return { links, skip: 0, behind };
+    return { links, skip: 0, behind, trimmed };
+  }
+
+  /** A cursor comes from outside: what is no record of the actor shows nothing, and is no damage. */
+  async #checkCursor(id: string, { order, cursor }: HistoryQuery): Promise<void> {
+    const at = order === "newest" ? cursor?.links[0] : cursor?.links.at(-1);
+    if (at === undefined) return;
+    const batch = await this.#batch(at[0], id);
+    if (at[1] < batch.count && decodeRecord(batch.recordAt(at[1])).id === id) return;
+    throw new KeyturnError("invalid_options", `The cursor is none of the history of ${id}.`);
   }
 
   /** The records from the keyframe before (or at) a record up to it, oldest first. */
@@ -265,10 +318,30 @@ export class HistoryReader {
     return { record, link, previous, keyframe, time: batch.header.time + record.delay };
   }
 
-  async #batch(seq: number, id: string): Promise<Batch> {
+  /** A batch; who asks for one that is being read waits for that reading. */
+  #batch(seq: number, id: string): Promise<Batch> | Batch {
     const cached = this.#batches.get(seq);
     if (cached !== undefined) return cached.batch;
-    const bytes = await this.#journal.get(seq);
+    let reading = this.#readings.get(seq);
+    if (reading === undefined) {
+      reading = this.#read(seq, id).finally(() => this.#readings.delete(seq));
+      this.#readings.set(seq, reading);
+    }
+    return reading;
+  }
+
+  async #read(seq: number, id: string): Promise<Batch> {
+    // Many may ask for their past answers at once, and a batch may be large: a server cuts off a connection for which too
+    // much waits.
+    while (this.#atOnce >= READS_AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#atOnce++;
+    let bytes: Uint8Array | undefined;
+    try {
+      bytes = await this.#journal.get(seq);
+    } finally {
+      this.#atOnce--;
+      this.#waiting.shift()?.();
+    }
     if (bytes === undefined) {
       throw new KeyturnError(
         "history_trimmed",
@@ -297,6 +370,12 @@ class Page {
     this.#limit = limit;
   }
 
+  /** What was taken last is the oldest that is left. */
+  trimmed(): void {
+    const oldest = this.turns.pop();
+    if (oldest !== undefined) this.turns.push({ ...oldest, trimmed: true });
+  }
+
   get isFull(): boolean {
     return this.turns.length >= this.#limit || this.#bytes >= PAGE_BYTES;
   }
@@ -318,7 +397,9 @@ function cutDown(turn: HistoryTurn): HistoryTurn {
   if (turn.told.length > 0) omitted.push("told");
   if (turn.emitted.length > 0) omitted.push("emitted");
   const event = { type: (turn.event as { type: string }).type.slice(0, TYPE_LENGTH) };
-  return { ...turn, event, reply: undefined, told: [], emitted: [], omitted } as HistoryTurn;
+  const { childEmitted, ...rest } = turn;
+  if (childEmitted !== undefined) omitted.push("childEmitted");
+  return { ...rest, event, reply: undefined, told: [], emitted: [], omitted } as HistoryTurn;
 }
 
 function stateAfter(id: string, block: readonly Found[]): ActorData | undefined {
@@ -345,10 +426,17 @@ function describe(id: string, block: readonly Found[]): HistoryTurn[] {
       reply: record.reply,
       told: record.out.map((m) => ({ to: `${m.type}/${m.key}`, event: m.event })),
       emitted: record.emitted,
+      ...(record.childEmitted === undefined ? {} : { childEmitted: byPath(record.childEmitted) }),
       refusal: record.refusal,
       position: link[0],
     };
   });
+}
+
+function byPath(emitted: readonly ChildEmitted[]): Record<string, unknown[]> {
+  const paths: Record<string, unknown[]> = {};
+  for (const [path, event] of emitted) (paths[path] ??= []).push(event);
+  return paths;
 }
 
 function patchFor(block: readonly Found[]): Patch {

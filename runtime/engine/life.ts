@@ -72,7 +72,7 @@ export function isLifeTimer(timer: Timer): boolean {
 
 /** The timers after a turn: the machine's, with the life timer as it should be. */
 export function withLife(
-  a: Activation,
+  a: Pick<Activation, "hosted"> & { readonly latest: Pick<Turn, "snapshot" | "timers"> },
   snapshot: MachineSnapshot,
   timers: readonly Timer[],
   generation: number,

@@ -15,6 +15,8 @@ import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
 import { isWake } from "./delays.ts";
 import type { Engine } from "./engine.ts";
+import { isBeginning } from "./invocations.ts";
+import type { Timer } from "./machine.ts";
 import { decodeSnapshot, earliestDue } from "./state.ts";
 import { asError } from "./step.ts";
 
@@ -56,7 +58,7 @@ export class Loader {
       const finish = (): void => {
         a.failed = error;
         this.#engine.ready(a);
-        if (error === undefined && a.latest.timers.some(isWake)) this.#wake(a);
+        if (error === undefined && a.latest.timers.some(beginsAnew)) this.#wake(a);
       };
       // What looks like damage may be a new owner's work: nobody is answered before that is clear.
       if (error !== undefined && isDamage(error)) void this.#engine.failShard(a.shard, error).then(finish);
@@ -78,7 +80,7 @@ export class Loader {
     }
   }
 
-  /** A new version's delays have begun: that is to be recorded, whether or not anybody sends something. */
+  /** A new version's delays have begun, or what it invokes is to begin: that is to be recorded, whether or not anybody sends something. */
   #wake(a: Activation): void {
     a.shard.due.set(a.id, earliestDue(a.latest.timers));
     this.#engine.wakeForTimers();
@@ -92,8 +94,11 @@ export class Loader {
       const stored = entry?.value === undefined ? undefined : decodeSnapshot(a.id, entry.value);
       const data = patch === undefined ? stored : patch.applyTo(a.id, stored, limits.requestsPerActor);
       a.revision = entry?.revision ?? 0;
-      if (data !== undefined)
+      if (data !== undefined) {
+        a.stored = data;
         a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0), this.#engine.parts.world.clock.now());
+        a.stored = undefined;
+      }
       // A checkpoint may be writing the patch at this moment, whatever the entry said.
       a.written = patch !== undefined;
       // What came from the tail is not in the snapshot yet. A deletion neither: its marker holds off late writes.
@@ -106,6 +111,11 @@ export class Loader {
   }
 }
 
-function isDamage({ code }: KeyturnError): boolean {
+function beginsAnew(timer: Timer): boolean {
+  return isWake(timer) || isBeginning(timer);
+}
+
+/** Whether what is stored does not hold together. */
+export function isDamage({ code }: KeyturnError): boolean {
   return code === "corrupt_snapshot" || code === "corrupt_record";
 }

@@ -18,13 +18,15 @@ import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom,
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
-import { effectOf, type EffectSpec } from "./machine/actions.ts";
+import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
   familyOf,
   historyOf,
   type PackedChild,
   type PackedMachine,
   packMachine,
+  pathOfActor,
+  shownPath,
   withoutRefs,
 } from "./machine/family.ts";
 import {
@@ -42,13 +44,18 @@ import { settleNodes, Tree } from "./machine/tree.ts";
 export {
   type AddressedEvent,
   ask,
+  type Asker,
   type AskInput,
   type DurableAction,
   fromDurablePromise,
+  moment,
+  perform,
+  type Performance,
   type PromiseArgs,
   reply,
   tell,
   tellAll,
+  type Wish,
 } from "./machine/actions.ts";
 export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
@@ -77,6 +84,9 @@ export interface Timer {
 
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */
 export const WORK = "xstate.keyturn.work";
+
+/** Id of the timer, and type of its event, with which a migrated actor begins what only its new machine invokes. */
+export const BEGIN = "xstate.keyturn.begin";
 
 /** The event of a timer that stands for work. */
 export interface WorkEvent extends EventObject {
@@ -108,6 +118,13 @@ export interface TellEffect {
   readonly asker: string | undefined;
 }
 
+/** An answer to a question of an earlier turn. */
+export interface AnswerEffect {
+  readonly to: Asker;
+  readonly value: unknown;
+  readonly error: KeyturnError | undefined;
+}
+
 /** A custom action, to be run after the commit, at most once. */
 export interface ActionEffect {
   readonly name: string;
@@ -121,16 +138,24 @@ export interface ReceiveEffect {
   readonly event: EventObject;
 }
 
+/** An event that a child emitted, and the child's path. */
+export type ChildEmitted = readonly [path: string, event: unknown];
+
 /** What one step wants done, in the order in which the machine asked for it. Reused: read it before the next step. */
 export class Effects {
   tells: TellEffect[] = [];
   actions: ActionEffect[] = [];
   receives: ReceiveEffect[] = [];
   emitted: unknown[] = [];
+  /** What its children emitted, by path. Whoever listens to the actor does not hear it, as in XState. */
+  childEmitted: ChildEmitted[] = [];
   /** The actor's timers after the step; the same array as before if untouched. */
   timers: readonly Timer[] = [];
   replied = false;
   reply: unknown = undefined;
+  /** Who asks now is answered by a later turn, and `answers` are for who asked before. */
+  deferred = false;
+  answers: AnswerEffect[] = [];
 }
 
 /** A snapshot as plain data. `history` maps history nodes to state node ids. */
@@ -169,6 +194,8 @@ export class MachineHost {
   /** Where events go that custom actions send. Set by the engine. */
   outlet: Outlet | undefined;
   logger: Logger | undefined;
+  /** Time that sessions made in the next step are not named before. Set by who steps an actor that was deleted. */
+  bornAfter = 0;
   readonly #tree: Tree;
   readonly #type: string;
   readonly #effects = new Effects();
@@ -217,6 +244,11 @@ export class MachineHost {
     });
     if (typeof machine.config.context === "object")
       this.#sealed(machine.config.context, "context", undefined);
+  }
+
+  /** Event types that its transitions name, families as `name.*`; undefined if it takes any. */
+  get eventTypes(): readonly string[] | undefined {
+    return this.#types && [...this.#types].filter((name) => name !== "" && !name.startsWith("xstate."));
   }
 
   /** Throws `invalid_event` for an event type that no transition of the machine names, in whatever state. */
@@ -268,6 +300,31 @@ export class MachineHost {
     let next: MachineSnapshot;
     try {
       next = this.#tree.step(snapshot, event, session);
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    this.#check(next, snapshot, event);
+    share(next, snapshot);
+    return { snapshot: next, effects: this.#effects };
+  }
+
+  /** Whether a restored snapshot lacks what its states invoke. Throws what the machine throws for an input. */
+  lacksInvoked(snapshot: MachineSnapshot): boolean {
+    return this.#tree.lacking(snapshot, { type: BEGIN }).length > 0;
+  }
+
+  /** The snapshot after that has begun, with what its beginning wants done. */
+  invoke(
+    snapshot: MachineSnapshot,
+    timers: readonly Timer[],
+    turn: number,
+    now: number,
+  ): { snapshot: MachineSnapshot; effects: Effects } {
+    this.#begin(timers, turn, now);
+    const event = { type: BEGIN };
+    let next: MachineSnapshot;
+    try {
+      next = this.#tree.invoke(snapshot, event);
     } catch (error) {
       throw this.#failure(error);
     }
@@ -396,13 +453,17 @@ export class MachineHost {
     if (effects.actions.length > 0) effects.actions = [];
     if (effects.receives.length > 0) effects.receives = [];
     if (effects.emitted.length > 0) effects.emitted = [];
+    if (effects.childEmitted.length > 0) effects.childEmitted = [];
     effects.timers = timers;
     effects.replied = false;
     effects.reply = undefined;
+    effects.deferred = false;
+    if (effects.answers.length > 0) effects.answers = [];
     this.#turn = turn;
     this.#now = now;
+    moment.now = now;
     this.#unnamed = 0;
-    this.#tree.begin(turn, now);
+    this.#tree.begin(turn, Math.max(now, this.bornAfter));
   }
 
   /** The session of a child, undefined for the machine itself. */
@@ -431,12 +492,48 @@ export class MachineHost {
     const value = (expression: unknown): unknown =>
       typeof expression === "function" ? expression(action.info, action.params) : expression;
     if (spec.kind === "tell") this.#tell(value(spec.to), value(spec.event), undefined);
-    else if (spec.kind === "tellAll") {
+    else if (spec.kind === "perform") {
+      const { replied, reply, wishes, deferred = false } = spec.run();
+      this.#effects.deferred = deferred;
+      if (replied) {
+        this.#effects.replied = true;
+        this.#effects.reply = reply;
+      }
+      for (const wish of wishes) this.#grant(wish);
+    } else if (spec.kind === "tellAll") {
       for (const [to, event] of value(spec.tells) as Iterable<readonly [unknown, unknown]>)
         this.#tell(to, event, undefined);
     } else {
       this.#effects.replied = true;
       this.#effects.reply = withoutRefs(value(spec.value));
+    }
+  }
+
+  #grant(wish: Wish): void {
+    switch (wish.kind) {
+      case "tell":
+        this.#tell(wish.to, wish.event, undefined);
+        return;
+      case "emit":
+        seal(wish.event, "the emitted event");
+        this.#effects.emitted.push(wish.event);
+        return;
+      case "later": {
+        const { id, delay_ms, event, spare } = wish;
+        if (spare !== undefined && this.#effects.timers.length + spare.timers >= limits.timersPerActor)
+          this.#grant(spare.instead);
+        else this.#setTimer(id, delay_ms, event, undefined, undefined);
+        return;
+      }
+      case "cancel":
+        this.#cancel((timer) => timer.source === undefined && timer.id === wish.id);
+        return;
+      case "answer": {
+        const { to, value, error } = wish;
+        const fault = error === undefined ? undefined : new KeyturnError(error.code, error.message);
+        this.#effects.answers.push({ to, value, error: fault });
+        return;
+      }
     }
   }
 
@@ -470,6 +567,7 @@ export class MachineHost {
       case "xstate.emit":
         seal(params.event, "the emitted event");
         if (own) this.#effects.emitted.push(withoutRefs(params.event));
+        else this.#effects.childEmitted.push([shownPath(pathOfActor(actor)), withoutRefs(params.event)]);
         return;
       case "xstate.log":
         this.#effects.actions.push({ name: "log", run: () => this.#log(action.params) });
@@ -492,6 +590,9 @@ export class MachineHost {
     sealNamed(plain, "timers_full", "the delayed event");
     // XState would draw a random id; one derived from its place is the same on every replay.
     const name = id ?? `~${this.#turn}.${this.#unnamed++}`;
+    // JavaScript's callers may name it by a function; that could be recorded, but never be read again.
+    if (typeof name !== "string")
+      throw new KeyturnError("machine_failed", `The id of a delay is a text, not a ${typeof name}.`);
     const timers = this.#effects.timers.filter((timer) => timer.id !== name || timer.source !== source);
     // The life timer (life.ts) is not the machine's.
     const others = timers.some((timer) => timer.source === "") ? timers.length - 1 : timers.length;

@@ -124,7 +124,7 @@ function journal(tally: Tally, engine: Engine): Metric[] {
 
 function actors(tally: Tally, engine: Engine): Metric[] {
   const { loading, parked, outbox, due } = waiting(engine);
-  const { promises, queued } = engine.works.load;
+  const { promises, waiting: queued } = engine.works;
   return [
     gauge("keyturn_waiting_messages", "{message}", "Messages that were taken in and wait.", [
       [{ for: "step" }, engine.queued],

@@ -17,6 +17,7 @@ import { limits } from "../words/limits.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { ActorDefinition, HostedType } from "./definition.ts";
 import { reconcileDelays } from "./delays.ts";
+import { withBeginning } from "./invocations.ts";
 import { isLifeTimer } from "./life.ts";
 import {
   familyOf,
@@ -26,6 +27,7 @@ import {
   type PackedChild,
   type Timer,
 } from "./machine.ts";
+import { DISPLACED, SYNCED } from "./machine/family.ts";
 import { packTimers } from "./record.ts";
 import type { ActorData } from "./state.ts";
 
@@ -57,6 +59,8 @@ export interface MigratedChild {
   readonly src: string;
   readonly systemId: string | null;
   readonly syncSnapshot: boolean;
+  /** Set if another has taken its id: XState's `children` do not have it, and it goes on. */
+  readonly displaced?: boolean;
   /** For a machine `[value, context, status, output, history, error]`, for others what XState persists. */
   readonly state: unknown;
 }
@@ -140,16 +144,15 @@ export interface Adopted {
  * A stored state as the hosted version has it.
  * @throws KeyturnError `migration_failed`, `incompatible_snapshot`
  */
-export function adopt({ definition, host }: HostedType, data: ActorData, now: number): Adopted {
-  checkVersion({ definition, host }, data.version);
+export function adopt(hosted: HostedType, data: ActorData, now: number): Adopted {
+  const { definition, host } = hosted;
+  checkVersion(hosted, data.version);
   if (data.version === definition.version)
     return { snapshot: host.restore(data.machine), timers: data.timers };
   const snapshot = host.restore(migrate(definition, data).machine);
   const timers = ofLiving(snapshot, data.timers);
-  return {
-    snapshot,
-    timers: reconcileDelays(snapshot, timers, now, data.turn, definition.delays === "restart"),
-  };
+  const delays = reconcileDelays(snapshot, timers, now, data.turn, definition.delays === "restart");
+  return { snapshot, timers: withBeginning(hosted, snapshot, delays, data.timers, now, data.turn) };
 }
 
 /** Timers whose child a migration has left out are gone with it. */
@@ -161,12 +164,15 @@ function ofLiving(snapshot: MachineSnapshot, timers: readonly Timer[]): readonly
   return kept.length === timers.length ? timers : kept;
 }
 
-function packChild({ path, session, src, systemId, syncSnapshot, state }: MigratedChild): PackedChild {
-  return [path, session, src, systemId, syncSnapshot ? 1 : 0, state];
+function packChild(child: MigratedChild): PackedChild {
+  const { path, session, src, systemId, syncSnapshot, displaced, state } = child;
+  const flags = (syncSnapshot ? SYNCED : 0) | (displaced === true ? DISPLACED : 0);
+  return [path, session, src, systemId, flags as PackedChild[4], state];
 }
 
-function unpackChild([path, session, src, systemId, sync, state]: PackedChild): MigratedChild {
-  return { path, session, src, systemId, syncSnapshot: sync === 1, state };
+function unpackChild([path, session, src, systemId, flags, state]: PackedChild): MigratedChild {
+  const child = { path, session, src, systemId, syncSnapshot: (flags & SYNCED) !== 0, state };
+  return (flags & DISPLACED) === 0 ? child : { ...child, displaced: true };
 }
 
 /** Throws `newer_version` if a stored state is of a later version than the one that is hosted. */
@@ -273,7 +279,8 @@ function isChild(child: unknown): boolean {
     typeof child.session === "string" &&
     typeof child.src === "string" &&
     (child.systemId === null || typeof child.systemId === "string") &&
-    typeof child.syncSnapshot === "boolean"
+    typeof child.syncSnapshot === "boolean" &&
+    (child.displaced === undefined || typeof child.displaced === "boolean")
   );
 }
 

@@ -21,7 +21,7 @@ import {
   type TellEffect,
   withoutRefs,
 } from "./machine.ts";
-import type { Family } from "./machine/family.ts";
+import { DISPLACED, type Family, shownMembers } from "./machine/family.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE, type StateValue } from "./machine/internals.ts";
 import { type OutMessage, typeOfId } from "./record.ts";
 import {
@@ -95,10 +95,16 @@ export function rareParts({ error, children = [] }: MachineState): Pick<ActorSta
   if (error === undefined && children.length === 0) return {};
   return {
     ...(error === undefined ? {} : { error }),
-    ...(children.length === 0
-      ? {}
-      : { children: Object.fromEntries(children.map((child) => [child[0], storedChild(child)])) }),
+    ...(children.length === 0 ? {} : { children: Object.fromEntries(shownStored(children)) }),
   };
+}
+
+function shownStored(children: readonly PackedChild[]): [string, ChildState][] {
+  const shown = shownMembers(children, ([path, , , , flags]) => ({
+    path,
+    displaced: (flags & DISPLACED) !== 0,
+  }));
+  return shown.map(([path, child]) => [path, storedChild(child)]);
 }
 
 function storedChild([, , src, , , state]: PackedChild): ChildState {
@@ -118,7 +124,7 @@ function storedChild([, , src, , , state]: PackedChild): ChildState {
 
 function childrenOf(family: Family): Readonly<Record<string, ChildState>> {
   const children: Record<string, ChildState> = {};
-  for (const [path, { src, snapshot }] of family.members) {
+  for (const [path, { src, snapshot }] of shownMembers(family.members.values(), (member) => member)) {
     const { status, context, output, error } = snapshot;
     children[path] = Object.freeze({
       src,
@@ -195,7 +201,7 @@ export class Outgoing {
   }
 
   /** Answers a question; who asked gets an error instead of an answer that cannot be carried. */
-  answer(question: Message, value: unknown): void {
+  answer(question: Pick<Message, "id" | "link">, value: unknown): void {
     try {
       this.#reply(question, { type: PROMISE_RESOLVE, data: value } as EventObject);
     } catch (cause) {
@@ -205,11 +211,11 @@ export class Outgoing {
     }
   }
 
-  refuse(question: Message, error: KeyturnError): void {
+  refuse(question: Pick<Message, "link">, error: KeyturnError): void {
     this.#reply(question, { type: PROMISE_REJECT, data: plainError(error) } as EventObject);
   }
 
-  #reply({ link }: Message, event: EventObject): void {
+  #reply({ link }: Pick<Message, "link">, event: EventObject): void {
     const { session, from } = link as AskLink & { readonly from: string };
     const type = typeOfId(from);
     this.#add(type, decodeKey(from.slice(type.length + 1)), event, { session, from: undefined });

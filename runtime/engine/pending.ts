@@ -6,6 +6,7 @@
  */
 import { KeyturnError } from "../words/errors.ts";
 import { isWake } from "./delays.ts";
+import { isBeginning } from "./invocations.ts";
 import { isLifeTimer } from "./life.ts";
 import { isAskTimeout, isWorkTimer, type Timer } from "./machine.ts";
 
@@ -68,5 +69,6 @@ export function checkTimerName(value: unknown): TimerName {
 
 /** Whether a timer is a delay of a machine: none of those that the runtime keeps for itself. */
 export function isDelay(timer: Timer): boolean {
-  return !isWorkTimer(timer) && !isLifeTimer(timer) && !isWake(timer) && !isAskTimeout(timer);
+  const ofMachine = !isWorkTimer(timer) && !isLifeTimer(timer) && !isAskTimeout(timer);
+  return ofMachine && !isWake(timer) && !isBeginning(timer);
 }

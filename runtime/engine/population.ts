@@ -91,7 +91,7 @@ export async function population(
   return census.rows();
 }
 
-interface Entry {
+export interface Entry {
   readonly shard: number;
   readonly segments: ShardEntry["segments"];
 }
@@ -108,7 +108,7 @@ async function tableOf(store: Store, shards: number): Promise<Entry[]> {
 }
 
 /** Those with the same lanes together: each lane is read once for all of them. */
-function groupsOf(table: readonly Entry[]): Entry[][] {
+export function groupsOf(table: readonly Entry[]): Entry[][] {
   const byLanes = new Map<string, Entry[]>();
   for (const one of table) {
     if (one.segments.length === 0) continue;
@@ -121,7 +121,7 @@ function groupsOf(table: readonly Entry[]): Entry[][] {
 }
 
 /** A shard with its open segment ended where its lane is now. */
-async function closed(
+export async function closed(
   store: Store,
   { shard, segments }: Entry,
   lasts: Map<string, Promise<number>>,

@@ -17,7 +17,7 @@ import type { AppendResult, Position, Segment } from "../ports/index.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
-import type { Timer } from "./machine.ts";
+import type { ChildEmitted, Timer } from "./machine.ts";
 import type { FamilyChange } from "./machine/family.ts";
 
 export type { AppendResult, Position, Segment };
@@ -91,6 +91,8 @@ export interface TurnRecord {
   readonly change: Change | null;
   readonly out: readonly OutMessage[];
   readonly emitted: readonly unknown[];
+  /** What its children emitted. */
+  readonly childEmitted?: readonly ChildEmitted[];
   /** The machine's own reply, if it gave one. */
   readonly replied: boolean;
   readonly reply: unknown;
@@ -131,7 +133,8 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
   const timers = c === null ? null : c.timers;
   const children = c?.children ?? null;
   const changes = c !== null && (c.removed !== null || c.rest !== null || children !== null);
-  const sent = r.out.length > 0 || r.emitted.length > 0;
+  const ofChildren = r.childEmitted !== undefined && r.childEmitted.length > 0;
+  const sent = r.out.length > 0 || r.emitted.length > 0 || ofChildren;
   const named = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined;
   if (timers === null && !changes && !sent && !named) return null;
   const parts: unknown[] = [
@@ -144,7 +147,8 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
     c?.removed ?? null,
     c?.rest ?? null,
   ];
-  if (children !== null) parts.push(children);
+  if (children !== null || ofChildren) parts.push(children);
+  if (ofChildren) parts.push(r.childEmitted);
   return parts;
 }
 
@@ -157,7 +161,8 @@ type RareParts = readonly [
   refusal: NonNullable<TurnRecord["refusal"]> | null,
   removed: string[] | null,
   rest: Change["rest"],
-  children?: FamilyChange,
+  children?: FamilyChange | null,
+  childEmitted?: readonly ChildEmitted[],
 ];
 
 export function decodeRecord(bytes: Uint8Array): TurnRecord {
@@ -190,6 +195,7 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
           },
     out: rare === null ? none : rare[1].map(unpackOut),
     emitted: rare === null ? none : rare[2],
+    ...(rare?.[9] ? { childEmitted: rare[9] } : {}),
     replied: b[15] === 1,
     reply: b[15] === 1 ? b[16] : undefined,
     requestId: rare === null ? undefined : (rare[3] ?? undefined),

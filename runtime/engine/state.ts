@@ -12,7 +12,7 @@
 import { envelope, openEnvelope, decode, encode } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { isWorkTimer, type MachineState, type Timer } from "./machine.ts";
-import { addChange, type FamilyChange, type PackedChild } from "./machine/family.ts";
+import { addChange, type FamilyChange, inOrder, type PackedChild } from "./machine/family.ts";
 import {
   type Batch,
   type Change,
@@ -316,7 +316,8 @@ export class Patch {
     if (this.#children.length === 0) return before;
     const children = new Map((before ?? []).map((child) => [child[0], child] as const));
     for (const change of this.#children) addChange(children, change);
-    return [...children.values()];
+    // What the base has already is put into it once more, and so behind what came later.
+    return inOrder([...children.values()], ([, session]) => session);
   }
 
   #reset(deleted: boolean): void {

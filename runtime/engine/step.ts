@@ -33,12 +33,17 @@ import {
 import { begin, checkInput, checkOutput } from "./beginning.ts";
 import { checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
+import { isBeginning } from "./invocations.ts";
 import {
   type ActionEffect,
+  BEGIN,
+  type Effects,
   familyOf,
   historyOf,
   isWorkTimer,
+  type MachineHost,
   type MachineSnapshot,
+  moment,
   persist,
   type ReceiveEffect,
   sameStates,
@@ -46,6 +51,7 @@ import {
   withoutRefs,
 } from "./machine.ts";
 import { familyChange, type Member } from "./machine/family.ts";
+import { timeOfSession } from "./machine/tree.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
 import { decideLapsed } from "./resume.ts";
@@ -142,7 +148,7 @@ function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: nu
 
 /**
  * What came of a child: the result of its work, the answer to its question, or an event that user code sent it outside
- * of a turn. Undefined if the child is gone.
+ * of a turn. Undefined if the child is gone, or the actor that it was for has been deleted.
  */
 export function takeChildEvent(
   a: Activation,
@@ -154,8 +160,14 @@ export function takeChildEvent(
   shards: number,
 ): Taken | undefined {
   if (session !== undefined && memberOf(a, session) === undefined) return undefined;
+  if (session === undefined && isOfFormerLife(a, job.message.sender, now)) return undefined;
   const source: Source = job.fromShard >= 0 ? sourceOf(job) : [FromWork, session ?? "", 0];
   return transit(a, job, event, restingTimers(a), slot, now, shards, source, session);
+}
+
+/** What a deleted actor sent itself begins no new life, and is not for one that has begun. */
+function isOfFormerLife(a: Activation, sender: string | undefined, now: number): boolean {
+  return a.latest.snapshot === undefined || (sender !== undefined && a.isFormer(timeOfSession(sender), now));
 }
 
 /** A failed attempt of a child's work, which is to be tried again: only its timer changes. */
@@ -221,6 +233,14 @@ export function takeTimer(
 ): Taken {
   const rest = withoutWake(a.latest.timers.filter((other) => other !== timer));
   const source: Source = [FromTimer, timer.id, timer.generation];
+  if (isBeginning(timer)) {
+    const { timers } = a.latest;
+    try {
+      return transit(a, job, timer.event, withoutWake(timers), slot, now, shards, source, undefined);
+    } catch (error) {
+      return takeTimers(a, job, rest, timer.event, slot, source, asError(error));
+    }
+  }
   if (isWake(timer)) return takeTimers(a, job, rest, timer.event, slot, source, undefined);
   try {
     const { target } = timer;
@@ -260,7 +280,7 @@ export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, no
 
 type Source = readonly [kind: SourceKind, name: string | number, number: number];
 
-function sourceOf(job: Job): Source {
+export function sourceOf(job: Job): Source {
   if (job.session !== undefined) return [FromSession, job.session.name, job.number];
   if (job.fromShard >= 0) return [FromShard, job.fromShard, job.number];
   return [FromNowhere, 0, 0];
@@ -280,13 +300,22 @@ function transit(
   const before = a.latest;
   const number = before.turn + 1;
   const { host } = a.hosted;
+  host.bornAfter = a.timeOf(now);
   const fresh = before.snapshot === undefined;
   const creating = job.kind === Create;
   const input = creating ? job.message.event : undefined;
-  const begun = fresh ? begin(a.hosted, a.key, number, now, input) : undefined;
+  const { link } = job.message;
+  const asked = link?.from;
+  moment.asker =
+    link === undefined || asked === undefined ? undefined : { session: link.session, from: asked };
+  const begun = fresh
+    ? begin(a.hosted, a.key, number, now, input)
+    : invoked(host, before.snapshot as MachineSnapshot, timers, number, now);
   const start = begun?.snapshot ?? (before.snapshot as MachineSnapshot);
   const { snapshot, effects } =
-    begun !== undefined && creating ? begun : host.step(start, event, timers, number, now, fresh, session);
+    begun !== undefined && (creating || event.type === BEGIN)
+      ? begun
+      : host.step(start, event, timers, number, now, begun !== undefined, session);
   if (snapshot.status === "done" && before.snapshot?.status !== "done")
     checkOutput(a.hosted.definition, snapshot);
   const left = withLife(a, snapshot, effects.timers, number, now);
@@ -296,17 +325,21 @@ function transit(
   const receives = effects.receives.length === 0 ? nothing : effects.receives;
   const emitted = effects.emitted.length === 0 ? nothing : effects.emitted;
   if (replied) sealReply(reply);
-  const asked = job.message.link?.from;
   let out: readonly OutMessage[] = nothing;
   const routes = emitted.length === 0 ? undefined : a.hosted.routes;
-  if (effects.tells.length > 0 || asked !== undefined || routes !== undefined) {
+  const answers = effects.answers.length > 0 || asked !== undefined;
+  if (effects.tells.length > 0 || answers || routes !== undefined) {
     const outgoing = new Outgoing(a.shard, job.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
     if (routes !== undefined) {
       const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
       for (const one of emitted) outgoing.route(routes, one as EventObject, by);
     }
-    if (asked !== undefined) outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
+    for (const { to, value, error } of effects.answers)
+      if (error === undefined) outgoing.answer({ id: a.id, link: to }, value);
+      else outgoing.refuse({ link: to }, error);
+    if (asked !== undefined && !effects.deferred)
+      outgoing.answer(job.message, replied ? reply : shownState(snapshot, number, 0));
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;
@@ -330,6 +363,7 @@ function transit(
     change,
     out,
     emitted,
+    childEmitted: effects.childEmitted,
     replied,
     reply,
     requestId: job.message.requestId,
@@ -364,6 +398,23 @@ function transit(
     reply,
     refusal: undefined,
   };
+}
+
+/** What only a new version of its machine invokes begins before anything else that a migrated actor does. */
+function invoked(
+  host: MachineHost,
+  snapshot: MachineSnapshot,
+  timers: readonly Timer[],
+  turn: number,
+  now: number,
+): { snapshot: MachineSnapshot; effects: Effects } | undefined {
+  if (!timers.some(isBeginning)) return undefined;
+  return host.invoke(
+    snapshot,
+    timers.filter((timer) => !isBeginning(timer)),
+    turn,
+    now,
+  );
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */
@@ -470,7 +521,7 @@ function takeTimers(
   return { ...effectless, ...answer, a, job, turn, index: slot.index, record, refusal: error };
 }
 
-const effectless = {
+export const effectless = {
   out: nothing,
   emitted: nothing,
   actions: nothing,
@@ -479,7 +530,7 @@ const effectless = {
   reply: undefined,
 };
 
-function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
+export function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
   return {
     kind: DeltaTurn,
     id,
@@ -545,7 +596,7 @@ function restOf(next: MachineSnapshot): Change["rest"] {
     : [next.status, withoutRefs(next.output), history, next.error];
 }
 
-function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
+export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
   const family = familyOf(next);
   return {
     context: family === undefined ? next.context : withoutRefs(next.context),
@@ -571,7 +622,7 @@ function sealReply(value: unknown): void {
   }
 }
 
-function encoded(record: TurnRecord): Uint8Array {
+export function encoded(record: TurnRecord): Uint8Array {
   let bytes: Uint8Array;
   try {
     bytes = encodeRecord(record);
@@ -590,7 +641,7 @@ function encoded(record: TurnRecord): Uint8Array {
 }
 
 /** The new estimate of an actor's size. Only an estimate over the limit costs an exact count. */
-function checkSize(
+export function checkSize(
   snapshot: MachineSnapshot,
   timers: readonly Timer[],
   requests: readonly RequestPlace[],

@@ -29,6 +29,7 @@ export type Deliver = (
   key: string,
   session: string | undefined,
   event: EventObject,
+  sender: string,
   trace: string | undefined,
 ) => void;
 
@@ -73,9 +74,14 @@ export class Works {
     this.#failed = failed;
   }
 
-  /** Promises that run here, and those that wait for their turn. */
-  get load(): { readonly promises: number; readonly queued: number } {
-    return { promises: this.#promises, queued: this.#waiting.size };
+  /** Promises that run here. */
+  get promises(): number {
+    return this.#promises;
+  }
+
+  /** Those that wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.size;
   }
 
   /** Whether something runs or waits here for an actor. */
@@ -161,7 +167,7 @@ export class Works {
           deliver: (to, event) => {
             const kept = storable(event);
             const own = to === "self" || kept.type === FAILED;
-            this.#deliver(shard, id, key, own ? session : parent, kept, trace);
+            this.#deliver(shard, id, key, own ? session : parent, kept, session, trace);
           },
           failed: (error) => this.#failed(id, src, error),
         }),

@@ -36,7 +36,8 @@ export interface JournalEntry {
  *    expectation ever succeeds.
  * 2. `committed` is answered only when the batch survives what the store's durability promises.
  * 3. Sequences grow over all lanes of one journal; a lane's entries are in append order.
- * 4. After an append of anybody has been answered, `last` and `read` of anybody see it.
+ * 4. After an append of anybody has been answered, `last`, `read`, `ends` and `scan` of anybody see it.
+ * 5. Nothing is missing but what was trimmed (Retention): of each lane its oldest entries, never its last.
  */
 export interface Journal {
   /** 0, for `Position.journal` and `Segment.journal`. */
@@ -49,6 +50,31 @@ export interface Journal {
   read(lane: string, from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
   /** One entry by its sequence, of whichever lane. */
   get(seq: number): Promise<Uint8Array | undefined>;
+  /** Where each journal begins and ends now: one element a journal, in the order of their numbers. */
+  ends(): Promise<readonly JournalEnds[]>;
+  /**
+   * The entries of all lanes of one journal with `from <= seq <= to`, in order, in chunks of bounded size. Both are
+   * positions in that journal. Ends where the journal ended when it was asked, or later.
+   */
+  scan(from: number, to: number): AsyncIterable<readonly JournalEntry[]>;
+}
+
+/**
+ * What the keeper of a store may do to its journal; nodes never do. On a server it may take permissions that they lack.
+ *
+ * A lane keeps its last entry, whatever it is: appends are compared with it, and a sealed lane stays sealed.
+ */
+export interface Retention {
+  /** All lanes that have entries. */
+  lanes(): Promise<readonly string[]>;
+  /** Removes a lane's entries with `seq <= upTo`, but for its last. Resolves when they are gone. */
+  trim(lane: string, upTo: number): Promise<void>;
+}
+
+/** Positions: no later than the oldest entry that is still there; and of the newest, 0 for none. */
+export interface JournalEnds {
+  readonly first: number;
+  readonly last: number;
 }
 
 export interface SnapshotEntry {
@@ -245,10 +271,20 @@ export interface DeadLetter {
   readonly reason: string;
 }
 
-/** Idempotent by position and index. */
+/** What tells a letter from all others. */
+export type DeadLetterId = Pick<DeadLetter, "position" | "index">;
+
+/**
+ * Idempotent by position and index.
+ *
+ * 1. `list` answers in the order of positions and indexes, from behind `after`, which need not exist.
+ * 2. A letter is there once, however often it is put.
+ * 3. What was removed stays so, also if it is put again: a take-over puts once more what it finds in the tail.
+ */
 export interface DeadLetters {
   put(letters: readonly DeadLetter[]): Promise<void>;
-  list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]>;
+  list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]>;
+  remove(letters: readonly DeadLetterId[]): Promise<void>;
 }
 
 /** What commits survive: a power loss, or the death of the process only. */
@@ -267,6 +303,7 @@ export interface Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention?: Retention;
   close(): Promise<void>;
 }
 

@@ -119,6 +119,19 @@ export function decode(bytes: Uint8Array): unknown {
   return packr.unpack(plain(bytes));
 }
 
+/** Where `decodeAt` reads; one is used again and again. */
+const range = { start: 0, end: 0 };
+
+/**
+ * Decodes the value that lies between two offsets: views of the bytes cost more than most values.
+ * @param bytes a Uint8Array, no Buffer
+ */
+export function decodeAt(bytes: Uint8Array, start: number, end: number): unknown {
+  range.start = start;
+  range.end = end;
+  return packr.unpack(bytes, range);
+}
+
 /** Bytes within a value take after the bytes that they are decoded from: always Uint8Array here, never Buffer. */
 function plain(bytes: Uint8Array): Uint8Array {
   return bytes.constructor === Uint8Array

@@ -49,6 +49,10 @@ export const meanings = {
   route_failed: no("rejected"),
   sink_refused: no("rejected"),
   timers_full: no("rejected"),
+  // A function of the user's: the states stay as they were.
+  function_failed: no("rejected"),
+  function_timed_out: no("rejected"),
+  function_unreachable: no("rejected"),
   // Load and placement: try again.
   mailbox_full: again("notApplied"),
   overloaded: again("notApplied"),

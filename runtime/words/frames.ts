@@ -42,7 +42,9 @@ export const CancelTimer = 10;
  * ShardQuery (runtime/engine/queries.ts).
  */
 export const Query = 11;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11;
+/** Puts a whole state in an actor's place, if it stands where it is said to. `event` is a Replacement; the answer, whether. */
+export const Replace = 12;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -181,7 +183,7 @@ const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
 const LINKED_ITEMS = 4;
 
-const LAST_KIND: RequestKind = Query;
+const LAST_KIND: RequestKind = Replace;
 
 /** A message's kind, and the heads of its texts. */
 const MESSAGE_BYTES = 16;
@@ -384,7 +386,9 @@ function readRequests(reader: ForeignReader, count: number, shards: number | und
       type,
       key,
       id,
-      event: reader.value(limits.valueDepth, limits.valueNodes),
+      // A state is bounded as answers are.
+      event:
+        kind === Replace ? reader.value(ANSWER_DEPTH) : reader.value(limits.valueDepth, limits.valueNodes),
       requestId: reader.optionalText(limits.requestIdBytes),
       trace: reader.optionalText(limits.traceBytes),
     });

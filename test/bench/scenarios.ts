@@ -4,10 +4,12 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
+import { functionsBench } from "./functions.ts";
 import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
 import { sources } from "./sources.ts";
+import { replay } from "./replay.ts";
 import { natsRestore, statechart } from "./statechart.ts";
 import { telemetryCost } from "./telemetry.ts";
 import {
@@ -206,7 +208,9 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   recovery,
   memory: memoryPerActor,
   statechart,
+  functions: functionsBench,
   kv,
   sources,
   telemetry: telemetryCost,
+  replay,
 };

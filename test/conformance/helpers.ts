@@ -43,6 +43,15 @@ export async function readAll(
   return entries;
 }
 
+/** All entries of all journals, in order of position. */
+export async function scanAll(journal: Journal): Promise<[number, string][]> {
+  const entries: [number, string][] = [];
+  for (const { first, last } of await journal.ends())
+    for await (const chunk of journal.scan(first, last))
+      for (const { seq, bytes } of chunk) entries.push([seq, textOf(bytes) as string]);
+  return entries;
+}
+
 /** A snapshot write, of shard 1 and without timers unless said otherwise. */
 export function snapshot(
   id: string,

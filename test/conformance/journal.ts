@@ -1,6 +1,6 @@
 /** The clauses of Journal. */
 import { describe, expect, it } from "vitest";
-import { appendAll, bytesOf, committed, readAll, textOf } from "./helpers.ts";
+import { appendAll, bytesOf, committed, readAll, scanAll, textOf } from "./helpers.ts";
 import type { Suite } from "./suite.ts";
 
 const LAST = Number.MAX_SAFE_INTEGER;
@@ -206,6 +206,50 @@ export function journalClauses({ use }: Suite): void {
         expect(await journal.get(seq + 1)).toBeUndefined();
         expect(await journal.get(0)).toBeUndefined();
         expect(await journal.get(LAST)).toBeUndefined();
+      }),
+    );
+
+    it(
+      "scan: all lanes in order of sequence, within bounds, and ends says where they lie",
+      use(async ({ journal }) => {
+        expect((await journal.ends()).every(({ last }) => last === 0)).toBe(true);
+        const lasts = new Map<string, number>();
+        const wanted: [number, string][] = [];
+        for (let n = 0; n < 24; n++) {
+          // Lanes that go on for a while, and ones that take turns.
+          const lane = n < 12 ? `lane${Math.floor(n / 4)}` : `lane${n % 3}`;
+          const seq = committed(await journal.append(lane, lasts.get(lane) ?? 0, bytesOf(`${n}`)));
+          lasts.set(lane, seq);
+          wanted.push([seq, `${n}`]);
+        }
+        wanted.sort(([a], [b]) => a - b);
+        expect(await scanAll(journal)).toEqual(wanted);
+        const ends = (await journal.ends()).filter(({ last }) => last > 0);
+        expect(ends[0]?.first).toBe(wanted[0]?.[0]);
+        expect(ends.at(-1)?.last).toBe(wanted.at(-1)?.[0]);
+        for (const { first, last } of ends) {
+          const inside = wanted.filter(([seq]) => seq >= first && seq <= last);
+          if (inside.length < 3) continue;
+          const [from, to] = [inside[1]?.[0] as number, inside.at(-2)?.[0] as number];
+          const found: [number, string][] = [];
+          for await (const chunk of journal.scan(from, to))
+            for (const { seq, bytes } of chunk) found.push([seq, textOf(bytes) as string]);
+          expect(found).toEqual(inside.slice(1, -1));
+        }
+      }),
+    );
+
+    it(
+      "scan: a long journal comes in chunks, whole and in order",
+      use(async ({ journal }) => {
+        const filler = "x".repeat(300_000);
+        const wanted: [number, string][] = [];
+        for (const lane of ["a", "b", "a2"]) {
+          const texts = Array.from({ length: 8 }, (_, n) => `${lane}${n}:${filler}`);
+          for (const [n, seq] of (await appendAll(journal, lane, texts)).entries())
+            wanted.push([seq, texts[n] as string]);
+        }
+        expect(await scanAll(journal)).toEqual(wanted.sort(([a], [b]) => a - b));
       }),
     );
 

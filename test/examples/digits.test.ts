@@ -19,7 +19,8 @@ import { type DigitsNode, startDigits, train } from "../../examples/digits/train
 import { workerOf } from "../../examples/digits/worker.ts";
 import { type Client, isKeyturnError, memory } from "../../runtime/index.ts";
 import { testRuntime } from "../../runtime/testing/index.ts";
-import { buildMainJob, runJob, startJob, temporaryFolder } from "../support/main-job.ts";
+import { runJob, startJob, temporaryFolder } from "../support/main-job.ts";
+import { builtPackage } from "../support/build.ts";
 import { type NatsServer, startServer } from "../support/nats-server.ts";
 
 const ROUNDS = 6;
@@ -174,22 +175,22 @@ function client({ node }: DigitsNode): DigitsNode["node"]["client"] {
 
 describe("killed in the middle of a training and started again", () => {
   let server: NatsServer;
-  let build: Awaited<ReturnType<typeof temporaryFolder>>;
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>;
   let programs: string;
   beforeAll(async () => {
-    build = await temporaryFolder();
+    folder = await temporaryFolder();
     [programs, server] = await Promise.all([
-      buildMainJob(build.path).then((job) => join(job, "../../..")),
+      builtPackage().then((built) => join(built, "dist")),
       startServer(),
     ]);
-  }, 60_000);
+  }, 120_000);
   afterAll(async () => {
     await server.stop();
-    await build.remove();
+    await folder.remove();
   });
 
   it.concurrent.each([
-    ["on the embedded store", () => join(build.path, "data"), (path: string) => ["--data", path]],
+    ["on the embedded store", () => join(folder.path, "data"), (path: string) => ["--data", path]],
     ["on NATS", () => `nats:${server.url}`, () => ["--nats", server.url]],
   ])("comes to the same weights, bit by bit: %s", { timeout: 60_000 }, async (_, placeOf, argsOf) => {
     const place = placeOf();

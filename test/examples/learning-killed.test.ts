@@ -9,7 +9,8 @@ import { installedModules, isHeldOut, readBaskets } from "../../examples/recomme
 import { program as shop } from "../../examples/recommend/recommend.ts";
 import { shelfWithout } from "../support/baskets.ts";
 import { killedAt, printed } from "../support/example-kill.ts";
-import { buildMainJob, temporaryFolder } from "../support/main-job.ts";
+import { builtPackage } from "../support/build.ts";
+import { temporaryFolder } from "../support/main-job.ts";
 import { learntWithout } from "../support/mails.ts";
 import { temporaryPath } from "../support/temporary.ts";
 
@@ -17,11 +18,12 @@ const TAKE = 120;
 
 describe("killed half way and run again", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof temporaryFolder>>;
-  const programOf = (example: string): string => join(folder.path, "dist/examples", example, "main.js");
+  let built: string;
+  const programOf = (example: string): string => join(built, "dist/examples", example, "main.js");
 
   beforeAll(async () => {
     folder = await temporaryFolder();
-    await buildMainJob(folder.path);
+    built = await builtPackage();
   }, 120_000);
 
   afterAll(() => folder.remove());

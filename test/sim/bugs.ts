@@ -6,18 +6,22 @@
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
+import { Catalogs, ShardRows } from "../../runtime/engine/catalog.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
+import { Family, familyOf } from "../../runtime/engine/machine/family.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
-import { Send } from "../../runtime/words/frames.ts";
+import { CancelTimer, Send, Unwatch } from "../../runtime/words/frames.ts";
+import { laneOfChannel } from "../../runtime/words/lanes.ts";
 
 export interface Bug {
   readonly name: string;
@@ -29,6 +33,11 @@ export interface Bug {
   readonly focus?: Partial<Scenario>;
   /** Seeds within which it must be caught. */
   readonly budget: number;
+  /**
+   * A seed of those that is known to catch it: it is played first, and if it does, the others are not. What seeds draw
+   * changes with the workloads there are; then the budget says how long the search may be.
+   */
+  readonly seed?: number;
   /** Puts it in. Called before a run, with the run's disk. */
   install(disk: Disk, patch: Patcher): void;
 }
@@ -201,6 +210,7 @@ export const bugs: readonly Bug[] = [
     name: "tail-cut-early",
     text: "a checkpoint cuts the tail three entries beyond what is saved",
     budget: 150,
+    seed: 11,
     install(_disk, patch) {
       patch.replace(
         Checkpointer.prototype,
@@ -225,6 +235,7 @@ export const bugs: readonly Bug[] = [
     text: "a shard's entry says that its due index holds nothing before a time when it does",
     workloads: ["timers"],
     budget: 150,
+    seed: 7,
     install(_disk, patch) {
       patch.replace(
         Checkpointer.prototype,
@@ -316,6 +327,114 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "stale-find",
+    text: "a node that believes for ever that its lease holds answers questions about a type",
+    workloads: ["finding"],
+    focus: divided,
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "find-misses-commits",
+    text: "what is committed while the stored actors of a type are read is not noted",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      let noting = false;
+      patch.replace(
+        Catalogs.prototype,
+        "note",
+        (original) =>
+          function (this: Catalogs, a, turn) {
+            noting = true;
+            original.call(this, a, turn);
+            noting = false;
+          },
+      );
+      patch.replace(
+        ShardRows.prototype,
+        "set",
+        (original) =>
+          function (this: ShardRows, row) {
+            if (!noting || this.complete) original.call(this, row);
+          },
+      );
+    },
+  },
+  {
+    name: "find-misses-deletions",
+    text: "what is deleted while the stored actors of a type are read is found in the store all the same",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        ShardRows.prototype,
+        "delete",
+        (original) =>
+          function (this: ShardRows, key) {
+            const { deleted } = this;
+            original.call(this, key);
+            deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "cancel-unrecorded",
+    text: "a delay is answered to be cancelled, and stays",
+    workloads: ["cancelling"],
+    budget: 100,
+    install(_disk, patch) {
+      const engines = enginesOf(patch);
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind !== "request" || frame.epoch !== shard.epoch) {
+              original.call(this, shard, frame);
+              return;
+            }
+            const requests = frame.requests.map((request, at) => {
+              if (request.kind !== CancelTimer) return request;
+              engines.get(shard)?.parts.store.transport.publish(`client.${frame.session}`, {
+                kind: "reply",
+                from: this.parts.incarnation,
+                replies: [[shard.shard, frame.first + at, undefined, true]],
+              });
+              return { ...request, kind: Unwatch, event: "" } as const;
+            });
+            original.call(this, shard, { ...frame, requests });
+          },
+      );
+    },
+  },
+  {
+    name: "lane-renumbered",
+    text: "whoever takes a shard over numbers what waits in its lanes anew, as it does where a channel has never been used",
+    workloads: ["emitting"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "addShard",
+        (original) =>
+          function (this: Engine, shard) {
+            for (const [name, channel] of shard.outs) {
+              if (laneOfChannel(name) === 0) continue;
+              channel.acknowledged = 0;
+              channel.sent = 0;
+              channel.committed = channel.waiting.length;
+              channel.numbered = channel.committed;
+            }
+            original.call(this, shard);
+          },
+      );
+    },
+  },
+  {
     name: "expelled-unread",
     text: "a member is taken off the list by what a copy that is behind says of it, whatever its newest heartbeat is",
     focus: behind,
@@ -383,6 +502,7 @@ export const bugs: readonly Bug[] = [
       safety_ms: 6_000,
     },
     budget: 60,
+    seed: 8,
     install(_disk, patch) {
       patch.replace(Orphans.prototype, "add", () => () => undefined);
     },
@@ -391,6 +511,7 @@ export const bugs: readonly Bug[] = [
     name: "no-seal",
     text: "shards are taken over without sealing the owner's lane",
     budget: 150,
+    seed: 45,
     install(disk, patch) {
       const { journal } = disk.memory;
       patch.replace(journal, "append", (original) => async (lane, expected, bytes) => {
@@ -438,6 +559,7 @@ export const bugs: readonly Bug[] = [
     name: "second-segment-ignored",
     text: "recovery reads the first of a shard's segments only",
     budget: 400,
+    seed: 5,
     install(disk, patch) {
       const { directory } = disk.memory;
       patch.replace(directory, "readShard", (original) => async (shard) => {
@@ -452,6 +574,7 @@ export const bugs: readonly Bug[] = [
     text: "recovery does not find what was told and not acknowledged",
     workloads: ["bank"],
     budget: 150,
+    seed: 8,
     install(_disk, patch) {
       patch.replace(
         ShardState.prototype,
@@ -472,6 +595,7 @@ export const bugs: readonly Bug[] = [
     name: "requests-forgotten",
     text: "recovery does not find which requests were applied",
     budget: 150,
+    seed: 8,
     install(_disk, patch) {
       patch.replace(Session.prototype, "recover", () => () => undefined);
     },
@@ -481,6 +605,7 @@ export const bugs: readonly Bug[] = [
     text: "a shard goes to the best of all nodes, also to one whose version cannot read it",
     focus: { upgrades: true },
     budget: 120,
+    seed: 76,
     install(_disk, patch) {
       patch.replace(VersionedPlacement.prototype, "reads", () => () => true);
       patch.replace(
@@ -498,6 +623,7 @@ export const bugs: readonly Bug[] = [
     text: "a shard that is given up does not say any more which version it needs",
     focus: { upgrades: true },
     budget: 40,
+    seed: 19,
     install(disk, patch) {
       const { directory } = disk.memory;
       patch.replace(directory, "writeShard", (original) => (shard, entry, expected) => {
@@ -529,6 +655,7 @@ export const bugs: readonly Bug[] = [
     text: "a deleted actor's next life takes answers to its former one",
     workloads: ["asking"],
     budget: 100,
+    seed: 30,
     install(_disk, patch) {
       patch.replace(
         Tree.prototype,
@@ -536,6 +663,61 @@ export const bugs: readonly Bug[] = [
         (original) =>
           function (this: Tree, turn) {
             original.call(this, turn, 0);
+          },
+      );
+    },
+  },
+  {
+    name: "late-answer-applied",
+    text: "the answer to a question that is over is given to the one that is open",
+    workloads: ["asking"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Family.prototype,
+        "bySession",
+        (original) =>
+          function (this: Family, session) {
+            const found = original.call(this, session);
+            return found ?? [...this.members.values()].find(({ kind }) => kind === "ask");
+          },
+      );
+    },
+  },
+  {
+    name: "children-not-saved",
+    text: "snapshots are written without the children",
+    workloads: ["family"],
+    budget: 30,
+    install(disk, patch) {
+      const { snapshots } = disk.memory;
+      patch.replace(snapshots, "write", (original) => (writes) => {
+        const childless = writes.map((write) => {
+          // A shard keeps what it knows of its channels there too.
+          if (write.value === undefined || write.id.startsWith("_")) return write;
+          const { machine, ...data } = decodeSnapshot(write.id, write.value);
+          const { children: _, ...alone } = machine;
+          return { ...write, value: encodeSnapshot(write.id, { ...data, machine: alone }) };
+        });
+        return original.call(snapshots, childless);
+      });
+    },
+  },
+  {
+    name: "family-not-put-back",
+    text: "a step finds the children where the last one left them, also if that was refused",
+    workloads: ["family"],
+    budget: 60,
+    seed: 13,
+    install(_disk, patch) {
+      patch.replace(
+        Tree.prototype,
+        "step",
+        (original) =>
+          function (this: Tree, snapshot, event, session) {
+            const family = familyOf(snapshot);
+            if (family !== undefined) family.lineage.current = family;
+            return original.call(this, snapshot, event, session);
           },
       );
     },

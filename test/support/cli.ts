@@ -1,29 +1,24 @@
 /**
  * The command `keyturn` as users have it: the package, built, and started as a process.
  *
- * Owns the built package and every process that a test starts: none outlives its test.
+ * Owns every process that a test starts: none outlives its test.
  */
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, onTestFinished } from "vitest";
-import { buildMainJob } from "./main-job.ts";
+import { beforeAll, onTestFinished } from "vitest";
+import { builtPackage } from "./build.ts";
 
 const modules = fileURLToPath(new URL("../../node_modules", import.meta.url));
 let built: string | undefined;
 
-/** Builds the package before the tests of a file, and removes it after them. */
+/** Sees to it that the package is built before the tests of a file. */
 export function withPackage(): void {
   beforeAll(async () => {
-    built = mkdtempSync(join(tmpdir(), "keyturn-package-"));
-    await buildMainJob(built);
+    built = await builtPackage();
   }, 120_000);
-  afterAll(() => {
-    if (built !== undefined) rmSync(built, { recursive: true, force: true });
-    built = undefined;
-  });
 }
 
 /** Folder of the built package. */

@@ -1,10 +1,8 @@
-/** The main job as a process of its own: built, run, killed; and what it must come to, computed without the runtime. */
-import { execFile, type ChildProcess, spawn } from "node:child_process";
-import { cp, mkdtemp, rm, symlink } from "node:fs/promises";
+/** The main job as a process of its own: run, killed; and what it must come to, computed without the runtime. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { createActor } from "xstate";
 import { airport } from "../../actors/index.ts";
 import { airportsOf, type Flight, messagesOf } from "../../examples/flights/flights.ts";
@@ -14,19 +12,6 @@ import type { AirportRow } from "../../examples/flights/report.ts";
 export async function temporaryFolder(): Promise<{ path: string; remove(): Promise<void> }> {
   const path = await mkdtemp(join(tmpdir(), "keyturn-main-job-"));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
-}
-
-/** Builds the project into a folder, which then looks like a clone after `npm run build`. Returns the program. */
-export async function buildMainJob(folder: string): Promise<string> {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
-  const dist = join(folder, "dist");
-  await cp(join(root, "package.json"), join(folder, "package.json"));
-  await symlink(join(root, "node_modules"), join(folder, "node_modules"), "junction");
-  const tsc = join(root, "node_modules/typescript/bin/tsc");
-  // Types are checked elsewhere; this is about what runs.
-  const options = ["--outDir", dist, "--incremental", "false", "--noCheck", "--noEmitOnError", "false"];
-  await promisify(execFile)(process.execPath, [tsc, "-p", "tsconfig.build.json", ...options], { cwd: root });
-  return join(dist, "examples/flights/main.js");
 }
 
 export interface Ended {

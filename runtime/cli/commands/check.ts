@@ -6,29 +6,19 @@
  * no node does. (Where snapshots are replicated it renews the bucket's mark, as every `sync` does: else nobody knows
  * how far a replica is behind.)
  */
-import { stat } from "node:fs/promises";
-import { join } from "node:path";
 import { type Command, Option } from "commander";
 import { registryOf } from "../../engine/definition.ts";
 import { ownActors } from "../../own-actors.ts";
 import { population, type PopulationRow } from "../../engine/population.ts";
-import { FORMAT } from "../../node.ts";
-import type { Store } from "../../ports/index.ts";
-import { embedded } from "../../stores/embedded/index.ts";
-import { nats } from "../../stores/nats/index.ts";
-import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
 import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
-import { Console } from "../console.ts";
-import { addNatsOptions, gather, jsonOption, type NatsFlags, natsOptionsOf, positive } from "../options.ts";
-import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
-import { withinWait } from "../wait.ts";
+import { type AppFlags, openApp, shardsIn } from "../app.ts";
+import { columns } from "../columns.ts";
+import { addNatsOptions, gather, jsonOption, positive } from "../options.ts";
+import { DONE, FAILED, type Shell } from "../shell.ts";
 
-interface CheckFlags extends NatsFlags {
-  readonly data?: string;
+interface CheckFlags extends AppFlags {
   readonly actors: readonly string[];
-  readonly wait: number;
-  readonly json?: boolean;
 }
 
 const WAIT_S = 30;
@@ -68,55 +58,17 @@ export function addCheck(program: Command, shell: Shell): void {
 }
 
 async function check(flags: CheckFlags, shell: Shell): Promise<number> {
-  const registry = registryOf([...(await loadActors(flags.actors)), ...ownActors]);
-  const store = await open(flags, shell);
+  const actors = await loadActors(flags.actors);
+  const registry = registryOf([...actors, ...ownActors]);
+  const store = await openApp(flags, shell, "keyturn check");
   try {
-    const settings = await store.directory.settings();
-    if (settings === undefined)
-      throw new Failure(`There is no app in ${store.description}: no node has been started on it.`);
-    if (settings.format !== FORMAT) {
-      throw new KeyturnError(
-        "app_mismatch",
-        `The app was created in format ${settings.format}, this runtime reads ${FORMAT}. Use the version that fits.`,
-      );
-    }
-    const rows = await population(store, settings.shards, registry, realWorld);
-    const hosted = [...registry.values()].map(({ definition: { type, version } }) => ({ type, version }));
+    const rows = await population(store, await shardsIn(store), registry, realWorld);
+    const hosted = actors.map(({ type, version }) => ({ type, version }));
     if (flags.json) shell.stdout.write(`${JSON.stringify(documentOf(store.description, hosted, rows))}\n`);
     else shell.stdout.write(textOf(store.description, rows));
     return rows.every(({ problem }) => problem === undefined) ? DONE : FAILED;
   } finally {
     await store.close();
-  }
-}
-
-async function open(flags: CheckFlags, shell: Shell): Promise<Store> {
-  const { data, json = false, wait } = flags;
-  if (data !== undefined) return await openFolder(data);
-  if (flags.nats === undefined) {
-    throw new KeyturnError(
-      "invalid_options",
-      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
-    );
-  }
-  const options = { ...natsOptionsOf(flags, shell.env), provision: false, name: "keyturn check" };
-  const console = new Console({ name: flags.app, json, stdout: shell.stdout, stderr: shell.stderr });
-  const where = `NATS at ${flags.nats.join(", ")}`;
-  return await withinWait({ wait_ms: wait * 1_000, where, console }, () => nats(options));
-}
-
-async function openFolder(path: string): Promise<Store> {
-  // To open one that is none would make one.
-  const isStore = await stat(join(path, "data", "data.mdb")).then(
-    (file) => file.isFile(),
-    () => false,
-  );
-  if (!isStore) throw new KeyturnError("invalid_options", `There is no embedded store in ${path}.`);
-  try {
-    return await embedded({ path });
-  } catch (cause) {
-    if (!isKeyturnError(cause, "store_locked")) throw cause;
-    throw new Failure(`${cause.message} A folder can be checked while no node has it open.`, { cause });
   }
 }
 
@@ -188,17 +140,6 @@ function cellsOf({ type, version, state, actors }: PopulationRow): string[] {
     state === "" ? "(no states)" : state,
     `${actors}`,
   ];
-}
-
-/** Lines of aligned cells; numbers to the right, and nothing behind the last cell. */
-function columns(table: readonly (readonly string[])[], right: ReadonlySet<number>): string[] {
-  const widths = (table[0] ?? []).map((_, at) => Math.max(...table.map((row) => row[at]?.length ?? 0)));
-  return table.map((row) =>
-    row
-      .map((cell, at) => (right.has(at) ? cell.padStart(widths[at] ?? 0) : cell.padEnd(widths[at] ?? 0)))
-      .join("  ")
-      .trimEnd(),
-  );
 }
 
 function sum(rows: readonly PopulationRow[]): number {

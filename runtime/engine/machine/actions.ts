@@ -12,6 +12,7 @@ import {
   type ParameterizedObject,
   type PromiseActorLogic,
 } from "xstate";
+import type { ErrorCode } from "../../words/errors.ts";
 
 const EFFECT = Symbol("keyturn.effect");
 
@@ -31,7 +32,56 @@ interface TellAllSpec {
   readonly tells: unknown;
 }
 
-export type EffectSpec = TellSpec | TellAllSpec | ReplySpec;
+/** Several at once, known only when the action is reached; see `perform`. */
+interface PerformSpec {
+  readonly kind: "perform";
+  readonly run: () => Performance;
+}
+
+/** What a turn's own code wants done, in order. */
+export interface Performance {
+  readonly replied: boolean;
+  readonly reply: unknown;
+  readonly wishes: readonly Wish[];
+  /** Whoever asked is answered in a later turn, by an `answer`. */
+  readonly deferred?: boolean;
+}
+
+/** An actor that waits for an answer. Plain data. */
+export interface Asker {
+  readonly session: string;
+  readonly from: string;
+}
+
+export type Wish =
+  | { readonly kind: "tell"; readonly to: string; readonly event: unknown }
+  | { readonly kind: "emit"; readonly event: object }
+  /**
+   * An event to the actor itself, after a delay. One of the same id replaces it. `spare`: where the actor has no more
+   * timers left than so many, this happens instead.
+   */
+  | {
+      readonly kind: "later";
+      readonly id: string | undefined;
+      readonly delay_ms: number;
+      readonly event: EventObject;
+      readonly spare?: { readonly timers: number; readonly instead: Wish };
+    }
+  | { readonly kind: "cancel"; readonly id: string }
+  | {
+      readonly kind: "answer";
+      readonly to: Asker;
+      readonly value: unknown;
+      readonly error?: { readonly code: ErrorCode; readonly message: string };
+    };
+
+export type EffectSpec = TellSpec | TellAllSpec | ReplySpec | PerformSpec;
+
+/**
+ * Of the turn that is being taken: its time, milliseconds since the epoch, set by the host before each step, and the actor
+ * that asks, set by step.ts.
+ */
+export const moment: { now: number; asker: Asker | undefined } = { now: 0, asker: undefined };
 
 /** What an action of ours wants; undefined for any other. */
 export function effectOf(action: unknown): EffectSpec | undefined {
@@ -107,6 +157,14 @@ export function reply<
   A extends EventObject,
 >(value: Plain | Expression<C, E, P, A, unknown>): DurableAction<C, E, P, A> {
   return mark({ kind: "reply", value }, "reply");
+}
+
+/**
+ * Tells, replies, emits and sets timers, whatever a function says: for facades whose machines run code that is not made
+ * of actions. Not part of the public interface.
+ */
+export function perform(run: () => Performance): () => void {
+  return mark({ kind: "perform", run }, "perform");
 }
 
 /** What the creator of an invoked promise is given, besides `input`, `self`, `system` and `emit`. */

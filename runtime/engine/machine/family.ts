@@ -6,9 +6,11 @@
  * their lineage left them, and `tree.ts` puts them back before it steps another family of that lineage.
  *
  * Invariants:
- * 1. A member's path is unique in a family, parents come before their children, and siblings are in the order in which
- *    XState keeps them.
+ * 1. A member's path is unique in a family. Members are in the order in which they were made, whatever a family was put
+ *    together from: so parents come before their children, and siblings are as XState keeps them.
  * 2. A session is given once in an actor's life, so what belongs to a former actor of the same path is told apart.
+ * 3. A member keeps its path for life, since references are stored by it. Who was displaced, by another of the same id,
+ *    goes on under it; who displaced has its session behind the id (`pathBeside`).
  */
 import type { StateValue } from "xstate";
 import { OPAQUE, seal } from "../../words/values.ts";
@@ -32,9 +34,14 @@ export type PackedChild = readonly [
   session: string,
   src: string,
   systemId: string | null,
-  sync: 0 | 1,
+  /** Bits: 1 if its parent is told of its snapshots, 2 if it is displaced. */
+  flags: 0 | 1 | 2 | 3,
   state: unknown,
 ];
+
+/** Of a stored member's flags. */
+export const SYNCED = 1;
+export const DISPLACED = 2;
 
 /** What a turn did to the family: members that came or changed, and paths of those that are gone. */
 export type FamilyChange = readonly (PackedChild | string)[];
@@ -45,14 +52,24 @@ export class Member {
   readonly kind: LogicKind;
   readonly actor: XActor;
   readonly snapshot: ChildSnapshot;
+  /** It lives, but its parent's `children` have another under its id, or none: only a reference or a name reaches it. */
+  readonly displaced: boolean;
   #packed: PackedChild | undefined;
 
-  constructor(path: string, src: string, kind: LogicKind, actor: XActor, snapshot: ChildSnapshot) {
+  constructor(
+    path: string,
+    src: string,
+    kind: LogicKind,
+    actor: XActor,
+    snapshot: ChildSnapshot,
+    displaced: boolean,
+  ) {
     this.path = path;
     this.src = src;
     this.kind = kind;
     this.actor = actor;
     this.snapshot = snapshot;
+    this.displaced = displaced;
   }
 
   get session(): string {
@@ -65,7 +82,7 @@ export class Member {
       this.session,
       this.src,
       this.actor.systemId ?? null,
-      this.actor._syncSnapshot === true ? 1 : 0,
+      ((this.actor._syncSnapshot === true ? SYNCED : 0) | (this.displaced ? DISPLACED : 0)) as PackedChild[4],
       packState(this.actor, this.snapshot),
     ];
     return this.#packed;
@@ -128,7 +145,38 @@ export function familyChange(before: Family | undefined, after: Family | undefin
   return change;
 }
 
-/** Adds a change to a stored family, in place. */
+/** What XState shows of a family: not who is displaced, nor their children. By the path that ids alone make. */
+export function shownMembers<T>(
+  members: Iterable<T>,
+  of: (member: T) => { readonly path: string; readonly displaced: boolean },
+): [path: string, member: T][] {
+  const shown: [string, T][] = [];
+  const hidden = new Set<string>();
+  for (const member of members) {
+    const { path, displaced } = of(member);
+    if (displaced || (hidden.size > 0 && hidden.has(splitPath(path).parent))) hidden.add(path);
+    else shown.push([shownPath(path), member]);
+  }
+  return shown;
+}
+
+const SESSION = /^x(\d+)\.(\d+)\./;
+/** More than can be made in one turn. */
+const MADE_PER_TURN = 2 ** 20;
+
+/** Members in the order in which they were made. Sessions tell; if some are not ours, the order stays. */
+export function inOrder<T>(members: readonly T[], sessionOf: (member: T) => string): readonly T[] {
+  if (members.length < 2) return members;
+  const made = new Map<T, number>();
+  for (const member of members) {
+    const [, turn, place] = SESSION.exec(sessionOf(member)) ?? [];
+    if (turn === undefined) return members;
+    made.set(member, Number(turn) * MADE_PER_TURN + Number(place));
+  }
+  return [...members].sort((a, b) => (made.get(a) as number) - (made.get(b) as number));
+}
+
+/** Adds a change to a stored family, in place. Its order is to be made anew then (`inOrder`). */
 export function addChange(children: Map<string, PackedChild>, change: FamilyChange): void {
   for (const item of change) {
     if (typeof item === "string") children.delete(item);
@@ -142,10 +190,25 @@ export function pathOf(parent: string, id: string): string {
   return parent === "" ? token : `${parent}/${token}`;
 }
 
+/** In an id `~` is always followed by 0 or 1. */
+const BESIDE = "~s";
+
+/** The path of a child whose own is another's, who is displaced and lives. */
+export function pathBeside(path: string, session: string): string {
+  return `${path}${BESIDE}${session}`;
+}
+
+/** A path without sessions: what its ids alone make of it. */
+export function shownPath(path: string): string {
+  return path.includes(BESIDE) ? path.replace(/~s[^/]*/g, "") : path;
+}
+
 /** A path's parent, `""` for the root, and the child's own id. */
 export function splitPath(path: string): { parent: string; id: string } {
   const slash = path.lastIndexOf("/");
-  const token = path.slice(slash + 1);
+  const last = path.slice(slash + 1);
+  const beside = last.indexOf(BESIDE);
+  const token = beside < 0 ? last : last.slice(0, beside);
   return {
     parent: slash < 0 ? "" : path.slice(0, slash),
     id: token.replaceAll("~1", "/").replaceAll("~0", "~"),
@@ -154,11 +217,18 @@ export function splitPath(path: string): { parent: string; id: string } {
 
 /** On what stands for an actor that is gone: the path that it had. */
 export const GONE = Symbol("keyturn.gone");
+/** On an actor whose path is not made of ids alone: that path. */
+const PLACE = Symbol("keyturn.place");
+
+export function setPlace(actor: XActor, path: string): void {
+  Object.defineProperty(actor, PLACE, { value: path });
+}
 
 /** The full path of an actor, `""` for the root. */
 export function pathOfActor(actor: XActor): string {
-  const gone = (actor as { [GONE]?: string })[GONE];
+  const { [GONE]: gone, [PLACE]: place } = actor as { [GONE]?: string; [PLACE]?: string };
   if (gone !== undefined) return gone;
+  if (place !== undefined) return place;
   return actor._parent === undefined ? "" : pathOf(pathOfActor(actor._parent), actor.id);
 }
 
@@ -218,7 +288,10 @@ function mapDeep(value: unknown, replace: (inner: object) => object | undefined)
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return value;
   let copy: Record<string, unknown> | undefined;
-  for (const [name, before] of Object.entries(value)) {
+  // No list of entries for each: this is done for all of a context in every turn.
+  for (const name in value) {
+    const before = (value as Record<string, unknown>)[name];
+    if (typeof before !== "object" || before === null) continue;
     const inner = mapDeep(before, replace);
     if (inner !== before) (copy ??= { ...value })[name] = inner;
   }

@@ -18,6 +18,7 @@ import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { OPAQUE } from "../../words/values.ts";
 import {
+  DISPLACED,
   Family,
   familyOf,
   GONE,
@@ -27,7 +28,9 @@ import {
   type PackedMachine,
   pathOf,
   setFamily,
+  setPlace,
   splitPath,
+  SYNCED,
   withRefs,
 } from "./family.ts";
 import {
@@ -44,6 +47,8 @@ import {
   type XSystem,
 } from "./internals.ts";
 import { type LogicHost, Logics } from "./logic.ts";
+import { Naming } from "./naming.ts";
+import { readMembers, type ReadingHost, silence } from "./reading.ts";
 
 export interface TreeHost extends LogicHost {
   /** An action that an actor of the tree wants executed. */
@@ -67,8 +72,7 @@ export class Tree {
   readonly #host: TreeHost;
   readonly #type: string;
   readonly #machine: Machine;
-  /** Logics that machines spawn without a name there. */
-  readonly #named: ReadonlyMap<string, ActorLogic>;
+  readonly #naming: Naming;
   readonly #scope: Scope;
   readonly #logics: Logics;
   readonly #system: XSystem;
@@ -79,6 +83,9 @@ export class Tree {
   #processing = false;
   #stepping = false;
   #relayed = 0;
+  /** Actors that the running step has made. */
+  readonly #made: XActor[] = [];
+  readonly #reading: ReadingHost;
   #turn = 0;
   #now = 0;
   #booked = 0;
@@ -88,11 +95,12 @@ export class Tree {
   constructor(type: string, machine: Machine, named: ReadonlyMap<string, ActorLogic>, host: TreeHost) {
     this.#type = type;
     this.#machine = machine;
-    this.#named = named;
+    this.#naming = new Naming(type, named);
     this.#host = host;
     this.#logics = new Logics(host);
     this.#system = this.#makeSystem();
     this.root = this.#makeRoot();
+    this.#reading = this.#makeReading();
     this.#scope = {
       self: this.root,
       system: this.#system,
@@ -147,6 +155,51 @@ export class Tree {
     });
   }
 
+  /** What a root's states invoke and is not there: it was stored by a machine that did not. With its inputs. */
+  lacking(snapshot: MachineSnapshot, event: EventObject): Lacking[] {
+    if (snapshot.status !== "active") return [];
+    const lacking: Lacking[] = [];
+    for (const node of snapshot._nodes)
+      for (const {
+        id,
+        src,
+        systemId,
+        input,
+        onSnapshot,
+      } of node.invoke as unknown as readonly Invocation[]) {
+        if (snapshot.children[id] !== undefined) continue;
+        const logic = this.#naming.logicOf(src, this.#machine);
+        if (logic === undefined) throw new Error(`There is no actor logic "${src}".`);
+        const args = { context: snapshot.context, event, self: this.root };
+        const given = typeof input === "function" ? (input as (args: object) => unknown)(args) : input;
+        lacking.push({
+          logic,
+          options: { id, src, systemId, syncSnapshot: onSnapshot !== undefined, input: given },
+        });
+      }
+    return lacking;
+  }
+
+  /** The snapshot after those have begun, as if their states had just been entered. */
+  invoke(snapshot: MachineSnapshot, event: EventObject): MachineSnapshot {
+    const family = familyOf(snapshot);
+    if (family !== undefined) this.#putBack(family);
+    else this.#keyed = noKeys;
+    return this.#run(snapshot, () => {
+      const children: Record<string, unknown> = { ...snapshot.children };
+      for (const { logic, options } of this.lacking(snapshot, event)) {
+        const actor = createActor(
+          logic as never,
+          { ...options, parent: this.root } as never,
+        ) as unknown as XActor;
+        children[options.id] = actor;
+        this.#deferred.push(() => (actor as unknown as { start(): void }).start());
+      }
+      this.#snapshot = { ...snapshot, children } as MachineSnapshot;
+      this.#flush();
+    });
+  }
+
   #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
     const family = familyOf(before);
     this.#snapshot = before;
@@ -162,6 +215,7 @@ export class Tree {
       return read;
     } finally {
       this.#stepping = false;
+      this.#made.length = 0;
       if (!done) {
         if (family !== undefined) family.lineage.current = undefined;
         this.#mailbox.length = 0;
@@ -292,6 +346,7 @@ export class Tree {
   /** XState has just made an actor, and given it no state yet. */
   #adopt(actor: XActor): void {
     opaque(actor);
+    this.#made.push(actor);
     actor.logic = this.#logics.wrap(actor.logic);
     const scope = actor._actorScope;
     const run = (action: ExecutableAction): void => {
@@ -327,32 +382,11 @@ export class Tree {
     before: MachineSnapshot | undefined,
     family: Family | undefined,
   ): MachineSnapshot {
-    if (family === undefined && isEmpty(next.children)) return next;
-    const members = new Map<string, Member>();
-    let changed = false;
-    const walk = (children: Readonly<Record<string, unknown>>, parent: string, machine: Machine): void => {
-      for (const [id, child] of Object.entries(children)) {
-        if (child === undefined) continue;
-        const actor = child as XActor;
-        const path = pathOf(parent, id);
-        const known = family?.members.get(path);
-        const snapshot = actor._snapshot;
-        if (known !== undefined && known.actor === actor && known.snapshot === snapshot)
-          members.set(path, known);
-        else {
-          const sibling = known?.actor === actor ? known.snapshot : undefined;
-          if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
-          this.#host.checkChild(snapshot, sibling, id);
-          const src = known?.actor === actor ? known.src : this.#nameOf(actor, machine);
-          members.set(path, new Member(path, src, this.#logics.kindOf(actor.logic), actor, snapshot));
-          changed = true;
-        }
-        if (members.size > limits.childrenPerActor) throw this.#tooMany();
-        if (isMachineSnapshot(snapshot)) walk(snapshot.children, path, snapshot.machine);
-      }
-    };
-    walk(next.children, "", this.#machine);
-    if (!changed && members.size === (family?.members.size ?? 0) && family !== undefined) {
+    if (family === undefined && isEmpty(next.children) && this.#made.length === 0) return next;
+    const members = readMembers(next, family, this.#made, this.#reading);
+    if (members === undefined) {
+      // Whoever the step made has ended in it.
+      if (family === undefined) return next;
       family.lineage.current = family;
       if (next !== before) setFamily(next, family);
       return next;
@@ -367,40 +401,30 @@ export class Tree {
     return own;
   }
 
+  #makeReading(): ReadingHost {
+    return {
+      root: this.root,
+      machine: this.#machine,
+      check: (snapshot, before, id) => {
+        if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
+        this.#host.checkChild(snapshot, before, id);
+      },
+      nameOf: (actor, parent) => this.#naming.nameOf(actor, parent),
+      kindOf: (actor) => this.#logics.kindOf(actor.logic),
+      ended: (actor) => {
+        silence(actor);
+        this.#system._unregister(actor);
+      },
+      checkCount: (count) => {
+        if (count > limits.childrenPerActor) throw this.#tooMany();
+      },
+    };
+  }
+
   #tooMany(): KeyturnError {
     return new KeyturnError(
       "machine_failed",
       `"${this.#type}" has more than ${limits.childrenPerActor} invoked and spawned actors. Stop some with stopChild, or give each a key of its own and tell it.`,
-    );
-  }
-
-  /** What finds the logic of an actor again. */
-  #nameOf(actor: XActor, parent: Machine): string {
-    if (typeof actor.src === "string") return actor.src;
-    const logics = parent.implementations.actors as Record<string, unknown>;
-    for (const [name, logic] of Object.entries(logics)) if (logic === actor.src) return name;
-    for (const [name, logic] of this.#named) if (logic === actor.src) return name;
-    for (const [name, logic] of inlineSpawns(parent)) if (logic === actor.src) return name;
-    throw new KeyturnError(
-      "unsupported_machine",
-      `"${this.#type}" spawns "${actor.id}" from a logic without a name, which could not be found again after a restart. Name it in setup({ actors }), or in defineActor({ children }).`,
-    );
-  }
-
-  #logicOf(src: string, parent: Machine): ActorLogic | undefined {
-    const inline = /^xstate\.invoke\.(\d+)\.(.*)/.exec(src);
-    if (inline !== null) {
-      const invoke = (parent as unknown as Indexed).idMap.get(inline[2] as string)?.config.invoke as
-        | { src: unknown }
-        | { src: unknown }[]
-        | undefined;
-      const found = Array.isArray(invoke) ? invoke[Number(inline[1])] : invoke;
-      return found?.src as ActorLogic | undefined;
-    }
-    return (
-      (parent.implementations.actors as unknown as Record<string, ActorLogic>)[src] ??
-      this.#named.get(src) ??
-      inlineSpawns(parent).get(src)
     );
   }
 
@@ -446,18 +470,21 @@ export class Tree {
     const members = new Map<string, Member>();
     this.#keyed = noKeys;
     try {
-      for (const [path, session, src, systemId, sync, state] of packed) {
+      for (const [path, session, src, systemId, flags, state] of packed) {
         const { parent: parentPath, id } = splitPath(path);
         const parent = actors.get(parentPath);
         const parentState = parentPath === "" ? snapshot : (parent?._snapshot as MachineSnapshot | undefined);
         if (parent === undefined || parentState === undefined)
           throw new Error(`There is no parent of "${path}".`);
-        const logic = this.#logicOf(src, parentState.machine);
+        const logic = this.#naming.logicOf(src, parentState.machine);
         if (logic === undefined) throw new Error(`There is no actor logic "${src}", which "${path}" runs.`);
         const wrapped = this.#logics.wrap(logic);
         const kind = this.#logics.kindOf(wrapped);
+        // A copy: what a migration gave is frozen, and references are put into it below.
         const own =
-          kind === "machine" ? resolve(wrapped as unknown as Machine, state as PackedMachine) : state;
+          kind === "machine"
+            ? resolve(wrapped as unknown as Machine, state as PackedMachine)
+            : { ...(state as ChildSnapshot) };
         this.#session = session;
         const actor = createActor(
           wrapped as never,
@@ -466,7 +493,7 @@ export class Tree {
             ...(id === "undefined" ? {} : { id }),
             src,
             parent: parent as never,
-            ...(sync === 1 ? { syncSnapshot: true } : {}),
+            ...((flags & SYNCED) === 0 ? {} : { syncSnapshot: true }),
             ...(systemId === null ? {} : { systemId }),
             snapshot: own as never,
           } as never,
@@ -474,12 +501,15 @@ export class Tree {
         const child = actor._snapshot;
         this.#stand(actor, child);
         actors.set(path, actor);
-        actors.set(pathOf(parentPath, actor.id), actor);
-        (parentState.children as Record<string, unknown>)[id] = actor;
-        members.set(path, new Member(path, src, kind, actor, child));
+        if (id === "undefined") actors.set(pathOf(parentPath, actor.id), actor);
+        if (path !== pathOf(parentPath, id)) setPlace(actor, path);
+        const displaced = (flags & DISPLACED) !== 0;
+        if (!displaced) (parentState.children as Record<string, unknown>)[id] = actor;
+        members.set(path, new Member(path, src, kind, actor, child, displaced));
       }
     } finally {
       this.#session = undefined;
+      this.#made.length = 0;
     }
     for (const member of members.values()) {
       const { actor } = member;
@@ -495,38 +525,27 @@ export class Tree {
   }
 }
 
-const inlineNames = new WeakMap<object, ReadonlyMap<string, ActorLogic>>();
-
-/** Logics that stand in a machine's own `spawnChild` actions, by their place: state, what it does it at, which action. */
-function inlineSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
-  let names = inlineNames.get(machine);
-  if (names === undefined) inlineNames.set(machine, (names = findSpawns(machine)));
-  return names;
+/** When the turn was that made an actor of this session, milliseconds since the epoch. */
+export function timeOfSession(session: string): number {
+  return Number.parseInt(session.slice(session.lastIndexOf(".") + 1), 36);
 }
 
-function findSpawns(machine: Machine): ReadonlyMap<string, ActorLogic> {
-  const names = new Map<string, ActorLogic>();
-  const add = (place: string, actions: readonly unknown[]): void =>
-    actions.forEach((action, index) => {
-      const { type, src } = action as { type?: unknown; src?: unknown };
-      if (typeof action === "function" && type === "xstate.spawnChild" && typeof src === "object")
-        names.set(`spawn.${place}.${index}`, src as ActorLogic);
-    });
-  const walk = (node: Machine["root"]): void => {
-    add(`${node.id}.entry`, node.entry);
-    add(`${node.id}.exit`, node.exit);
-    for (const [event, transitions] of node.transitions)
-      for (const [at, { actions }] of transitions.entries()) add(`${node.id}.on.${event}.${at}`, actions);
-    for (const [at, { actions }] of (node.always ?? []).entries()) add(`${node.id}.always.${at}`, actions);
-    for (const child of Object.values(node.states)) walk(child as Machine["root"]);
+/** What a state node invokes, as XState keeps it. */
+interface Invocation {
+  readonly id: string;
+  readonly src: string;
+  readonly systemId?: string;
+  readonly input?: unknown;
+  readonly onSnapshot?: unknown;
+}
+
+/** An actor that is to be made, as `createActor` takes it. */
+interface Lacking {
+  readonly logic: ActorLogic;
+  readonly options: Omit<Invocation, "onSnapshot" | "systemId"> & {
+    readonly systemId: string | undefined;
+    readonly syncSnapshot: boolean;
   };
-  walk(machine.root);
-  return names;
-}
-
-/** A machine's state nodes by id. */
-interface Indexed {
-  readonly idMap: ReadonlyMap<string, { readonly config: { readonly invoke?: unknown } }>;
 }
 
 /** Keys that the running step may change. */

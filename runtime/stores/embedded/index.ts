@@ -73,6 +73,7 @@ class EmbeddedStore implements Store {
   readonly description: string;
   readonly durability: Durability;
   readonly journal: EmbeddedJournal;
+  readonly retention: EmbeddedJournal;
   readonly snapshots: EmbeddedSnapshots;
   readonly directory: EmbeddedDirectory;
   readonly deadLetters: EmbeddedDeadLetters;
@@ -95,6 +96,7 @@ class EmbeddedStore implements Store {
     this.#lock = lock;
     this.#writer = new Writer(environment, new Space(environment, map_bytes));
     this.journal = new EmbeddedJournal(environment, this.#writer);
+    this.retention = this.journal;
     this.snapshots = new EmbeddedSnapshots(environment, this.#writer);
     this.directory = new EmbeddedDirectory(environment, this.#writer);
     this.deadLetters = new EmbeddedDeadLetters(environment, this.#writer);

@@ -10,7 +10,7 @@
  *
  * Invariants: see Journal in the ports.
  */
-import type { AppendResult, Journal, JournalEntry } from "../../ports/index.ts";
+import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import { invariant, isKeyturnError } from "../../words/errors.ts";
 import type { Environment } from "./environment.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -18,6 +18,8 @@ import type { Group, Writer } from "./writer.ts";
 /** What one chunk of a read holds at most, unless its only entry is larger. */
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const CHUNK_ENTRIES = 4_096;
+/** Entries that one transaction removes. */
+const TRIM_ENTRIES = 4_096;
 /** Lanes whose end is kept in memory. */
 const HEADS = 1_024;
 /** A lane's name goes into keys. */
@@ -34,7 +36,7 @@ interface Staged {
   tail: Tail;
 }
 
-export class EmbeddedJournal implements Journal {
+export class EmbeddedJournal implements Journal, Retention {
   readonly number = 0;
   readonly #environment: Environment;
   readonly #writer: Writer;
@@ -98,6 +100,74 @@ export class EmbeddedJournal implements Journal {
       const stretch = this.#stretchAt(seq);
       return stretch === undefined ? undefined : this.#environment.tables.journal.get([stretch, seq]);
     });
+  }
+
+  async ends(): Promise<readonly JournalEnds[]> {
+    return this.#environment.read(() => {
+      const { stretches } = this.#environment.tables;
+      for (const first of stretches.getKeys({ limit: 1 })) return [{ first, last: this.#tail.seq }];
+      return [{ first: 1, last: 0 }];
+    });
+  }
+
+  async *scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const end = Math.min(to, this.#tail.seq);
+    let next = Math.max(1, from);
+    while (next <= end) {
+      const chunk = this.#environment.read(() => this.#chunk(next, end));
+      const last = chunk.at(-1);
+      if (last === undefined) return;
+      yield chunk;
+      next = last.seq + 1;
+    }
+  }
+
+  /** Entries of one stretch after another, as many as go into a chunk. */
+  #chunk(from: number, to: number): JournalEntry[] {
+    const { journal, stretches } = this.#environment.tables;
+    const entries: JournalEntry[] = [];
+    let bytes = 0;
+    for (let next = from; next <= to; ) {
+      const lane = this.#stretchAt(next);
+      let end = to;
+      for (const key of stretches.getKeys({ start: next + 1, limit: 1 })) end = Math.min(to, key - 1);
+      if (lane !== undefined) {
+        const range = { start: [lane, next] as [string, number], end: [lane, end] as [string, number] };
+        for (const { key, value } of journal.getRange({ ...range, inclusiveEnd: true })) {
+          bytes += value.length;
+          if (entries.length > 0 && (bytes > CHUNK_BYTES || entries.length === CHUNK_ENTRIES)) return entries;
+          entries.push({ seq: key[1], bytes: value });
+        }
+      }
+      next = end + 1;
+    }
+    return entries;
+  }
+
+  async lanes(): Promise<readonly string[]> {
+    return this.#environment.read(() => {
+      const lanes = new Set<string>();
+      for (const { value } of this.#environment.tables.stretches.getRange({}))
+        lanes.add(Buffer.from(value).toString("latin1"));
+      return [...lanes];
+    });
+  }
+
+  async trim(lane: string, upTo: number): Promise<void> {
+    const { journal } = this.#environment.tables;
+    while (true) {
+      const end = Math.min(upTo, (await this.last(lane)) - 1);
+      const keys = this.#environment.read(() => [
+        ...journal.getKeys({ start: [lane, 0], end: [lane, end + 1], limit: TRIM_ENTRIES }),
+      ]);
+      if (keys.length === 0) return;
+      await this.#writer.write<void>({
+        bytes: 0,
+        decide: (group) => {
+          for (const key of keys) group.remove(journal, key);
+        },
+      });
+    }
   }
 
   #decide(group: Group, lane: string, expectedLast: number, bytes: Uint8Array): AppendResult {

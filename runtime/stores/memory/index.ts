@@ -12,11 +12,14 @@
 import type {
   AppendResult,
   DeadLetter,
+  DeadLetterId,
   DeadLetters,
   Directory,
   Durability,
   Journal,
+  JournalEnds,
   JournalEntry,
+  Retention,
   Snapshots,
   Store,
   Transport,
@@ -53,6 +56,7 @@ export class MemoryStore implements Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention: Retention;
   readonly #flushSoon: (flush: () => void) => void;
   #pending: Pending[] = [];
   #scheduled = false;
@@ -60,7 +64,9 @@ export class MemoryStore implements Store {
   constructor(options: MemoryOptions) {
     this.#flushSoon = options.flushSoon ?? ((flush) => queueMicrotask(flush));
     this.transport = options.transport ?? new LocalTransport();
-    this.journal = new MemoryJournal(this);
+    const journal = new MemoryJournal(this);
+    this.journal = journal;
+    this.retention = journal;
     this.snapshots = new MemorySnapshots((apply) => this.write(apply));
     this.directory = new MemoryDirectory((apply) => this.write(apply));
     this.deadLetters = new MemoryDeadLetters(this);
@@ -112,10 +118,11 @@ export class MemoryStore implements Store {
   }
 }
 
-class MemoryJournal implements Journal {
+class MemoryJournal implements Journal, Retention {
   readonly number = 0;
   readonly #store: MemoryStore;
-  readonly #entries: Uint8Array[] = [];
+  /** Undefined where it was trimmed. */
+  readonly #entries: (Uint8Array | undefined)[] = [];
   readonly #lanes = new Map<string, number[]>();
 
   constructor(store: MemoryStore) {
@@ -156,6 +163,34 @@ class MemoryJournal implements Journal {
     return this.#entries[seq - 1];
   }
 
+  async ends(): Promise<readonly JournalEnds[]> {
+    return [{ first: 1, last: this.#entries.length }];
+  }
+
+  async *scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const end = Math.min(to, this.#entries.length);
+    for (let seq = Math.max(1, from); seq <= end; ) {
+      const chunk: JournalEntry[] = [];
+      for (; seq <= end && chunk.length < READ_CHUNK; seq++) {
+        const bytes = this.#entries[seq - 1];
+        if (bytes !== undefined) chunk.push({ seq, bytes });
+      }
+      if (chunk.length > 0) yield chunk;
+    }
+  }
+
+  async lanes(): Promise<readonly string[]> {
+    return [...this.#lanes.keys()];
+  }
+
+  trim(lane: string, upTo: number): Promise<void> {
+    return this.#store.write(() => {
+      const seqs = this.#lanes.get(lane) ?? [];
+      while (seqs.length > 1 && (seqs[0] as number) <= upTo)
+        this.#entries[(seqs.shift() as number) - 1] = undefined;
+    });
+  }
+
   #lastOf(lane: string): number {
     return this.#lanes.get(lane)?.at(-1) ?? 0;
   }
@@ -164,6 +199,7 @@ class MemoryJournal implements Journal {
 class MemoryDeadLetters implements DeadLetters {
   readonly #store: MemoryStore;
   readonly #letters = new Map<string, DeadLetter>();
+  readonly #removed = new Set<string>();
 
   constructor(store: MemoryStore) {
     this.#store = store;
@@ -171,21 +207,33 @@ class MemoryDeadLetters implements DeadLetters {
 
   put(letters: readonly DeadLetter[]): Promise<void> {
     return this.#store.write(() => {
-      for (const letter of letters) this.#letters.set(nameOf(letter), letter);
+      for (const letter of letters) {
+        const name = nameOf(letter);
+        if (!this.#removed.has(name)) this.#letters.set(name, letter);
+      }
     });
   }
 
-  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+  remove(letters: readonly DeadLetterId[]): Promise<void> {
+    return this.#store.write(() => {
+      for (const letter of letters) {
+        this.#removed.add(nameOf(letter));
+        this.#letters.delete(nameOf(letter));
+      }
+    });
+  }
+
+  async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
     const letters = [...this.#letters.values()].sort(compareLetters);
     const from = after === undefined ? 0 : letters.findIndex((letter) => compareLetters(letter, after) > 0);
     return from < 0 ? [] : letters.slice(from, from + limit);
   }
 }
 
-function nameOf({ position, index }: DeadLetter): string {
+function nameOf({ position, index }: DeadLetterId): string {
   return `${position.journal}.${position.seq}.${index}`;
 }
 
-function compareLetters(a: DeadLetter, b: DeadLetter): number {
+function compareLetters(a: DeadLetterId, b: DeadLetterId): number {
   return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
 }

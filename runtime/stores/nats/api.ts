@@ -350,6 +350,24 @@ export async function subjectsOf(
   }
 }
 
+/**
+ * Removes the messages of a subject below a sequence.
+ * @throws KeyturnError `access_denied` or `store_failed`
+ */
+export async function purge(
+  connection: Connection,
+  stream: string,
+  query: { readonly filter: string; readonly seq: number },
+): Promise<void> {
+  const task = `trim the stream ${stream}`;
+  const answer = await connection.request(`$JS.API.STREAM.PURGE.${stream}`, json(query));
+  if (answer.data.length === 0) throw missing(task, connection, stream);
+  const { error } = fromJson(answer.data) as StoredJson;
+  if (error === undefined) return;
+  if (isStreamMissing(error)) throw missing(task, connection, stream);
+  throw refusalOf(task, error);
+}
+
 export function json(value: unknown): Uint8Array {
   return toUtf8.encode(JSON.stringify(value));
 }

@@ -88,6 +88,7 @@ export class NatsStore implements Store {
   /** For people: what commits survive, how that is known, and what to set. */
   readonly durabilityNote: string;
   readonly journal: NatsJournal;
+  readonly retention: NatsJournal;
   readonly snapshots: SpreadSnapshots;
   readonly directory: NatsDirectory;
   readonly deadLetters: NatsDeadLetters;
@@ -116,6 +117,7 @@ export class NatsStore implements Store {
     const version = connection.nc.info?.version ?? "?";
     this.description = `NATS ${version} at ${connection.nc.getServer()}, app "${names.app}", ${replicas} replica${replicas === 1 ? "" : "s"}`;
     this.journal = new NatsJournal(connection, names, layout);
+    this.retention = this.journal;
     this.directory = new NatsDirectory(connection, names, layout);
     const replicated = copies.some((count) => count > 1);
     this.snapshots = new SpreadSnapshots(

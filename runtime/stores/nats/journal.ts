@@ -8,7 +8,7 @@
  * 2. What decides is asked of the stream's leader (`last`). Bulk reads may be answered by any replica and are checked
  *    against the leader when they end early.
  */
-import type { AppendResult, Journal, JournalEntry } from "../../ports/index.ts";
+import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import {
   directGet,
   directOne,
@@ -19,7 +19,9 @@ import {
   isFull,
   leaderGet,
   publishTo,
+  purge,
   refusalOf,
+  subjectsOf,
 } from "./api.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import type { Connection } from "./connection.ts";
@@ -34,7 +36,7 @@ const PAGE_BYTES = 8 * 1024 * 1024;
 const BEHIND_MS = 20;
 const BEHIND_TRIES = 250;
 
-export class NatsJournal implements Journal {
+export class NatsJournal implements Journal, Retention {
   readonly number = 0;
   readonly #connection: Connection;
   readonly #names: Names;
@@ -48,13 +50,13 @@ export class NatsJournal implements Journal {
 
   async last(lane: string): Promise<number> {
     const journal = journalOf(lane, this.#layout);
-    const seq = await this.#last(journal, lane);
+    const seq = await this.#last(journal, this.#names.lane(lane, this.#layout));
     return seq === 0 ? 0 : positionOf(journal, seq);
   }
 
-  /** Sequence of a lane's last entry in its stream. */
-  async #last(journal: number, lane: string): Promise<number> {
-    const query = { last_by_subj: this.#names.lane(lane, this.#layout) };
+  /** Sequence of the last entry of a subject in its stream. */
+  async #last(journal: number, subject: string): Promise<number> {
+    const query = { last_by_subj: subject };
     return (await leaderGet(this.#connection, this.#names.journalStream(journal), query))?.seq ?? 0;
   }
 
@@ -76,15 +78,45 @@ export class NatsJournal implements Journal {
     }
   }
 
-  async *read(lane: string, start: number, stop: number): AsyncGenerator<readonly JournalEntry[]> {
-    const journal = journalOf(lane, this.#layout);
+  async ends(): Promise<readonly JournalEnds[]> {
+    const journals = Array.from({ length: this.#layout.journals }, (_, journal) => journal);
+    return await Promise.all(journals.map((journal) => this.#ends(journal)));
+  }
+
+  async #ends(journal: number): Promise<JournalEnds> {
+    const filter = this.#names.journalSubjects(journal, this.#layout);
+    const stream = this.#names.journalStream(journal);
+    const last = await this.#last(journal, filter);
+    if (last === 0) return { first: positionOf(journal, 1), last: 0 };
+    // A replica that is behind begins no later than the others.
+    const query = { seq: 1, next_by_subj: filter, batch: 1 };
+    const [oldest] = (await directGet(this.#connection, stream, query)).messages;
+    return { first: positionOf(journal, oldest?.seq ?? last), last: positionOf(journal, last) };
+  }
+
+  read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    return this.#walk(journalOf(lane, this.#layout), this.#names.lane(lane, this.#layout), from, to);
+  }
+
+  scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
+    const journal = journalAt(from);
+    return this.#walk(journal, this.#names.journalSubjects(journal, this.#layout), from, to);
+  }
+
+  /** Entries of a journal whose subjects fit, in order. */
+  async *#walk(
+    journal: number,
+    subject: string,
+    start: number,
+    stop: number,
+  ): AsyncGenerator<readonly JournalEntry[]> {
     const { from, to } = rangeIn(journal, start, stop);
     let next = from;
     if (next > to) return;
     /** Where the lane ended when a replica first had no more: what is appended later is not waited for. */
     let end: number | undefined;
     let behind = 0;
-    let page = this.#page(journal, lane, next);
+    let page = this.#page(journal, subject, next);
     while (true) {
       const { messages, pending } = await page;
       const last = messages.at(-1)?.seq;
@@ -94,20 +126,20 @@ export class NatsJournal implements Journal {
       }
       const more = pending > 0 && last !== undefined && next <= (end ?? to);
       // Asked for before this page is used up: the server reads while the caller works.
-      if (more) page = this.#page(journal, lane, next);
+      if (more) page = this.#page(journal, subject, next);
       const chunk: JournalEntry[] = [];
       for (const { seq, data } of messages)
         if (seq <= to) chunk.push({ seq: positionOf(journal, seq), bytes: data });
       if (chunk.length > 0) yield chunk;
       if (more) continue;
       if (next > (end ?? to)) return;
-      end ??= Math.min(to, await this.#last(journal, lane));
+      end ??= Math.min(to, await this.#last(journal, subject));
       if (next > end) return;
       if (++behind > BEHIND_TRIES) {
-        throw new KeyturnError("store_failed", `Lane ${lane} has an entry ${end} that no replica shows.`);
+        throw new KeyturnError("store_failed", `${subject} has an entry ${end} that no replica shows.`);
       }
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
-      page = this.#page(journal, lane, next);
+      page = this.#page(journal, subject, next);
     }
   }
 
@@ -121,10 +153,30 @@ export class NatsJournal implements Journal {
     return found ?? (await leaderGet(this.#connection, stream, { seq }))?.data;
   }
 
-  #page(journal: number, lane: string, seq: number): Promise<DirectPage> {
+  async lanes(): Promise<readonly string[]> {
+    const lanes: string[] = [];
+    for (let journal = 0; journal < this.#layout.journals; journal++) {
+      const subjects = this.#names.journalSubjects(journal, this.#layout);
+      const found = await subjectsOf(this.#connection, this.#names.journalStream(journal), subjects);
+      // A lane's name is the last token of its subject.
+      for (const subject of found) lanes.push(subject.slice(subject.lastIndexOf(".") + 1));
+    }
+    return lanes;
+  }
+
+  /** Takes the permission to purge, which nodes do not have. */
+  async trim(lane: string, upTo: number): Promise<void> {
+    const journal = journalOf(lane, this.#layout);
+    const filter = this.#names.lane(lane, this.#layout);
+    const end = Math.min(rangeIn(journal, 0, upTo).to, (await this.#last(journal, filter)) - 1);
+    if (end < 1) return;
+    await purge(this.#connection, this.#names.journalStream(journal), { filter, seq: end + 1 });
+  }
+
+  #page(journal: number, subject: string, seq: number): Promise<DirectPage> {
     const page = directGet(this.#connection, this.#names.journalStream(journal), {
       seq,
-      next_by_subj: this.#names.lane(lane, this.#layout),
+      next_by_subj: subject,
       batch: PAGE_MESSAGES,
       max_bytes: PAGE_BYTES,
     });

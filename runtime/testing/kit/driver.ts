@@ -8,7 +8,9 @@
  * 1. Events run, one after the other, as long as something is under way: a request without its answer, a turn without its
  *    commit, a message without its receiver, a condition that somebody waits for. Then the loop ends; heartbeats alone do
  *    not keep it going, and nothing of it keeps the process alive.
- * 2. What never comes to rest is given up after `EVENTS_MAX` events, with what was still moving. Requests in flight are
+ * 2. While nothing moves but promises that actors have invoked, time stands still: they are of the real world and take
+ *    their real time, up to `HOLD_MS`.
+ * 3. What never comes to rest is given up after `EVENTS_MAX` events, with what was still moving. Requests in flight are
  *    bounded by their own deadlines.
  */
 import { textOf } from "../../words/errors.ts";
@@ -20,6 +22,10 @@ import { TestFailure } from "./failure.ts";
 const EVENTS_MAX = 100_000;
 /** Looking at every actor after every event would take most of the time. */
 const LOOK_MS = 1;
+/** So long the real world may take, real milliseconds. */
+const HOLD_MS = 25_000;
+/** Of this module's own: fake timers of a test runner must not hold it up. */
+const soon = setImmediate;
 /** Nothing that is waited for takes so long of the runtime's own time. */
 const STRETCH_MS = 3_600_000;
 
@@ -50,6 +56,8 @@ export class Driver {
   readonly #unrest: () => string | undefined;
   /** Requests that wait for an answer. */
   readonly #inFlight: () => number;
+  /** Whether promises of actors run, in the real world. */
+  readonly #outside: () => boolean;
   #waiters: Waiter[] = [];
   #driving = false;
   #ended = false;
@@ -59,7 +67,13 @@ export class Driver {
   #resting = false;
   #gaveUp = false;
 
-  constructor(timeline: HeardTimeline, unrest: () => string | undefined, inFlight: () => number) {
+  constructor(
+    timeline: HeardTimeline,
+    unrest: () => string | undefined,
+    inFlight: () => number,
+    outside: () => boolean,
+  ) {
+    this.#outside = outside;
     this.#timeline = timeline;
     this.#unrest = unrest;
     this.#inFlight = inFlight;
@@ -117,11 +131,20 @@ export class Driver {
   }
 
   async #drive(): Promise<void> {
+    let held: number | undefined;
     while (!this.#ended) {
       const { now } = this.#timeline;
       await this.#timeline.run(() => this.#isDone(), STRETCH_MS);
       if (this.#gaveUp) return;
       if (this.#waiters.length === 0 && this.#rests()) return;
+      if (this.#holds()) {
+        held ??= performance.now();
+        if (performance.now() - held > HOLD_MS)
+          this.#giveUp("a promise that an actor has invoked does not end");
+        await new Promise<void>((resolve) => soon(resolve));
+        continue;
+      }
+      held = undefined;
       if (this.#timeline.now - now >= STRETCH_MS) this.#giveUp("nothing is scheduled any more");
     }
   }
@@ -142,7 +165,12 @@ export class Driver {
     if (this.#inFlight() > 0) this.#since = this.#timeline.count;
     else if (this.#timeline.count - this.#since > EVENTS_MAX)
       this.#giveUp(this.#unrest() ?? "nothing, but what was waited for did not happen");
-    return this.#gaveUp || (this.#waiters.length === 0 && this.#rests());
+    return this.#gaveUp || (this.#waiters.length === 0 && this.#rests()) || this.#holds();
+  }
+
+  /** Whether nothing moves but what is outside. */
+  #holds(): boolean {
+    return this.#outside() && this.#inFlight() === 0 && this.#unrest() === undefined;
   }
 
   #giveUp(why: string): void {
@@ -155,7 +183,7 @@ export class Driver {
   }
 
   #rests(): boolean {
-    if (this.#inFlight() > 0) return false;
+    if (this.#inFlight() > 0 || this.#outside()) return false;
     const { now } = this.#timeline;
     if (now - this.#looked_ms < LOOK_MS) return this.#resting;
     this.#looked_ms = now;

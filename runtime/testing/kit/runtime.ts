@@ -75,7 +75,7 @@ const BACKGROUND_MS = 5_000;
  * The runtime's own waiting (deadlines of calls, repetitions, heartbeats, checkpoints) runs on another clock, which goes on
  * by itself while something is under way: so a call that is never answered still ends with `timeout`, and `now()` is as
  * before. What custom actions do in the real world (a request over the network, a promise) takes its real time, and
- * nothing here waits for it.
+ * nothing here waits for it. Promises that actors invoke are waited for, in real time; both clocks stand still meanwhile.
  *
  * @throws KeyturnError `invalid_options`
  */

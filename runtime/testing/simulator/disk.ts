@@ -194,8 +194,10 @@ class View implements Store {
               ? Promise.resolve({ kind: "full", cause: "simulated" })
               : journal.append(lane, expectedLast, bytes),
         ).catch((cause: unknown): AppendResult => ({ kind: "unknown", cause })),
-      read: (lane, from, to) => this.#read(lane, from, to),
+      read: (lane, from, to) => this.#all("read", () => journal.read(lane, from, to)),
       get: (seq) => this.#call("get", false, () => journal.get(seq)),
+      ends: () => this.#call("ends", false, () => journal.ends()),
+      scan: (from, to) => this.#all("scan", () => journal.scan(from, to)),
     };
     this.snapshots = {
       sync: () => this.#call("snapshots.sync", false, () => snapshots.sync()),
@@ -239,6 +241,7 @@ class View implements Store {
           this.#roomFor(() => deadLetters.put(letters)),
         ),
       list: (limit, after) => this.#call("deadLetters.list", false, () => deadLetters.list(limit, after)),
+      remove: (letters) => this.#call("deadLetters.remove", true, () => deadLetters.remove(letters)),
     };
   }
 
@@ -246,10 +249,13 @@ class View implements Store {
     // The server belongs to all hosts.
   }
 
-  async *#read(lane: string, from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
-    const chunks = await this.#call("read", false, async () => {
+  async *#all(
+    name: string,
+    read: () => AsyncIterable<readonly JournalEntry[]>,
+  ): AsyncGenerator<readonly JournalEntry[]> {
+    const chunks = await this.#call(name, false, async () => {
       const found: (readonly JournalEntry[])[] = [];
-      for await (const chunk of this.#disk.memory.journal.read(lane, from, to)) found.push(chunk);
+      for await (const chunk of read()) found.push(chunk);
       return found;
     });
     yield* chunks;

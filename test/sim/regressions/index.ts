@@ -83,4 +83,9 @@ export const regressions: readonly Regression[] = [
     seed: 26,
     found: "work that ran while the wall clock jumped was in no heap, and no later owner found it",
   },
+  {
+    seed: 153,
+    workloads: ["family", "asking", "working", "retries"],
+    found: "children that were put together from a snapshot and an older tail stood in another order",
+  },
 ];

@@ -1,0 +1,170 @@
+/**
+ * `keyturn rebuild`: what a new definition makes of a type's whole past, compared with what runs; and the switch to it.
+ *
+ * Owns the options, the progress and the exit codes. Talks to `rebuildType`. Without `--promote` nothing is written.
+ *
+ * On NATS it runs beside the nodes, as a user that a node may be. A folder belongs to one process: there it runs while no
+ * node does, and to promote it is the node itself for a while.
+ */
+import { setFlagsFromString } from "node:v8";
+import { type Command, Option } from "commander";
+import { Client } from "../../client/client.ts";
+import type { AnyActorDefinition } from "../../engine/definition.ts";
+import { startNode } from "../../node.ts";
+import type { Store } from "../../ports/index.ts";
+import type { PromoteReport } from "../../rebuild/promote.ts";
+import { type Rebuild, rebuildType } from "../../rebuild/rebuild.ts";
+import { realWorld } from "../../world.ts";
+import { loadActors } from "../actors.ts";
+import { type AppFlags, openApp, shardsIn } from "../app.ts";
+import { addNatsOptions, gather, jsonOption, positive, whole } from "../options.ts";
+import { Progress } from "../progress.ts";
+import { promotedText, reportText } from "../rebuild-report.ts";
+import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
+
+interface RebuildFlags extends AppFlags {
+  readonly actors: readonly string[];
+  readonly dryRun?: boolean;
+  readonly promote?: boolean;
+  readonly retryRefused?: boolean;
+  readonly fromSnapshots?: boolean;
+  readonly keysMax?: number;
+}
+
+const WAIT_S = 30;
+/** The new definition makes something else of the past, and it was not promoted. */
+const DIFFERS = 3;
+
+const HELP = `
+Replays every event of a type through new actors modules, at full speed, beside the running nodes; says how many actors
+differ, in which state and where in their contexts, and which events are rejected now. Nothing outside is run again: the
+results of promises, and the answers of other actors, are events of the journal.
+
+With --promote it then switches over, actor by actor, each in one turn that its node takes only if the actor stands where
+it was seen; what it took meanwhile is replayed first. The nodes must all host the new version by then. If it is ended in
+the middle, run it again: it goes on.
+
+Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs; 1 if it failed; 2 for a wrong command line.
+
+Examples:
+  keyturn rebuild airport --actors ./v2/actors.ts --nats 127.0.0.1:4222 --dry-run
+  keyturn rebuild airport --actors ./v2/actors.ts --nats 127.0.0.1:4222 --promote
+  keyturn rebuild airport --actors ./v2/actors.ts --data ./data --json`;
+
+export function addRebuild(program: Command, shell: Shell): void {
+  const command = program
+    .command("rebuild")
+    .argument("<type>", "the actor type")
+    .summary("replay a type through a new definition, compare, and switch over")
+    .description(
+      "Replays a type's journal through a new definition, compares with what runs, and switches over.",
+    );
+  addNatsOptions(command)
+    .addOption(
+      new Option("--data <folder>", "the folder of an embedded store that no node has open")
+        .env("KEYTURN_DATA")
+        .conflicts(["nats", "creds", "user"]),
+    )
+    .addOption(
+      new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
+        .argParser(gather)
+        .makeOptionMandatory(),
+    )
+    .addOption(new Option("--dry-run", "a backtest: only compare, as without --promote").conflicts("promote"))
+    .option("--promote", "switch over, if the comparison went through")
+    .option("--retry-refused", "try messages too that the running definition has refused")
+    .option(
+      "--from-snapshots",
+      "begin actors whose oldest turns were trimmed with the first whole state that is left",
+    )
+    .addOption(
+      new Option("--keys-max <number>", "actors in memory at once; more take further passes").argParser(
+        whole(1, 1e9),
+      ),
+    )
+    .addOption(
+      new Option("--wait <seconds>", "how long to wait for the server")
+        .argParser(positive(true))
+        .default(WAIT_S),
+    )
+    .addOption(jsonOption)
+    .addHelpText("after", HELP)
+    .action(async (type: string, flags: RebuildFlags) => shell.exit(await run(type, flags, shell)));
+}
+
+/**
+ * V8 takes states, which live for one or two records, for long-lived ones and makes them in the old generation: a quarter
+ * of a replay's time. Of this process alone, which does nothing else.
+ */
+const V8_FLAGS = "--no-allocation-site-pretenuring";
+
+async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<number> {
+  setFlagsFromString(V8_FLAGS);
+  const actors = await loadActors(flags.actors);
+  const store = await openApp(flags, shell, "keyturn rebuild");
+  const progress = new Progress(shell.stderr);
+  try {
+    const shards = await shardsIn(store);
+    const { retryRefused = false, fromSnapshots = false, keysMax } = flags;
+    const rebuild = await rebuildType({
+      store,
+      actors,
+      type,
+      retryRefused,
+      fromSnapshots,
+      ...(keysMax === undefined ? {} : { keysMax }),
+      onProgress: (now) => progress.show(now),
+    });
+    progress.end();
+    const { report, same } = rebuild;
+    if (flags.json) say(shell, "rebuilt", { same, ...report });
+    else shell.stdout.write(reportText(report, same));
+    if (flags.promote !== true) {
+      if (!same && !flags.json)
+        shell.stdout.write("Nothing was written. Deploy the new version, then switch over with --promote.\n");
+      return same ? DONE : DIFFERS;
+    }
+    const promoted = await promote(rebuild, { flags, store, shards, actors });
+    progress.end();
+    if (flags.json) say(shell, "promoted", promoted);
+    else shell.stdout.write(promotedText(promoted, report));
+    return promoted.failed === 0 ? DONE : FAILED;
+  } finally {
+    progress.end();
+    await store.close();
+  }
+}
+
+function say(shell: Shell, event: string, fields: object): void {
+  shell.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+}
+
+interface Where {
+  readonly flags: RebuildFlags;
+  readonly store: Store;
+  readonly shards: number;
+  readonly actors: readonly AnyActorDefinition[];
+}
+
+async function promote(rebuild: Rebuild, { flags, store, shards, actors }: Where): Promise<PromoteReport> {
+  if (flags.data === undefined) {
+    const client = new Client(store, realWorld, shards);
+    try {
+      return await rebuild.promote(client);
+    } finally {
+      client.close();
+    }
+  }
+  const missing = [...rebuild.otherTypes].filter((type) => !actors.some((one) => one.type === type));
+  if (missing.length > 0) {
+    throw new Failure(
+      `The folder has actors of type ${missing.join(", ")}, which the modules do not define. To promote, give all: --actors ./all.ts.`,
+    );
+  }
+  const node = await startNode({ actors, store, name: "keyturn-rebuild" });
+  try {
+    return await rebuild.promote(node.client);
+  } finally {
+    await node.stop({ closeStore: false });
+  }
+}
