@@ -3,6 +3,7 @@ import { context, ROOT_CONTEXT, trace } from "@opentelemetry/api";
 import { beforeAll, describe, expect, it } from "vitest";
 import { connect, type KeyturnNode, nats, type Observer, type Telemetry } from "../runtime/index.ts";
 import { memory, startNode } from "../runtime/index.ts";
+import { serveHttp } from "../runtime/http/index.ts";
 import { traceFlags } from "../runtime/engine/telemetry.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { startServer } from "./support/nats-server.ts";
@@ -217,6 +218,28 @@ describe("a trace", () => {
     expect(told.parentSpanContext).toMatchObject({ traceId: teller.traceId, spanId: teller.spanId });
     expect(told.attributes["keyturn.source"]).toBe("told");
     two.node.kill();
+  });
+
+  it("begins with a header over HTTP", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry({ sample: 0 }));
+    const [a = "", b = ""] = keysOf(node);
+    const server = await serveHttp(node, { listen: "127.0.0.1:0" });
+    const answer = await fetch(`${server.url}/actors/relay/${a}`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01`,
+      },
+      body: JSON.stringify({ type: "pass", via: [b] }),
+    });
+    expect(answer.status).toBe(200);
+    await passed(node, b);
+    expect(spans.tree()).toEqual(chain.slice(0, 5));
+    expect(spans.traces).toEqual(new Set(["a".repeat(32)]));
+    expect(spans.one("ask relay pass").parentSpanContext?.spanId).toBe("b".repeat(16));
+    await server.close();
+    await node.stop();
   });
 
   it("spans two nodes and a client of their own on a real server", { timeout: 60_000 }, async () => {
