@@ -4,6 +4,7 @@
  * Owns a connection. Talks to the store for the app's shard count, then to the client.
  */
 import { Client } from "./client/client.ts";
+import { guarded, type Telemetry } from "./engine/telemetry.ts";
 import type { AppSettings, Store, World } from "./ports/index.ts";
 import { FORMAT } from "./node.ts";
 import { natsClient, type NatsOptions } from "./stores/nats/index.ts";
@@ -13,6 +14,8 @@ import { realWorld } from "./world.ts";
 export interface ConnectOptions {
   /** How to reach the app's server. No permission on JetStream is needed. */
   readonly nats: NatsOptions;
+  /** Traces of what this client asks: `telemetry()` of `keyturn/telemetry`. None by default. */
+  readonly telemetry?: Telemetry | undefined;
   /** Clock and randomness; the real ones by default. */
   readonly world?: World;
 }
@@ -22,8 +25,8 @@ export class ConnectedClient extends Client {
   readonly #store: Store;
 
   /** @internal */
-  constructor(store: Store, world: World, shards: number) {
-    super(store, world, shards);
+  constructor(store: Store, world: World, shards: number, telemetry?: Telemetry) {
+    super(store, world, shards, telemetry && guarded(telemetry, () => undefined));
     this.#store = store;
   }
 
@@ -39,10 +42,14 @@ export class ConnectedClient extends Client {
  * @throws KeyturnError `unreachable`, `access_denied`, `not_provisioned` if there is no such app, `app_mismatch`,
  *   `invalid_options`
  */
-export async function connect({ nats, world = realWorld }: ConnectOptions): Promise<ConnectedClient> {
+export async function connect({
+  nats,
+  telemetry,
+  world = realWorld,
+}: ConnectOptions): Promise<ConnectedClient> {
   const store = await natsClient(nats);
   try {
-    return new ConnectedClient(store, world, shardsOf(await store.settings(), store.app));
+    return new ConnectedClient(store, world, shardsOf(await store.settings(), store.app), telemetry);
   } catch (error) {
     await store.close();
     throw error;

@@ -64,8 +64,18 @@ export {
 export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";
 export type { Key } from "./kv/keys.ts";
 export type { Pinned } from "./kv/pinned.ts";
+export type { Metric, MetricHistogram, MetricPoint, NodeMetrics } from "./engine/metrics.ts";
 export type { Observer } from "./engine/observer.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
+export type {
+  BatchCommit,
+  RequestSpan,
+  RequestStart,
+  Telemetry,
+  TurnCommit,
+  TurnSpan,
+  TurnStart,
+} from "./engine/telemetry.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
 export type { HealthCheck, NodeHealth } from "./health.ts";
 export type { Difference } from "./rebuild/compare.ts";

@@ -6,7 +6,10 @@
 import { Client } from "./client/client.ts";
 import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
+import { metricsOf, type NodeMetrics } from "./engine/metrics.ts";
 import { type Observer, silent } from "./engine/observer.ts";
+import { Tally } from "./engine/tally.ts";
+import { guarded, type Telemetry } from "./engine/telemetry.ts";
 import { PlainGateway } from "./gateway.ts";
 import { HealthWatch, type NodeHealth } from "./health.ts";
 import { ownActors } from "./own-actors.ts";
@@ -39,6 +42,8 @@ export interface NodeOptions {
   /** Bounds that differ from `nodeDefaults`. */
   readonly settings?: Partial<NodeSettings>;
   readonly observer?: Partial<Observer>;
+  /** Traces, and metrics that are pushed: `telemetry()` of `keyturn/telemetry`. None by default. */
+  readonly telemetry?: Telemetry | undefined;
   /** Clock and randomness; the real ones by default. */
   readonly world?: World;
 }
@@ -75,6 +80,8 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
       `The app was created with ${app.shards} shards in format ${app.format}; this node was started with ${shards} in format ${FORMAT}. Both are frozen: start it as the app is, or use another store.`,
     );
   }
+  const tally = new Tally();
+  const observer = tally.over({ ...silent, logged: writeLog, ...options.observer });
   const node = new KeyturnNode({
     node: name ?? world.random.id(),
     weight,
@@ -83,7 +90,10 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
     settings,
     registry,
     shards: app.shards,
-    observer: { ...silent, logged: writeLog, ...options.observer },
+    observer,
+    tally,
+    telemetry:
+      options.telemetry && guarded(options.telemetry, (error) => observer.troubled("telemetry", error)),
   });
   try {
     await node.join();
@@ -106,6 +116,7 @@ export class KeyturnNode {
   #stopped = false;
   readonly #gateway: PlainGateway;
   #unserve: (() => Promise<void>) | undefined;
+  readonly #unmeter: (() => void) | undefined;
 
   /** @internal */
   constructor(parts: NodeParts) {
@@ -113,7 +124,8 @@ export class KeyturnNode {
     this.name = parts.node;
     this.store = parts.store;
     this.#life = this.#newLife();
-    this.client = new Client(parts.store, parts.world, parts.shards);
+    this.client = new Client(parts.store, parts.world, parts.shards, parts.telemetry);
+    this.#unmeter = parts.telemetry?.node(parts.node, () => this.metrics());
     this.#gateway = new PlainGateway(() => this.client, { shards: parts.shards, format: FORMAT });
   }
 
@@ -162,6 +174,12 @@ export class KeyturnNode {
     );
   }
 
+  /** What this node counts, and what is so now. `prometheus(node.metrics())` is its text for Prometheus. */
+  metrics(): NodeMetrics {
+    const { engine, ownership } = this.#life;
+    return metricsOf(this.name, engine, this.#parts.tally, ownership.serving.length);
+  }
+
   /** @internal */
   async join(): Promise<void> {
     const life = this.#life;
@@ -191,6 +209,7 @@ export class KeyturnNode {
     if (this.#stopped) return;
     this.#stopped = true;
     await this.#life.leave();
+    this.#unmeter?.();
     await this.#closeGateway();
     this.client.close();
     if (closeStore) await this.store.close();
@@ -199,6 +218,7 @@ export class KeyturnNode {
   /** Ends as a killed process does: nothing is flushed, released or closed. For tests. */
   kill(): void {
     this.#stopped = true;
+    this.#unmeter?.();
     void this.#unserve?.();
     this.#life.kill();
     this.client.close();

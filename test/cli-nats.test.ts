@@ -309,6 +309,9 @@ describe("keyturn start --processes", { timeout: 120_000 }, () => {
     const [, url] = /Health of all processes: (\S+)/.exec(all.stderr) ?? [];
     const health = (await (await fetch(url as string)).json()) as { processes: object };
     expect(Object.keys(health.processes)).toEqual(["n-1", "n-2", "n-3"]);
+    const metrics = await (await fetch((url as string).replace("healthz", "metrics"))).text();
+    for (const name of ["n-1", "n-3"])
+      expect(metrics).toMatch(new RegExp(`^keyturn_shards_serving\\{node="${name}"\\} \\d+$`, "m"));
 
     process.kill(all.pid, "SIGTERM");
     expect(await all.ended).toBe(0);

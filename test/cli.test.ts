@@ -1,6 +1,7 @@
 /** The command line, as processes: usage, exit codes, and `keyturn start` on the embedded store. */
 import { join } from "node:path";
 import { createServer } from "node:net";
+import { pathToFileURL } from "node:url";
 import { describe, expect, it } from "vitest";
 import { defineActor, embedded, startNode } from "../runtime/index.ts";
 import { setup } from "xstate";
@@ -45,6 +46,25 @@ export const alarm = defineActor({
 });
 `;
 
+/** How a program sets up OpenTelemetry; what is exported is said on standard error. */
+const OTEL = `
+import { metrics } from "@opentelemetry/api";
+import { AggregationTemporality, MeterProvider, PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
+const exporter = {
+  export({ scopeMetrics }, done) {
+    for (const { descriptor, dataPoints } of scopeMetrics.flatMap(({ metrics }) => metrics))
+      for (const { value } of dataPoints) console.error("exported", descriptor.name, value);
+    done({ code: 0 });
+  },
+  selectAggregationTemporality: () => AggregationTemporality.CUMULATIVE,
+  forceFlush: async () => undefined,
+  shutdown: async () => undefined,
+};
+const often = { exportIntervalMillis: 50, exportTimeoutMillis: 50 };
+const reader = new PeriodicExportingMetricReader({ exporter, ...often });
+metrics.setGlobalMeterProvider(new MeterProvider({ readers: [reader] }));
+`;
+
 describe("the command", { timeout: 60_000 }, () => {
   it("says which version it is", async () => {
     expect(await keyturnEnded(["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
@@ -83,6 +103,7 @@ describe("the command", { timeout: 60_000 }, () => {
     [["start", "--data", "d", "--wait", "long"], /a number from 0 on/],
     [["start", "--data", "d", "--name", "a b"], /letters, digits/],
     [["start", "--data", "d", "--health", "8080"], /HOST:PORT/],
+    [["start", "--data", "d", "--telemetry", "2"], /a number from 0 to 1/],
     [["start", "--data", "d", "--set", "lease_ms"], /NAME=VALUE/],
     [["start", "--data", "d", "--set", "speed=1"], /The bounds are activeActors/],
     [["start", "--data", "d", "--set", "lease_ms=soon"], /a number above 0/],
@@ -166,6 +187,16 @@ describe("keyturn start on the embedded store", { timeout: 60_000 }, () => {
     expect(second.events).toMatchObject([{ event: "stopped", graceful: true }]);
   });
 
+  it("gives its metrics to the OpenTelemetry that the program sets up", async () => {
+    const folder = project({ "otel.mjs": OTEL }, ["@opentelemetry"]);
+    const node = keyturn(["start", "--data", temporaryPath(), "--telemetry", "0.5"], {
+      env: { NODE_OPTIONS: `--import=${pathToFileURL(join(folder, "otel.mjs")).href}` },
+    });
+    await node.said(/^exported keyturn\.shards\.serving 64$/m);
+    node.kill("SIGTERM");
+    expect(await node.ended).toBe(0);
+  });
+
   it("tells how it is over HTTP, from the start to the end", async () => {
     const data = temporaryPath();
     const first = keyturn(["start", "--data", data, "--json", "--health", "127.0.0.1:0"]);
@@ -189,6 +220,9 @@ describe("keyturn start on the embedded store", { timeout: 60_000 }, () => {
         },
       },
     ]);
+    const metrics = await fetch(`${health}/metrics`);
+    expect(metrics.headers.get("content-type")).toContain("text/plain");
+    expect(await metrics.text()).toMatch(/^keyturn_shards_serving\{node="[a-z0-9]+"\} 64$/m);
     expect((await get("/"))[0]).toBe(404);
     const post = await fetch(`${health}/readyz`, { method: "POST", body: "{}" });
     expect([post.status, post.headers.get("allow")]).toEqual([405, "GET, HEAD"]);

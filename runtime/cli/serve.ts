@@ -12,6 +12,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
+import type { NodeMetrics } from "../engine/metrics.ts";
 import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
@@ -48,6 +49,8 @@ export interface ServeOptions {
 export interface ServeHooks {
   /** What is so now, whenever it was looked: about once a second. */
   onHealth(health: HealthReport): void;
+  /** The node is there; its metrics can be read from now on. */
+  onMetrics?(read: () => NodeMetrics): void;
   onReady(): void;
 }
 
@@ -78,10 +81,13 @@ export async function serve(
     console.say("stopped", { graceful: true }, "Stopped before it had begun.");
     return DONE;
   }
-  const http = await httpOn(node, options, console);
-  const local = options.folder === undefined ? undefined : await serveLocally(node, options.folder, console);
-  ready(node, options, console, http?.url);
+  const serving = node;
+  const http = await httpOn(serving, options, console);
+  const local =
+    options.folder === undefined ? undefined : await serveLocally(serving, options.folder, console);
+  ready(serving, options, console, http?.url);
   const sources = new RunningSources(node, options.node.actors, console);
+  hooks.onMetrics?.(() => serving.metrics());
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
@@ -164,7 +170,7 @@ function ready(
   );
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
-  if (health !== undefined) console.note(`Health: ${health}/healthz`);
+  if (health !== undefined) console.note(`Health: ${health}/healthz, metrics: ${health}/metrics`);
   if (http !== undefined) {
     console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
     console.note(`Dashboard: ${http}/dashboard/`);

@@ -16,6 +16,7 @@
  * Invariant: when `supervise` resolves, no child runs.
  */
 import type { ChildProcess } from "node:child_process";
+import type { NodeMetrics } from "../engine/metrics.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import { DONE, FAILED, WRONG } from "./shell.ts";
@@ -34,7 +35,7 @@ export type ChildMessage =
   | { readonly kind: "ready" }
   /** It was asked to leave, has handed its shards over, and ends. */
   | { readonly kind: "left" }
-  | { readonly kind: "health"; readonly health: HealthReport };
+  | { readonly kind: "health"; readonly health: HealthReport; readonly metrics?: NodeMetrics | undefined };
 
 /** To a child. */
 export type ParentMessage = { readonly kind: "stop" };
@@ -50,6 +51,8 @@ interface Child {
   state: "starting" | "ready" | "paused" | "over";
   process: ChildProcess | undefined;
   health: HealthReport | undefined;
+  /** As of its last word, up to a second old. */
+  metrics: NodeMetrics | undefined;
   timer: NodeJS.Timeout | undefined;
   pause_ms: number;
   left: boolean;
@@ -81,6 +84,7 @@ export class Supervisor {
       state: "starting",
       process: undefined,
       health: undefined,
+      metrics: undefined,
       timer: undefined,
       pause_ms: PAUSE_FIRST_MS,
       left: false,
@@ -99,6 +103,11 @@ export class Supervisor {
       ready: !this.#stopping && Object.values(processes).every(({ ready }) => ready),
       processes,
     };
+  }
+
+  /** Of those processes that run. */
+  get metrics(): readonly NodeMetrics[] {
+    return this.#children.flatMap(({ metrics }) => (metrics === undefined ? [] : [metrics]));
   }
 
   /** Runs the children until told to stop, or until they have failed. Resolves with the exit code. */
@@ -133,6 +142,7 @@ export class Supervisor {
     child.heard_ms = performance.now();
     if (message.kind === "health") {
       child.health = message.health;
+      child.metrics = message.metrics;
       return;
     }
     if (message.kind === "left") {
@@ -164,6 +174,7 @@ export class Supervisor {
     const wasReady = child.state === "ready";
     child.process = undefined;
     child.health = undefined;
+    child.metrics = undefined;
     clearTimeout(child.timer);
     if (this.#stopping) {
       if (code !== DONE) this.#code = Math.max(this.#code, FAILED);

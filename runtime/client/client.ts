@@ -39,6 +39,7 @@ import { limits } from "../words/limits.ts";
 import { journalAt } from "../words/position.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
+import type { Telemetry } from "../engine/telemetry.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
@@ -58,6 +59,7 @@ import {
 import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
 import { forkActor, type ForkOptions, pastOf } from "./fork.ts";
 import { Call, Requests, type Sender } from "./session.ts";
+import { RequestTracing } from "./tracing.ts";
 
 export interface CallOptions {
   /** How long to wait for the outcome, in milliseconds; 10,000 by default, at most `limits.deadline_ms`. */
@@ -97,7 +99,7 @@ const HISTORY_PAGE = 64;
 const CANCELS_AT_ONCE = 256;
 
 /** Whom a request is for: an actor, or for a Query a shard. */
-interface Recipient extends Sender {
+export interface Recipient extends Sender {
   readonly type: string;
   readonly key: string;
   readonly id: string;
@@ -105,8 +107,13 @@ interface Recipient extends Sender {
 }
 
 /** Makes a client of the app whose nodes use this store. */
-export async function createClient(store: Store, world: World, shards: number): Promise<Client> {
-  return new Client(store, world, shards);
+export async function createClient(
+  store: Store,
+  world: World,
+  shards: number,
+  telemetry?: Telemetry,
+): Promise<Client> {
+  return new Client(store, world, shards, telemetry);
 }
 
 export class Client {
@@ -117,6 +124,7 @@ export class Client {
   readonly #askShard: AskShard;
   readonly #finder: Finder;
   readonly #world: World;
+  readonly #tracing: RequestTracing | undefined;
   /** A client of its own for questions that are held: what waits for long must not slow down repetitions here. */
   #holder: Client | undefined;
   /** Its questions that are answered at once. */
@@ -124,7 +132,8 @@ export class Client {
   readonly #watches = new Map<string, (state: unknown) => void>();
   #watchCount = 0;
 
-  constructor(store: Store, world: World, shards: number) {
+  constructor(store: Store, world: World, shards: number, telemetry?: Telemetry) {
+    this.#tracing = telemetry && new RequestTracing(telemetry, world);
     this.#store = store;
     this.#clock = world.clock;
     this.#shards = shards;
@@ -309,12 +318,20 @@ export class Client {
         );
       }
       checkTrace(options.trace);
-      const call = new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject);
-      if (requestId !== undefined) {
-        checkRequestId(requestId);
-        if (this.#requests.again(requestId, timeout_ms, call)) return;
+      const call =
+        this.#tracing === undefined
+          ? new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject)
+          : this.#tracing.call(kind, ref, event, bytes, options, resolve, reject);
+      try {
+        if (requestId !== undefined) {
+          checkRequestId(requestId);
+          if (this.#requests.again(requestId, timeout_ms, call)) return;
+        }
+        this.#requests.send(ref.shard, call, timeout_ms);
+      } catch (error) {
+        // Through the call, whose span ends with it.
+        call.reject(error as KeyturnError);
       }
-      this.#requests.send(ref.shard, call, timeout_ms);
     });
   }
 

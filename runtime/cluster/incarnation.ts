@@ -10,6 +10,8 @@ import { Engine, type EngineParts } from "../engine/engine.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
 import { Repeated } from "../engine/concurrently.ts";
+import type { Tally } from "../engine/tally.ts";
+import type { Telemetry } from "../engine/telemetry.ts";
 import type { Store, World } from "../ports/index.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { Membership } from "./membership.ts";
@@ -25,6 +27,8 @@ export interface NodeParts {
   readonly registry: Registry;
   readonly shards: number;
   readonly observer: Observer;
+  readonly tally: Tally;
+  readonly telemetry: Telemetry | undefined;
 }
 
 export type Phase = "joining" | "active" | "leaving" | "over";
@@ -48,7 +52,7 @@ export class Incarnation {
   constructor(parts: NodeParts, onOver: () => void) {
     this.#parts = parts;
     this.#onOver = onOver;
-    const { store, world, settings, registry, shards, observer, node, weight } = parts;
+    const { store, world, settings, registry, shards, observer, tally, telemetry, node, weight } = parts;
     this.name = `${node}-${world.random.id()}`;
     const types = [...registry.keys()];
     const versions = versionsOf(registry);
@@ -64,6 +68,8 @@ export class Incarnation {
       shards,
       lease: this.membership,
       observer,
+      tally,
+      telemetry,
       onFenced: () => this.#fenced(),
     };
     this.engine = new Engine(engineParts);

@@ -130,6 +130,7 @@ export class Ownership {
   /** Writes snapshots and cuts the tails of everything served here. */
   async checkpoint(): Promise<void> {
     await this.#checkpointer.run([...this.#engine.shards.values()]);
+    this.#engine.parts.tally.checkpoints++;
   }
 
   /** Looks up the timers that come near. */

@@ -18,6 +18,7 @@ import { adopt } from "./migration.ts";
 import { InPreviousBatch, InThisBatch, type Link, NoLink } from "./record.ts";
 import type { InChannel, Session, ShardState, Stepped } from "./shard.ts";
 import type { ActorData, Patch, RequestMark } from "./state.ts";
+import type { TurnSpan } from "./telemetry.ts";
 
 /** A batch as those see it who only need to know where it came to lie. */
 export class BatchRef {
@@ -127,6 +128,45 @@ export interface Job {
   readonly fromShard: number;
   /** Number in its channel. */
   readonly number: number;
+  /** When it was taken in. Monotonic. */
+  readonly since_ms: number;
+  /** W3C trace context that the turn records and passes on: its own, or the one that came. */
+  trace: string | undefined;
+  /** Whether it is decided that it is traced or not. */
+  traced: boolean;
+  span: TurnSpan | undefined;
+  /** Whether it was counted as having found its actor in memory or not. */
+  looked: boolean;
+}
+
+/** A job that only says: something of this actor is due. */
+export const TimerJob = 100;
+/** A job that brings what came of a child's work, or what user code sent outside of a turn. */
+export const ChildJob = 101;
+
+export function newJob(
+  kind: number,
+  shard: ShardState,
+  message: Message,
+  session: Session | undefined,
+  fromShard: number,
+  number: number,
+  since_ms: number,
+): Job {
+  // One literal, so that all of them have one shape.
+  return {
+    kind,
+    shard,
+    message,
+    session,
+    fromShard,
+    number,
+    since_ms,
+    trace: message.trace,
+    traced: false,
+    span: undefined,
+    looked: false,
+  };
 }
 
 /** What a request, a told message and a due timer have in common. */

@@ -32,6 +32,8 @@ import type { MachineSnapshot } from "./machine.ts";
 import { shownState } from "./outgoing.ts";
 import { type Link, NoLink } from "./record.ts";
 import type { ShardState } from "./shard.ts";
+import type { Tally } from "./tally.ts";
+import type { Tracing } from "./telemetry.ts";
 
 /** A frame of several replies is at most so large. */
 const ANSWER_BYTES = limits.frameBytes / 2;
@@ -60,10 +62,20 @@ export class Answers {
   readonly #incarnation: string;
   readonly #transport: Transport;
   readonly #history: HistoryReader;
+  readonly #tally: Tally;
+  readonly #tracing: Tracing | undefined;
   readonly #pending = new Map<string, Pending>();
   #stopped = false;
 
-  constructor(incarnation: string, transport: Transport, history: HistoryReader) {
+  constructor(
+    incarnation: string,
+    transport: Transport,
+    history: HistoryReader,
+    tally: Tally,
+    tracing: Tracing | undefined,
+  ) {
+    this.#tally = tally;
+    this.#tracing = tracing;
     this.#incarnation = incarnation;
     this.#transport = transport;
     this.#history = history;
@@ -114,6 +126,8 @@ export class Answers {
   }
 
   reject(job: Job, error: KeyturnError): void {
+    this.#tally.refuse(error.code);
+    job.span?.ended(error, this.#tracing?.time.now() ?? 0);
     this.settle(job, [error.code, error.message], undefined);
   }
 
@@ -134,6 +148,7 @@ export class Answers {
   fromJournal(job: Job, id: string, at: Link): void {
     const answer = (error: readonly [string, string] | undefined, value: unknown): void => {
       if (this.#stopped || job.shard.phase === "gone") return;
+      job.span?.ended(error && { code: error[0] }, this.#tracing?.time.now() ?? 0);
       this.settle(job, error, value);
       this.flush();
     };

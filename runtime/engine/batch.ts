@@ -15,6 +15,9 @@ export class OpenBatch {
   readonly ref = new BatchRef();
   /** Wall-clock time of the first record. */
   time = 0;
+  /** When it was given to the journal, and when that had answered. Monotonic. */
+  sent_ms = 0;
+  committed_ms = 0;
   readonly parts: Uint8Array[] = [];
   readonly shards: number[] = [];
   bytes = 0;

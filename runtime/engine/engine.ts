@@ -38,9 +38,9 @@ import {
 import { laneOfChannel } from "../words/lanes.ts";
 import type { NodeSettings } from "../words/limits.ts";
 import { seal } from "../words/values.ts";
-import { Activation, type Job, linkOf, type Turn } from "./activation.ts";
+import { Activation, ChildJob, type Job, linkOf, newJob, TimerJob, type Turn } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
-import { Answers, isTurn, stateBytes, stateOf } from "./answers.ts";
+import { Answers, isTurn, isWrite, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
 import { Catalogs } from "./catalog.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
@@ -89,13 +89,10 @@ import {
   takeTimer,
   takeTurn,
 } from "./step.ts";
+import type { Tally } from "./tally.ts";
+import { type Telemetry, Tracing } from "./telemetry.ts";
 import { Watches } from "./watches.ts";
 import { Works } from "./works.ts";
-
-/** A job that only says: something of this actor is due. */
-export const TimerJob = 100;
-/** A job that brings what came of a child's work, or what user code sent outside of a turn. */
-export const ChildJob = 101;
 
 /**
  * Messages stepped before other work gets its chance. Few enough that the first of a burst are on their way to disk
@@ -130,6 +127,8 @@ export interface EngineParts {
   readonly shards: number;
   readonly lease: Lease;
   readonly observer: Observer;
+  readonly tally: Tally;
+  readonly telemetry: Telemetry | undefined;
   /** Called once, when this incarnation can never commit again. */
   readonly onFenced: () => void;
 }
@@ -154,6 +153,7 @@ export class Engine {
 
   readonly #queue = new Queue();
   readonly #answers: Answers;
+  readonly #tracing: Tracing | undefined;
   readonly #intake: Intake;
   readonly #inquiry: Inquiry;
   readonly #alarm: Alarm;
@@ -181,8 +181,10 @@ export class Engine {
     this.works = new Works(
       world.clock,
       parts.settings.promisesAtOnce,
-      (shard, id, key, session, event, sender) => this.#deliver(shard, id, key, session, event, sender),
+      (shard, id, key, session, event, sender, trace) =>
+        this.#deliver(shard, id, key, session, event, sender, trace),
       (id, what, error) => parts.observer.actionFailed(id, what, error),
+      parts.telemetry,
     );
     for (const { host } of parts.registry.values()) {
       host.outlet = (owner, session, event) => this.#sentOutside(owner, session, event);
@@ -191,7 +193,8 @@ export class Engine {
     this.catalogs = new Catalogs(this);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
-    this.#answers = new Answers(incarnation, store.transport, this.history);
+    this.#tracing = parts.telemetry && new Tracing(parts.telemetry, world);
+    this.#answers = new Answers(incarnation, store.transport, this.history, parts.tally, this.#tracing);
     this.#inquiry = new Inquiry(
       world.clock,
       this.catalogs,
@@ -206,6 +209,7 @@ export class Engine {
       this.#answers,
       this.outbox,
       parts.lease,
+      parts.tally,
     );
     this.#alarm = new Alarm(
       world.clock,
@@ -396,9 +400,13 @@ export class Engine {
       if (hosted !== undefined && this.#unfit(job, hosted)) return true;
       a = new Activation(job.message.id, job.message.key, shard, hosted as HostedType);
       if (hosted === undefined) a.failed = unknownType(type);
-      else this.loader.add(a);
+      else {
+        this.parts.tally.activations++;
+        this.loader.add(a);
+      }
       this.actors.set(job.message.id, a);
     }
+    this.parts.tally.look(job, a);
     a.used = true;
     if (a.failed?.retryable) {
       // Its snapshot could not be read just now. Who comes next tries again; a told message waits for it.
@@ -422,6 +430,8 @@ export class Engine {
       else a.mailbox.push(job);
       return true;
     }
+    if (this.#tracing !== undefined && !job.traced && job.kind !== TimerJob && isTraced(job))
+      this.#tracing.begin(job, a);
     if (job.message.link !== undefined && job.message.link.from === undefined)
       return this.#child(a, job, job.message.link.session, now);
     if (isTurn(job.kind)) return this.#turn(a, job, now);
@@ -448,6 +458,7 @@ export class Engine {
       const known = a.latest.requests.find((r) => r.requestId === job.message.requestId);
       if (known !== undefined) {
         const place = known.place;
+        this.parts.tally.repeatedIds++;
         this.#afterCommit(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(place)));
         return true;
       }
@@ -566,7 +577,7 @@ export class Engine {
     const key = decodeKey(id.slice(id.indexOf(".") + 1));
     const message = { id, key, event: undefined, trace: undefined };
     shard.busy++;
-    this.#queue.push({ kind: TimerJob, shard, message, session: undefined, fromShard: -1, number: 0 });
+    this.#queue.push(newJob(TimerJob, shard, message, undefined, -1, 0, this.parts.world.clock.monotonic()));
     this.schedule();
   }
 
@@ -578,16 +589,19 @@ export class Engine {
     session: string | undefined,
     event: EventObject,
     sender?: string,
+    trace?: string,
   ): void {
     if (this.#stopped || shard.phase === "gone") return;
     if (shard.phase !== "serving") {
       // Its last checkpoint may be written already. What is handed over is run again there; what stays, goes on here.
-      this.parts.world.clock.after(PARK_MS, () => this.#deliver(shard, id, key, session, event, sender));
+      this.parts.world.clock.after(PARK_MS, () =>
+        this.#deliver(shard, id, key, session, event, sender, trace),
+      );
       return;
     }
-    const message = { id, key, event, trace: undefined, session, sender };
+    const message = { id, key, event, trace, session, sender };
     shard.busy++;
-    this.#queue.push({ kind: ChildJob, shard, message, session: undefined, fromShard: -1, number: 0 });
+    this.#queue.push(newJob(ChildJob, shard, message, undefined, -1, 0, this.parts.world.clock.monotonic()));
     this.schedule();
   }
 
@@ -696,18 +710,21 @@ export class Engine {
       // An earlier one may have cancelled it. What they set anew waits for the next look, however short its delay.
       if (!a.latest.timers.includes(timer)) continue;
       const slot = this.#open.slot(now);
+      const one = this.#timerJob(a, job, timer);
       let taken: Taken;
       try {
-        if (isLifeTimer(timer)) taken = takeLife(a, job, timer, slot, now);
-        else if (isLapsed(a, timer, now)) taken = takeLapsed(a, job, timer, slot, now);
-        else taken = takeTimer(a, job, timer, slot, now, this.parts.shards);
+        if (isLifeTimer(timer)) taken = takeLife(a, one, timer, slot, now);
+        else if (isLapsed(a, timer, now)) taken = takeLapsed(a, one, timer, slot, now);
+        else taken = takeTimer(a, one, timer, slot, now, this.parts.shards);
       } catch (error) {
         if (!isFull(asError(error))) throw error;
         // No room for what it tells. It stands in the actor's state still.
         this.#ringLater(a);
         return true;
       }
-      if (!this.#take(a, job, taken)) return false;
+      if (!this.#take(a, one, taken)) return false;
+      this.parts.tally.timerLateness.add((now - timer.due) / 1_000);
+      this.#tracing?.late((now - timer.due) / 1_000);
       job.shard.busy++;
     }
     job.shard.busy--;
@@ -717,6 +734,14 @@ export class Engine {
     job.shard.settleDue(a);
     this.#alarm.lookAt(job.shard.due.next());
     return true;
+  }
+
+  /** Each timer is a turn of its own, and so has a span of its own. */
+  #timerJob(a: Activation, job: Job, { event }: Timer): Job {
+    if (this.#tracing === undefined) return job;
+    const one = { ...job };
+    this.#tracing.begin(one, a, event.type);
+    return one;
   }
 
   /** The actor's timers that are due, earliest first. */
@@ -895,6 +920,7 @@ export class Engine {
     this.#inFlight = batch;
     this.#open = new OpenBatch();
     this.#blocked = false;
+    batch.sent_ms = this.parts.world.clock.monotonic();
     const time = batch.parts.length === 0 ? this.parts.world.clock.now() : batch.time;
     const bytes = this.lane.encode(time, batch.parts, batch.shards, batch.bytes);
     void this.#append(batch, bytes);
@@ -916,6 +942,9 @@ export class Engine {
       batch.ref.seq = result.seq;
       this.tailRecords += batch.parts.length;
       this.tailBytes += bytes.length;
+      batch.committed_ms = this.parts.world.clock.monotonic();
+      this.parts.tally.committed(batch, bytes.length);
+      this.#tracing?.committed(batch, bytes.length);
       this.#openGate(batch);
       this.parts.observer.committed(batch.parts.length, bytes.length);
     }
@@ -932,18 +961,19 @@ export class Engine {
     for (const read of batch.reads) read(undefined);
     this.#answers.flush();
     this.outbox.flush();
-    for (const { a, actions, receives } of batch.entries) {
-      for (const action of actions) this.#run(a, action);
+    for (const { a, job, actions, receives } of batch.entries) {
+      for (const action of actions) this.#run(a, action, job);
       for (const { session, event } of receives) this.works.receive(a.id, session, event);
     }
     this.saver.passivate();
   }
 
   /** A custom action, once its turn is committed. The turn stands, whatever becomes of it. */
-  #run(a: Activation, action: ActionEffect): void {
+  #run(a: Activation, action: ActionEffect, { span }: Job): void {
     const failed = (error: unknown): void => this.parts.observer.actionFailed(a.id, action.name, error);
     try {
-      const result = a.hosted.host.runFor(a.id, a.committed.snapshot, action);
+      const run = (): unknown => a.hosted.host.runFor(a.id, a.committed.snapshot, action);
+      const result = span === undefined ? run() : this.parts.telemetry?.within(span.trace, run);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);
@@ -954,6 +984,7 @@ export class Engine {
   #release(taken: Taken, batch: OpenBatch, now: number): void {
     const { a, job, turn } = taken;
     const { shard } = job;
+    this.parts.tally.released(taken, batch);
     shard.busy--;
     if (shard.phase === "gone") return;
     if (turn !== a.committed) {
@@ -966,7 +997,8 @@ export class Engine {
       if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));
       a.committed = turn;
       this.catalogs.note(a, turn);
-      if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer))) this.works.sync(a, false);
+      if (timersChanged && (this.works.has(a.id) || turn.timers.some(isWorkTimer)))
+        this.works.sync(a, false, job.trace);
       shard.settleDue(a);
       if (this.watches.watched(a.id)) this.#notify(a, turn, now);
     }
@@ -1039,6 +1071,11 @@ export class Engine {
       .put(this.parts.store.deadLetters)
       .catch((error: unknown) => this.parts.observer.troubled("dead letters", error));
   }
+}
+
+/** Whether a message may be a turn, and not only read. */
+function isTraced({ kind, session }: Job): boolean {
+  return session === undefined || isWrite(kind);
 }
 
 /** What a committed turn answers. */

@@ -13,13 +13,15 @@ import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-import type { Job } from "./activation.ts";
+import { type Job, newJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
 import type { Lease } from "./engine.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";
 import { asError } from "./step.ts";
+import type { Tally } from "./tally.ts";
+import { NOT_DRAWN } from "./telemetry.ts";
 
 export class Intake {
   readonly #clock: Clock;
@@ -28,17 +30,27 @@ export class Intake {
   readonly #answers: Answers;
   readonly #outbox: Outbox;
   readonly #lease: Lease;
+  readonly #tally: Tally;
   /** Until then writes are refused: the store had no room. Monotonic. */
   #closedUntil_ms = 0;
   #closedBy: KeyturnError | undefined;
 
-  constructor(clock: Clock, queue: Queue, queueMax: number, answers: Answers, outbox: Outbox, lease: Lease) {
+  constructor(
+    clock: Clock,
+    queue: Queue,
+    queueMax: number,
+    answers: Answers,
+    outbox: Outbox,
+    lease: Lease,
+    tally: Tally,
+  ) {
     this.#clock = clock;
     this.#queue = queue;
     this.#queueMax = queueMax;
     this.#answers = answers;
     this.#outbox = outbox;
     this.#lease = lease;
+    this.#tally = tally;
   }
 
   hasRoom(): boolean {
@@ -93,11 +105,11 @@ export class Intake {
         // No client of this runtime has so many open.
         if (number - session.base >= limits.sessionInFlight) return;
         session.last = number;
-        this.#take(jobOf(shard, session, number, request), now);
+        this.#take(jobOf(shard, session, number, request, now), now);
       } else if (verdict === "gap") {
         this.#answers.refuse(shard, frame.session, "gap", session.last + 1);
         return;
-      } else this.#repeated(shard, session, number, request);
+      } else this.#repeated(shard, session, number, request, now);
       number++;
     }
   }
@@ -113,7 +125,8 @@ export class Intake {
   }
 
   /** A request that was taken in before: its answer may have been lost. */
-  #repeated(shard: ShardState, session: Session, number: number, request: Request): void {
+  #repeated(shard: ShardState, session: Session, number: number, request: Request, now: number): void {
+    this.#tally.repeatedRequests++;
     const reply = session.replyTo(number);
     if (reply !== undefined) {
       this.#answers.add(shard, session.name, reply);
@@ -121,7 +134,7 @@ export class Intake {
     }
     const stepped = session.steppedAs(number);
     if (number < session.base || (stepped !== undefined && stepped.at === undefined)) return;
-    const job = jobOf(shard, session, number, request);
+    const job = jobOf(shard, session, number, request, now);
     if (stepped?.at !== undefined) {
       shard.busy++;
       this.#answers.fromJournal(job, stepped.id, stepped.at);
@@ -139,13 +152,14 @@ export class Intake {
     if (shard.phase !== "serving") return;
     const { fromShard } = frame;
     const channel = shard.in(fromShard);
+    const now = this.#clock.monotonic();
     let number = frame.first;
     for (const message of frame.messages) {
       if (channel.isNext(number) && this.hasRoom()) {
         channel.accepted = number;
         shard.busy++;
-        this.#queue.push({ kind: Send, shard, message, session: undefined, fromShard, number });
-      }
+        this.#queue.push(newJob(Send, shard, message, undefined, fromShard, number, now));
+      } else if (number <= channel.accepted) this.#tally.repeatedTold++;
       number++;
     }
     // Whatever was repeated is acknowledged again: the first acknowledgement may have been lost.
@@ -174,6 +188,11 @@ function tooManyOpen({ shard }: ShardState): KeyturnError {
   return new KeyturnError("overloaded", text);
 }
 
-function jobOf(shard: ShardState, session: Session, number: number, request: Request): Job {
-  return { kind: request.kind, shard, message: request, session, fromShard: -1, number };
+function jobOf(shard: ShardState, session: Session, number: number, request: Request, since_ms: number): Job {
+  const job = newJob(request.kind, shard, request, session, -1, number, since_ms);
+  if (request.trace === NOT_DRAWN) {
+    job.trace = undefined;
+    job.traced = true;
+  }
+  return job;
 }

@@ -162,7 +162,7 @@ export function takeReplace(
     event,
     change: wholeOf(adopted.snapshot, left),
     out,
-    trace: job.message.trace,
+    trace: job.trace,
   });
   const bytes = checkSize(adopted.snapshot, left, before.requests, record.length, a.id);
   const turn = new Turn(

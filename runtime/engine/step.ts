@@ -329,7 +329,7 @@ function transit(
   const routes = emitted.length === 0 ? undefined : a.hosted.routes;
   const answers = effects.answers.length > 0 || asked !== undefined;
   if (effects.tells.length > 0 || answers || routes !== undefined) {
-    const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+    const outgoing = new Outgoing(a.shard, job.trace, shards);
     for (const effect of effects.tells) outgoing.tell(effect, a.id);
     if (routes !== undefined) {
       const by = { type: a.hosted.definition.type, key: a.key, address: addressOf(a), at: now };
@@ -367,7 +367,7 @@ function transit(
     replied,
     reply,
     requestId: job.message.requestId,
-    trace: job.message.trace,
+    trace: job.trace,
     refusal: undefined,
   });
   const bytes = checkSize(snapshot, left, requests, (whole ? 0 : before.bytes) + record.length, a.id);
@@ -435,7 +435,7 @@ export function takeDelete(a: Activation, job: Job, slot: Slot, source = sourceO
  */
 export function takeRefusal(a: Activation, job: Job, slot: Slot, error: KeyturnError, shards: number): Taken {
   if (job.message.link?.from === undefined) return refused(a, job, slot, nothing, error);
-  const outgoing = new Outgoing(a.shard, job.message.trace, shards);
+  const outgoing = new Outgoing(a.shard, job.trace, shards);
   outgoing.refuse(job.message, error);
   return refused(a, job, slot, outgoing.messages, undefined);
 }

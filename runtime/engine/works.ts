@@ -20,6 +20,7 @@ import type { Member } from "./machine/family.ts";
 import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
+import { isSampled, type Telemetry } from "./telemetry.ts";
 
 /** Takes what work sends: to the child that it is of or, without a session, to the machine itself. */
 export type Deliver = (
@@ -29,6 +30,7 @@ export type Deliver = (
   session: string | undefined,
   event: EventObject,
   sender: string,
+  trace: string | undefined,
 ) => void;
 
 interface Piece {
@@ -51,6 +53,7 @@ export class Works {
   readonly #deliver: Deliver;
   readonly #failed: (id: string, what: string, error: unknown) => void;
   readonly #atOnce: number;
+  readonly #telemetry: Telemetry | undefined;
   /** By actor and session. */
   readonly #pieces = new Map<string, Map<string, Piece>>();
   readonly #waiting = new Set<Piece>();
@@ -62,7 +65,9 @@ export class Works {
     atOnce: number,
     deliver: Deliver,
     failed: (id: string, what: string, error: unknown) => void,
+    telemetry?: Telemetry,
   ) {
+    this.#telemetry = telemetry;
     this.#clock = clock;
     this.#atOnce = atOnce;
     this.#deliver = deliver;
@@ -74,6 +79,11 @@ export class Works {
     return this.#promises;
   }
 
+  /** Those that wait for their turn. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
   /** Whether something runs or waits here for an actor. */
   has(id: string): boolean {
     return this.#pieces.has(id);
@@ -82,8 +92,9 @@ export class Works {
   /**
    * Runs what an actor's committed state says should run and does not, and stops the rest.
    * @param again whether it may have run before: the actor has just been loaded
+   * @param trace of the turn that has begun what begins now
    */
-  sync(a: Activation, again: boolean): void {
+  sync(a: Activation, again: boolean, trace?: string): void {
     const works = a.committed.timers.filter(isWorkTimer);
     for (const [session, piece] of this.#pieces.get(a.id) ?? [])
       if (!works.some((timer) => timer.source === session && attemptOf(timer) === piece.attempt))
@@ -97,7 +108,7 @@ export class Works {
       taken.set(a.id, Math.min(timer.due, taken.get(a.id) ?? timer.due));
       if (this.#pieces.get(a.id)?.has(session) === true) continue;
       const member = familyOf(a.committed.snapshot)?.bySession(session);
-      if (member !== undefined) this.#begin(a, member, timer, again);
+      if (member !== undefined) this.#begin(a, member, timer, again, trace);
     }
   }
 
@@ -119,7 +130,13 @@ export class Works {
     for (const pieces of this.#pieces.values()) for (const piece of pieces.values()) this.#end(piece);
   }
 
-  #begin(a: Activation, { actor, session, src, snapshot, kind }: Member, timer: Timer, again: boolean): void {
+  #begin(
+    a: Activation,
+    { actor, session, src, snapshot, kind }: Member,
+    timer: Timer,
+    again: boolean,
+    trace: string | undefined,
+  ): void {
     const { begun, attempt } = timer.event as WorkEvent;
     const { definition, host } = a.hosted;
     const order: WorkOrder = {
@@ -130,6 +147,8 @@ export class Works {
       snapshot,
       idempotencyKey: `${a.id}:${session}:${begun}`,
       attempt: attempt + (again ? 1 : 0),
+      trace,
+      within: this.#withinOf(trace),
       owner: () => a.committed.snapshot?.context,
     };
     const parent = parentSession(actor);
@@ -148,7 +167,7 @@ export class Works {
           deliver: (to, event) => {
             const kept = storable(event);
             const own = to === "self" || kept.type === FAILED;
-            this.#deliver(shard, id, key, own ? session : parent, kept, session);
+            this.#deliver(shard, id, key, own ? session : parent, kept, session, trace);
           },
           failed: (error) => this.#failed(id, src, error),
         }),
@@ -158,6 +177,13 @@ export class Works {
     pieces.set(session, piece);
     if (!piece.promise || this.#hasRoom(piece)) this.#run(piece);
     else this.#waiting.add(piece);
+  }
+
+  /** How the user's code is run in the context of the turn that has begun it. */
+  #withinOf(trace: string | undefined): WorkOrder["within"] {
+    const telemetry = this.#telemetry;
+    if (telemetry === undefined || trace === undefined || !isSampled(trace)) return undefined;
+    return (run) => telemetry.within(trace, run);
   }
 
   #hasRoom({ type, atOnce }: Piece): boolean {

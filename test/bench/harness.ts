@@ -17,6 +17,7 @@ import {
   type NodeSettings,
   type Store,
   startNode,
+  type Telemetry,
 } from "../../runtime/index.ts";
 
 export interface BenchOptions {
@@ -61,13 +62,18 @@ export async function openStore(options: BenchOptions, path: string): Promise<St
   return options.store === "memory" ? memory() : embedded({ path, durability: options.durability });
 }
 
-export async function openBench(options: BenchOptions, settings: Partial<NodeSettings> = {}): Promise<Bench> {
+export async function openBench(
+  options: BenchOptions,
+  settings: Partial<NodeSettings> = {},
+  telemetry?: Telemetry,
+): Promise<Bench> {
   const path = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
   const store = await openStore(options, path);
   const node = await startNode({
     actors: [counter],
     store,
     settings,
+    telemetry,
     observer: { troubled: fail, shardFailed: fail },
   });
   return {

@@ -11,6 +11,7 @@ import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } fro
 import { sources } from "./sources.ts";
 import { replay } from "./replay.ts";
 import { natsRestore, statechart } from "./statechart.ts";
+import { telemetryCost } from "./telemetry.ts";
 import {
   type BenchOptions,
   CountingLoad,
@@ -210,5 +211,6 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   functions: functionsBench,
   kv,
   sources,
+  telemetry: telemetryCost,
   replay,
 };

@@ -159,6 +159,7 @@ export interface RigOptions {
   readonly weight?: number;
   readonly settings?: Partial<NodeSettings>;
   readonly actors?: NodeOptions["actors"];
+  readonly telemetry?: NodeOptions["telemetry"];
 }
 
 /** Starts a node in virtual time on a memory store with faults. */
@@ -176,6 +177,7 @@ export async function rig(options: RigOptions = {}): Promise<Rig> {
       settings: options.settings ?? {},
       world,
       observer: noting(told),
+      telemetry: options.telemetry,
     }),
   );
   return { world, store, probe, node, told };

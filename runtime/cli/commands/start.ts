@@ -6,9 +6,11 @@
 import { fork } from "node:child_process";
 import { constants } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import type { NodeMetrics } from "../../engine/metrics.ts";
+import type { Telemetry } from "../../engine/telemetry.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { nats } from "../../stores/nats/index.ts";
-import { KeyturnError } from "../../words/errors.ts";
+import { KeyturnError, textOf } from "../../words/errors.ts";
 import { nodeDefaults, type NodeSettings } from "../../words/limits.ts";
 import { realRandom } from "../../world.ts";
 import { loadActors, readyMadeActors } from "../actors.ts";
@@ -40,6 +42,7 @@ interface StartFlags extends NatsFlags, HttpFlags {
   readonly processes?: number;
   readonly supervised?: string;
   readonly health?: HostPort;
+  readonly telemetry?: number;
   readonly set?: Partial<NodeSettings>;
   readonly wait: number;
   readonly grace: number;
@@ -113,9 +116,20 @@ export function addStart(program: Command, shell: Shell): void {
     )
     .option("--monitor <url>", "the server's monitoring address, to be asked what commits survive")
     .addOption(
-      new Option("--health <host:port>", "serve /livez, /readyz and /healthz there")
+      new Option(
+        "--health <host:port>",
+        "serve /livez, /readyz, /healthz and /metrics (for Prometheus) there",
+      )
         .argParser(hostPort)
         .env("KEYTURN_HEALTH"),
+    )
+    .addOption(
+      new Option(
+        "--telemetry <share>",
+        "give traces and metrics to the OpenTelemetry that NODE_OPTIONS=--import=FILE sets up; begin this share of the traces, 0 to 1",
+      )
+        .argParser(share)
+        .env("KEYTURN_TELEMETRY"),
     )
     .addOption(
       new Option("--set <name=value>", `change a bound: ${Object.keys(nodeDefaults).join(", ")}`).argParser(
@@ -149,14 +163,24 @@ async function start(flags: StartFlags, shell: Shell): Promise<number> {
   const node = await nodeOf(name, flags);
   const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
   const options = { ...store, ...timing, node, http };
-  if (flags.supervised !== undefined) return await serveSupervised(options, console, stop);
+  if (flags.supervised !== undefined)
+    return await serveSupervised(options, flags.health !== undefined, console, stop);
 
   let health: HealthReport = { live: true, ready: false };
   onSignals(stop, console, () => undefined);
-  const server = flags.health === undefined ? undefined : await serveHealth(flags.health, () => health);
+  let metrics: () => readonly NodeMetrics[] = () => [];
+  const server =
+    flags.health === undefined
+      ? undefined
+      : await serveHealth(
+          flags.health,
+          () => health,
+          () => metrics(),
+        );
   try {
     return await serve({ ...options, health: server?.url }, console, stop.signal, {
       onHealth: (found) => (health = found),
+      onMetrics: (read) => (metrics = () => [read()]),
       onReady: () => undefined,
     });
   } finally {
@@ -193,7 +217,13 @@ async function superviseAll(
   );
   onSignals(stop, console, () => supervisor.kill());
   const server =
-    flags.health === undefined ? undefined : await serveHealth(flags.health, () => supervisor.health);
+    flags.health === undefined
+      ? undefined
+      : await serveHealth(
+          flags.health,
+          () => supervisor.health,
+          () => supervisor.metrics,
+        );
   if (server !== undefined) console.note(`Health of all processes: ${server.url}/healthz`);
   try {
     return await supervisor.run(stop.signal);
@@ -205,6 +235,7 @@ async function superviseAll(
 /** A child of a supervisor: the same node; it is told to stop over the channel, and says there how it is. */
 async function serveSupervised(
   options: ServeOptions,
+  metered: boolean,
   console: Console,
   stop: AbortController,
 ): Promise<number> {
@@ -214,6 +245,7 @@ async function serveSupervised(
   process.on("message", (message: ParentMessage) => {
     if (message.kind === "stop") stop.abort();
   });
+  let read: (() => NodeMetrics) | undefined;
   // Without its supervisor nobody would end it.
   process.once("disconnect", () => stop.abort());
   if (!process.connected) stop.abort();
@@ -222,7 +254,10 @@ async function serveSupervised(
   process.on("SIGTERM", () => stop.abort());
   try {
     const code = await serve(options, console, stop.signal, {
-      onHealth: (health) => tell({ kind: "health", health }),
+      onHealth: (health) => tell({ kind: "health", health, metrics: read?.() }),
+      onMetrics: (reader) => {
+        if (metered) read = reader;
+      },
       onReady: () => tell({ kind: "ready" }),
     });
     if (!stop.signal.aborted) tell({ kind: "left" });
@@ -267,7 +302,7 @@ function storeOf(
 
 async function nodeOf(
   name: string,
-  { actors, weight, shards, set }: StartFlags,
+  { actors, weight, shards, set, telemetry }: StartFlags,
 ): Promise<ServeOptions["node"]> {
   return {
     actors: actors === undefined ? await readyMadeActors() : await loadActors(actors),
@@ -275,6 +310,7 @@ async function nodeOf(
     weight,
     ...(shards === undefined ? {} : { shards }),
     ...(set === undefined ? {} : { settings: set }),
+    ...(telemetry === undefined ? {} : { telemetry: await openTelemetry(telemetry) }),
   };
 }
 
@@ -282,6 +318,21 @@ async function nodeOf(
 function placeOf(supervised: string | undefined): number {
   const [, digits] = /-(\d+)$/.exec(supervised ?? "") ?? [];
   return digits === undefined ? 0 : Number(digits) - 1;
+}
+
+/** Loaded only if it is wanted: OpenTelemetry's API may be missing. */
+async function openTelemetry(sample: number): Promise<Telemetry> {
+  const { telemetry } = await import("../../telemetry/otel.ts").catch((cause: unknown) => {
+    const text = `--telemetry needs the package @opentelemetry/api: ${textOf(cause)}`;
+    throw new KeyturnError("invalid_options", text, { cause });
+  });
+  return telemetry({ sample });
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== "" && value >= 0 && value <= 1) return value;
+  throw new InvalidArgumentError("It is a number from 0 to 1.");
 }
 
 function nodeName(text: string): string {

@@ -177,6 +177,11 @@ export interface PromiseArgs {
   readonly signal: AbortSignal;
   /** The context of the durable actor that it works for, as it was committed when this run began. Frozen. */
   readonly context?: unknown;
+  /**
+   * W3C `traceparent` of the turn that has invoked it, for requests to others. Missing if that turn had none, and when the
+   * promise is run again after its node was lost.
+   */
+  readonly trace?: string;
 }
 
 type Creator<TOutput, TInput> = Parameters<typeof fromPromise<TOutput, TInput>>[0];

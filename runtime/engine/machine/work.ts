@@ -28,6 +28,10 @@ export interface WorkOrder {
   readonly snapshot: ChildSnapshot;
   readonly idempotencyKey: string;
   readonly attempt: number;
+  /** W3C trace context of the turn that began it, if it has one and this is no re-run. */
+  readonly trace: string | undefined;
+  /** Runs the user's code in that context; undefined if there is none. */
+  readonly within: (<T>(run: () => T) => T) | undefined;
   /** The durable actor's own context, as it is committed. */
   readonly owner: () => unknown;
 }
@@ -51,7 +55,7 @@ export function runWork(order: WorkOrder, ports: WorkPorts): RunningWork {
 }
 
 function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
-  const { logic, snapshot, idempotencyKey, attempt, owner } = order;
+  const { logic, snapshot, idempotencyKey, attempt, owner, trace, within } = order;
   const controller = new AbortController();
   const { self, system, emit } = standIn(order, ports, () => snapshot);
   const create = logic.config as (args: object) => unknown;
@@ -62,11 +66,13 @@ function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
     if (!signal.aborted) ports.deliver("self", { type, data } as EventObject);
   };
   const context = owner();
-  const args = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt, context };
+  const work = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt, context };
+  const args = trace === undefined ? work : { ...work, trace };
+  const begin = (): unknown => create(args);
   // In a task of its own, so that what it throws at once is a rejection too.
   Promise.resolve()
     // Ended before it began: then nobody is to see anything of it.
-    .then(() => (signal.aborted ? undefined : create(args)))
+    .then(() => (signal.aborted ? undefined : within === undefined ? begin() : within(begin)))
     .then(
       (data) => end(PROMISE_RESOLVE, data),
       (error: unknown) => end(PROMISE_REJECT, error),

@@ -1,0 +1,104 @@
+/**
+ * Spans of a client's requests.
+ *
+ * Owns the decision which requests are traced: those made inside of a sampled trace, or with the `traceparent` of one;
+ * of the others the share `sample` is drawn. Talks to the telemetry port. Made only where there is one.
+ */
+import { isSampled, NOT_DRAWN, type Telemetry, traceFlags, WallTime } from "../engine/telemetry.ts";
+import type { World } from "../ports/index.ts";
+import type { KeyturnError } from "../words/errors.ts";
+import {
+  Ask,
+  AskBoth,
+  CancelTimer,
+  Create,
+  Delete,
+  Get,
+  History,
+  type RequestKind,
+  Send,
+  Timers,
+} from "../words/frames.ts";
+import type { CallOptions, Recipient } from "./client.ts";
+import { Call } from "./session.ts";
+
+/** What a client does of itself (watches, questions to shards) has no spans. */
+const OPERATIONS: ReadonlyMap<number, string> = new Map([
+  [Ask, "ask"],
+  [AskBoth, "ask"],
+  [Send, "send"],
+  [Create, "create"],
+  [Delete, "delete"],
+  [Get, "get"],
+  [CancelTimer, "cancelTimer"],
+  [Timers, "timers"],
+  [History, "history"],
+]);
+
+export class RequestTracing {
+  readonly #telemetry: Telemetry;
+  readonly #world: World;
+  readonly #time: WallTime;
+
+  constructor(telemetry: Telemetry, world: World) {
+    this.#telemetry = telemetry;
+    this.#world = world;
+    this.#time = new WallTime(world.clock);
+  }
+
+  /** The call, with a span around it if it is traced. */
+  call(
+    kind: RequestKind,
+    ref: Recipient,
+    event: unknown,
+    bytes: number,
+    { requestId, trace }: CallOptions,
+    resolve: (value: unknown) => void,
+    reject: (error: KeyturnError) => void,
+  ): Call {
+    const plain = (context: string | undefined): Call =>
+      new Call(kind, ref, ref, event, bytes, requestId, context, resolve, reject);
+    const operation = OPERATIONS.get(kind);
+    if (operation === undefined) return plain(trace);
+    const parent = trace !== undefined && traceFlags(trace) !== undefined ? trace : undefined;
+    if (parent !== undefined && !isSampled(parent)) return plain(parent);
+    if (parent === undefined && !this.#telemetry.active() && !this.#draw()) return plain(trace ?? NOT_DRAWN);
+    const span = this.#telemetry.request({
+      parent,
+      operation,
+      type: ref.type,
+      key: ref.key,
+      event: typeOf(event),
+      shard: ref.shard,
+      start_ms: this.#time.now(),
+    });
+    if (span === undefined) return plain(trace ?? NOT_DRAWN);
+    return new Call(
+      kind,
+      ref,
+      ref,
+      event,
+      bytes,
+      requestId,
+      span.trace,
+      (value) => {
+        span.ended(undefined, this.#time.now());
+        resolve(value);
+      },
+      (error) => {
+        span.ended(error, this.#time.now());
+        reject(error);
+      },
+    );
+  }
+
+  #draw(): boolean {
+    const { sample } = this.#telemetry;
+    return sample > 0 && this.#world.random.next() < sample;
+  }
+}
+
+function typeOf(event: unknown): string | undefined {
+  const type = (event as { type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" ? type : undefined;
+}

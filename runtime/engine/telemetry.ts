@@ -1,0 +1,271 @@
+/**
+ * The port for traces: whoever implements it is told of requests and turns that are traced, and names their contexts.
+ *
+ * `keyturn/telemetry` implements it on OpenTelemetry; without one the runtime pays one comparison a message. Owns the
+ * decision what is traced: a message that brings a sampled W3C `traceparent` is; one that brings an unsampled one is
+ * not; of those that bring none and begin something (requests, timers, what came of work), the share `sample` is drawn.
+ * What an actor is told follows the turn that told it. Talks to nobody.
+ *
+ * Invariants:
+ * 1. The context of a traced turn replaces the one that came, in the turn's record and in all that it tells.
+ * 2. A turn has one context, however often it has to be stepped until it fits into a batch.
+ * 3. Nothing rests on a trace: what an implementation throws is reported, and the turn goes on.
+ */
+import type { World } from "../ports/index.ts";
+import type { KeyturnError } from "../words/errors.ts";
+import type { Activation, Job } from "./activation.ts";
+import type { OpenBatch } from "./batch.ts";
+import type { NodeMetrics } from "./metrics.ts";
+import type { Taken } from "./step.ts";
+import { sourceOfJob, type TurnSource } from "./tally.ts";
+
+/** A traced turn, before it is stepped. */
+export interface TurnStart {
+  /** W3C traceparent of what caused it; undefined if the turn begins a trace. */
+  readonly parent: string | undefined;
+  readonly type: string;
+  readonly key: string;
+  readonly event: string;
+  readonly source: TurnSource;
+  readonly shard: number;
+  /** When the message was taken in, milliseconds since the epoch, with fractions. */
+  readonly start_ms: number;
+  /** When it is stepped. */
+  readonly stepped_ms: number;
+}
+
+/** What became of a turn, when its batch is committed. Times as above. */
+export interface TurnCommit {
+  readonly turn: number;
+  /** Position of its record in the journal. */
+  readonly position: number;
+  readonly batchRecords: number;
+  readonly batchBytes: number;
+  /** When the batch was sent to the journal, and when that had answered. */
+  readonly sent_ms: number;
+  readonly committed_ms: number;
+  /** Why the message was refused, for one that has left a record all the same. */
+  readonly refusal: KeyturnError | undefined;
+}
+
+export interface TurnSpan {
+  /** The turn's own context, W3C traceparent. */
+  readonly trace: string;
+  committed(commit: TurnCommit): void;
+  /**
+   * The message left no record: it was refused or, without an error, answered from the journal because it is a
+   * repetition.
+   */
+  ended(error: { readonly code: string } | undefined, end_ms: number): void;
+}
+
+/** A client's request, before it is sent. */
+export interface RequestStart {
+  /** W3C traceparent that the caller gave; the active context is preferred if it is of the same trace. */
+  readonly parent: string | undefined;
+  /** `ask`, `send`, `create`, `delete`, … */
+  readonly operation: string;
+  readonly type: string;
+  readonly key: string;
+  readonly event: string | undefined;
+  readonly shard: number;
+  readonly start_ms: number;
+}
+
+export interface RequestSpan {
+  readonly trace: string;
+  ended(error: unknown, end_ms: number): void;
+}
+
+/** What is recorded of every batch, by implementations that cannot read it from the node's metrics. */
+export interface BatchCommit {
+  readonly records: number;
+  /** Of the append, seconds. */
+  readonly duration_s: number;
+  /** From intake to commit, seconds, of a few of its turns. */
+  readonly turns_s: readonly number[];
+  /** By how much timers were late that fired since the last one, seconds; of a few of them. */
+  readonly lateness_s: readonly number[];
+}
+
+/** See above. Methods take little time: they are called while others wait. */
+export interface Telemetry {
+  /** Share of the traces that are begun here, 0 to 1. */
+  readonly sample: number;
+  /** Whether a request may be part of a trace that the caller is in at this moment. */
+  active(): boolean;
+  /** Undefined if it is not to be recorded after all. */
+  turn(start: TurnStart): TurnSpan | undefined;
+  request(start: RequestStart): RequestSpan | undefined;
+  /** Runs the user's code (a custom action, an invoked promise) in the context of the turn that wanted it. */
+  within<T>(trace: string, run: () => T): T;
+  /** Undefined if nobody wants to hear of batches. */
+  readonly batch?: ((commit: BatchCommit) => void) | undefined;
+  /** A node starts. What is returned is called when it has ended. */
+  node(name: string, metrics: () => NodeMetrics): () => void;
+}
+
+/** Stands for "whoever sent it has drawn that it is not traced": takes no room, and nobody draws again. */
+export const NOT_DRAWN = "";
+
+const SAMPLED = 0x01;
+/** Versions after the first may have more behind it. Source: W3C Trace Context, 2.2.3 and 2.2.4. */
+const TRACEPARENT =
+  /^(?:00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|(?!00|ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?)$/;
+
+/** The flags of a W3C traceparent; undefined if it is none. */
+export function traceFlags(trace: string): number | undefined {
+  return TRACEPARENT.test(trace) ? Number.parseInt(trace.slice(53, 55), 16) : undefined;
+}
+
+export function isSampled(trace: string): boolean {
+  return ((traceFlags(trace) ?? 0) & SAMPLED) !== 0;
+}
+
+/** Wall-clock times with fractions, made of monotonic ones: the wall clock has whole milliseconds and may jump. */
+export class WallTime {
+  readonly #clock: World["clock"];
+  #offset_ms: number;
+
+  constructor(clock: World["clock"]) {
+    this.#clock = clock;
+    this.#offset_ms = clock.now() - clock.monotonic();
+  }
+
+  at(monotonic_ms: number): number {
+    return monotonic_ms + this.#offset_ms;
+  }
+
+  now(): number {
+    const monotonic_ms = this.#clock.monotonic();
+    const now = this.#clock.now();
+    if (Math.abs(monotonic_ms + this.#offset_ms - now) > JUMP_MS) this.#offset_ms = now - monotonic_ms;
+    return this.at(monotonic_ms);
+  }
+}
+
+const JUMP_MS = 50;
+/** Of how many of a batch's turns the durations are told. */
+const BATCH_TURNS = 8;
+
+/** The same; what it throws is told, and nothing else comes of it. */
+export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void): Telemetry {
+  const safely = <T>(run: () => T): T | undefined => {
+    try {
+      return run();
+    } catch (error) {
+      troubled(error);
+      return undefined;
+    }
+  };
+  const { batch } = telemetry;
+  return {
+    sample: telemetry.sample,
+    active: () => safely(() => telemetry.active()) === true,
+    turn: (start) => {
+      const span = safely(() => telemetry.turn(start));
+      return (
+        span && {
+          trace: span.trace,
+          committed: (commit) => safely(() => span.committed(commit)),
+          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
+        }
+      );
+    },
+    request: (start) => {
+      const span = safely(() => telemetry.request(start));
+      return (
+        span && {
+          trace: span.trace,
+          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
+        }
+      );
+    },
+    // What the user's code throws is its own.
+    within: (trace, run) => telemetry.within(trace, run),
+    batch: batch && ((commit) => safely(() => batch(commit))),
+    node: (name, metrics) => safely(() => telemetry.node(name, metrics)) ?? ((): void => undefined),
+  };
+}
+
+/** The engine's side: which turns are traced. */
+export class Tracing {
+  readonly #telemetry: Telemetry;
+  readonly #world: World;
+  readonly time: WallTime;
+  readonly #lateness: number[] = [];
+
+  constructor(telemetry: Telemetry, world: World) {
+    this.#telemetry = telemetry;
+    this.#world = world;
+    this.time = new WallTime(world.clock);
+  }
+
+  /** A message is about to be stepped. */
+  begin(job: Job, a: Activation, event = eventOf(job)): void {
+    job.traced = true;
+    const { trace, fromShard, shard } = job;
+    let parent: string | undefined;
+    if (trace !== undefined) {
+      const flags = traceFlags(trace);
+      if (flags !== undefined && (flags & SAMPLED) === 0) return;
+      if (flags !== undefined) parent = trace;
+    }
+    // Whoever told it was not drawn.
+    if (parent === undefined && (fromShard >= 0 || !this.#draw())) return;
+    const span = this.#telemetry.turn({
+      parent,
+      type: a.id.slice(0, a.id.indexOf(".")),
+      key: a.key,
+      event,
+      source: sourceOfJob(job),
+      shard: shard.shard,
+      start_ms: this.time.at(job.since_ms),
+      stepped_ms: this.time.now(),
+    });
+    if (span === undefined) return;
+    job.span = span;
+    job.trace = span.trace;
+  }
+
+  /** A batch is committed. */
+  committed({ entries, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
+    const sent_ms = this.time.at(sent);
+    const committed_ms = this.time.at(now_ms);
+    for (const { job, turn, refusal } of entries) {
+      job.span?.committed({
+        turn: turn.turn,
+        position: ref.seq,
+        batchRecords: entries.length,
+        batchBytes: bytes,
+        sent_ms,
+        committed_ms,
+        refusal,
+      });
+    }
+    const { batch } = this.#telemetry;
+    if (batch === undefined) return;
+    const turns_s: number[] = [];
+    const step = Math.ceil(entries.length / BATCH_TURNS);
+    for (let at = 0; at < entries.length; at += step)
+      turns_s.push((now_ms - (entries[at] as Taken).job.since_ms) / 1_000);
+    const lateness_s = this.#lateness.splice(0);
+    batch({ records: entries.length, duration_s: (now_ms - sent) / 1_000, turns_s, lateness_s });
+  }
+
+  /** A timer has fired, so many seconds late. */
+  late(seconds: number): void {
+    if (this.#telemetry.batch !== undefined && this.#lateness.length < BATCH_TURNS)
+      this.#lateness.push(seconds);
+  }
+
+  #draw(): boolean {
+    const { sample } = this.#telemetry;
+    return sample > 0 && this.#world.random.next() < sample;
+  }
+}
+
+function eventOf({ message: { event } }: Job): string {
+  const type = (event as { type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" ? type : "";
+}

@@ -1,0 +1,341 @@
+/** Traces: one message is one trace, from the client over the turn and its commit to all that it told. */
+import { context, ROOT_CONTEXT, trace } from "@opentelemetry/api";
+import { beforeAll, describe, expect, it } from "vitest";
+import { connect, type KeyturnNode, nats, type Observer, type Telemetry } from "../runtime/index.ts";
+import { memory, startNode } from "../runtime/index.ts";
+import { serveHttp } from "../runtime/http/index.ts";
+import { traceFlags } from "../runtime/engine/telemetry.ts";
+import { FaultStore } from "./support/fault-store.ts";
+import { startServer } from "./support/nats-server.ts";
+import { failure, keyIn, rig } from "./support/probe.ts";
+import { activeContexts, inPromise, relay, Spans } from "./support/traced.ts";
+import { VirtualWorld } from "./support/virtual-world.ts";
+
+beforeAll(activeContexts);
+
+/** Keys in shards of their own, so that every message goes over a channel. */
+function keysOf(node: KeyturnNode): string[] {
+  return [0, 1, 2].map((shard) => keyIn(node, relay, shard));
+}
+
+const chain = [
+  "CLIENT ask relay pass",
+  "  SERVER relay pass",
+  "    INTERNAL commit",
+  "    CONSUMER relay pass",
+  "      INTERNAL commit",
+  "      CONSUMER relay pass",
+  "        INTERNAL commit",
+];
+
+async function oneNode(telemetry: Telemetry, observer: Partial<Observer> = {}): Promise<KeyturnNode> {
+  return startNode({ actors: [relay], store: memory(), shards: 4, telemetry, observer, name: "n" });
+}
+
+/** Waits until an actor has been passed by. */
+async function passed(node: KeyturnNode, key: string, times = 1): Promise<void> {
+  for await (const state of node.client.actor(relay, key).watch()) if (state.context.passed >= times) return;
+}
+
+describe("a trace", () => {
+  it("follows a message from the client through the turn, the commit and to those that were told", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry());
+    const [a = "", b = "", c = ""] = keysOf(node);
+    await node.client.actor(relay, a).ask({ type: "pass", via: [b, c] });
+    await passed(node, c);
+    expect(spans.tree()).toEqual(chain);
+    expect(spans.traces.size).toBe(1);
+    const turn = spans.all.find(({ name, kind }) => name === "relay pass" && kind === 1);
+    expect(turn?.attributes).toEqual({
+      "keyturn.actor.type": "relay",
+      "keyturn.event": "pass",
+      "keyturn.source": "request",
+      "keyturn.shard": 0,
+      "keyturn.turn": 1,
+      "keyturn.position": expect.any(Number),
+      "keyturn.outcome": "applied",
+    });
+    // Each begins no earlier and ends no later than what it is part of, but for those that were told.
+    const client = spans.one("ask relay pass");
+    expect(ms(turn?.startTime)).toBeGreaterThanOrEqual(ms(client.startTime) - 2);
+    expect(ms(turn?.endTime)).toBeLessThanOrEqual(ms(client.endTime) + 2);
+    await node.stop();
+  });
+
+  it("is continued from a traceparent and from the active span, and the record has the turn's own context", async () => {
+    const spans = new Spans();
+    const store = memory();
+    const node = await startNode({
+      actors: [relay],
+      store,
+      shards: 4,
+      telemetry: spans.telemetry({ sample: 0, keys: true }),
+    });
+    const given = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+    await node.client.actor(relay, "x").ask({ type: "pass", via: [] }, { trace: given });
+    const client = spans.one("ask relay pass");
+    expect(client.parentSpanContext).toMatchObject({ traceId: "a".repeat(32), spanId: "b".repeat(16) });
+    expect(client.attributes["keyturn.actor.key"]).toBe("x");
+    expect(spans.one("relay pass").parentSpanContext?.spanId).toBe(client.spanContext().spanId);
+    spans.reset();
+    const own = spans.tracer.startSpan("own");
+    await context.with(trace.setSpan(ROOT_CONTEXT, own), () =>
+      node.client.actor(relay, "x").send({ type: "pass", via: [] }),
+    );
+    own.end();
+    expect(spans.tree()).toEqual([
+      "INTERNAL own",
+      "  CLIENT send relay pass",
+      "    SERVER relay pass",
+      "      INTERNAL commit",
+    ]);
+    spans.reset();
+    // Within a server's span of the same trace, the header that it came with adds nothing.
+    const server = spans.tracer.startSpan("server");
+    const { traceId } = server.spanContext();
+    await context.with(trace.setSpan(ROOT_CONTEXT, server), () =>
+      node.client
+        .actor(relay, "x")
+        .send({ type: "pass", via: [] }, { trace: `00-${traceId}-${"c".repeat(16)}-01` }),
+    );
+    expect(spans.one("send relay pass").parentSpanContext?.spanId).toBe(server.spanContext().spanId);
+    await node.stop();
+  });
+
+  it("is not begun, and is carried on, where its sender did not sample it or the share is 0", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry());
+    const unsampled = `00-${"a".repeat(32)}-${"b".repeat(16)}-00`;
+    const told: (string | undefined)[] = [];
+    const unlisten = node.store.transport.subscribe("shard.1", (frame) => {
+      if (frame.kind === "told") told.push(...frame.messages.map((message) => message.trace));
+    });
+    const [a = "", b = ""] = keysOf(node);
+    await node.client.actor(relay, a).ask({ type: "pass", via: [b] }, { trace: unsampled });
+    await passed(node, b);
+    unlisten();
+    expect(told).toEqual([unsampled]);
+    // Reading and watching has spans of the client alone.
+    expect(spans.all.filter(({ name }) => name.includes("pass"))).toEqual([]);
+    await node.stop();
+    const rare = new Spans();
+    const quiet = await oneNode(rare.telemetry({ sample: 0 }));
+    await quiet.client.actor(relay, a).ask({ type: "pass", via: [b] });
+    await passed(quiet, b);
+    expect(rare.all).toEqual([]);
+    await quiet.stop();
+  });
+
+  it("is drawn once a message: what its client left out nobody draws again, and of others the share is kept", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry({ sample: 0.5 }));
+    const [a = "", b = ""] = keysOf(node);
+    const asks = 400;
+    await Promise.all(
+      Array.from({ length: asks }, () => node.client.actor(relay, a).send({ type: "pass", via: [b] })),
+    );
+    await passed(node, b, asks);
+    const clients = spans.all.filter(({ name }) => name === "send relay pass").length;
+    const turns = spans.all.filter(({ name }) => name === "relay pass");
+    // Ten standard deviations.
+    expect(Math.abs(clients - asks / 2)).toBeLessThan(100);
+    expect(turns.length).toBe(clients * 2);
+    expect(turns.every(({ parentSpanContext }) => parentSpanContext !== undefined)).toBe(true);
+    await node.stop();
+  });
+
+  it("has the refusal of a turn, of a told message, and a repetition's answer", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry());
+    const ref = node.client.actor(relay, "a");
+    expect(await failure(ref.send({ type: "break" }))).toMatchObject({ code: "machine_failed" });
+    for (const name of ["send relay break", "relay break"]) {
+      expect(spans.one(name).status).toEqual({ code: 2, message: "machine_failed" });
+      expect(spans.one(name).attributes["error.type"]).toBe("machine_failed");
+    }
+    expect(spans.one("relay break").attributes["keyturn.outcome"]).toBe("refused");
+    spans.reset();
+    await ref.send({ type: "pass", via: [] }, { requestId: "once" });
+    await ref.send({ type: "pass", via: [] }, { requestId: "once" });
+    const outcomes = spans.all
+      .filter(({ name }) => name === "relay pass")
+      .map(({ attributes }) => attributes["keyturn.outcome"]);
+    expect(outcomes).toEqual(["applied", "repeated"]);
+    await node.stop();
+  });
+
+  it("has invoked promises: their code runs in it, is given it, and their result is part of it", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry());
+    inPromise.run = () => spans.tracer.startSpan("outside").end();
+    const ref = node.client.actor(relay, "a");
+    await ref.send({ type: "work" });
+    let given: string | null = null;
+    for await (const state of ref.watch()) if ((given = state.context.trace) !== null) break;
+    inPromise.run = () => undefined;
+    const turn = spans.one("relay work").spanContext();
+    expect(given).toBe(`00-${turn.traceId}-${turn.spanId}-01`);
+    expect(spans.tree()).toEqual([
+      "CLIENT send relay work",
+      "  SERVER relay work",
+      "    INTERNAL commit",
+      "    INTERNAL outside",
+      "    INTERNAL relay xstate.promise.resolve",
+      "      INTERNAL commit",
+    ]);
+    await node.stop();
+  });
+
+  it("begins anew with a timer", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry());
+    const ref = node.client.actor(relay, "a");
+    await ref.send({ type: "later", after_ms: 1 });
+    for await (const state of ref.watch()) if (state.value === "idle") break;
+    const fired = spans.all.find(({ attributes }) => attributes["keyturn.source"] === "timer");
+    expect(fired?.name).toMatch(/^relay xstate\.after\./);
+    expect(fired?.parentSpanContext).toBeUndefined();
+    await node.stop();
+  });
+
+  it("is the same after a crash: what is told again has the turn before the crash as its parent", async () => {
+    const world = new VirtualWorld();
+    const store = new FaultStore();
+    const before = new Spans();
+    const one = await rig({ world, store, actors: [relay], telemetry: before.telemetry() });
+    const [a = "", b = ""] = keysOf(one.node);
+    store.loses = (_subject, frame) => frame.kind === "told";
+    await world.run(one.node.client.actor(relay, a).send({ type: "pass", via: [b] }));
+    await world.advance(1_000);
+    one.node.kill();
+    store.loses = () => false;
+    const after = new Spans();
+    const two = await rig({ world, store, actors: [relay], telemetry: after.telemetry(), name: "n2" });
+    await world.advance(30_000);
+    const teller = before.one("relay pass").spanContext();
+    const told = after.one("relay pass");
+    expect(told.parentSpanContext).toMatchObject({ traceId: teller.traceId, spanId: teller.spanId });
+    expect(told.attributes["keyturn.source"]).toBe("told");
+    two.node.kill();
+  });
+
+  it("begins with a header over HTTP", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry({ sample: 0 }));
+    const [a = "", b = ""] = keysOf(node);
+    const server = await serveHttp(node, { listen: "127.0.0.1:0" });
+    const answer = await fetch(`${server.url}/actors/relay/${a}`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01`,
+      },
+      body: JSON.stringify({ type: "pass", via: [b] }),
+    });
+    expect(answer.status).toBe(200);
+    await passed(node, b);
+    expect(spans.tree()).toEqual(chain.slice(0, 5));
+    expect(spans.traces).toEqual(new Set(["a".repeat(32)]));
+    expect(spans.one("ask relay pass").parentSpanContext?.spanId).toBe("b".repeat(16));
+    await server.close();
+    await node.stop();
+  });
+
+  it("spans two nodes and a client of their own on a real server", { timeout: 60_000 }, async () => {
+    const server = await startServer({ durability: "process" });
+    const spans = new Spans();
+    const start = async (name: string): Promise<KeyturnNode> =>
+      startNode({
+        actors: [relay],
+        store: await nats({ servers: server.url }),
+        name,
+        shards: 8,
+        settings: { lease_ms: 1_500, heartbeat_ms: 400 },
+        telemetry: spans.telemetry(),
+      });
+    const one = await start("one");
+    const two = await start("two");
+    while (two.shards.length === 0 || one.shards.length + two.shards.length < 8)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    const [x = 0] = one.shards;
+    const [y = 0] = two.shards;
+    const a = keyIn(one, relay, x);
+    const b = keyIn(one, relay, y);
+    const c = keyIn(one, relay, x, "c");
+    const client = await connect({ nats: { servers: server.url }, telemetry: spans.telemetry() });
+    await client.actor(relay, a).ask({ type: "pass", via: [b, c] });
+    await passed(one, c);
+    expect(spans.tree()).toEqual(chain);
+    const shards = spans.all.flatMap(({ name, attributes }) =>
+      name === "relay pass" ? [attributes["keyturn.shard"]] : [],
+    );
+    expect(shards).toEqual([x, y, x]);
+    await client.disconnect();
+    await one.stop();
+    await two.stop();
+    await server.stop();
+  });
+});
+
+describe("telemetry", () => {
+  it("that throws is reported, and the turns go on", async () => {
+    const troubles: string[] = [];
+    const fail = (): never => {
+      throw new Error("no telemetry today");
+    };
+    const broken: Telemetry = {
+      sample: 1,
+      active: fail,
+      turn: fail,
+      request: fail,
+      within: (_trace, run) => run(),
+      batch: fail,
+      node: fail,
+    };
+    const node = await oneNode(broken, {
+      troubled: (task, error) => troubles.push(`${task}: ${String(error)}`),
+    });
+    expect(await node.client.actor(relay, "a").ask({ type: "pass", via: [] })).toBe("arrived");
+    expect(new Set(troubles)).toEqual(new Set(["telemetry: Error: no telemetry today"]));
+    await node.stop();
+  });
+
+  it("is asked for nothing without a trace, and a trace that is none is carried on as it is", async () => {
+    const calls: string[] = [];
+    const counting: Telemetry = {
+      sample: 0,
+      active: () => false,
+      turn: ({ source }) => void calls.push(`turn ${source}`),
+      request: ({ operation }) => void calls.push(operation),
+      within: (_trace, run) => run(),
+      node: () => () => calls.push("ended"),
+    };
+    const node = await oneNode(counting);
+    const [a = "", b = ""] = keysOf(node);
+    await node.client.actor(relay, a).ask({ type: "pass", via: [b] });
+    await node.client.actor(relay, a).ask({ type: "pass", via: [b] }, { trace: "nonsense" });
+    await passed(node, b, 2);
+    expect(calls).toEqual([]);
+    await node.stop();
+    expect(calls).toEqual(["ended"]);
+  });
+
+  it.each([
+    ["00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01", 1],
+    ["00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-00", 0],
+    // A later version may have more behind it.
+    ["01-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-03-more", 3],
+    ["00-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA-bbbbbbbbbbbbbbbb-01", undefined],
+    ["00-aaaa-bbbb-01", undefined],
+    ["00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01-more", undefined],
+    ["ff-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-01", undefined],
+    ["", undefined],
+  ])("reads the flags of %j as %s", (text, flags) => {
+    expect(traceFlags(text)).toBe(flags);
+  });
+});
+
+function ms(time: readonly [number, number] | undefined): number {
+  return time === undefined ? Number.NaN : time[0] * 1_000 + time[1] / 1e6;
+}
