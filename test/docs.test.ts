@@ -7,12 +7,13 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { referenceOf, type ReferencePage } from "./docs/reference.ts";
 import { builtPackage } from "./support/build.ts";
 import { type Block, blocksOf, type Directives, Pages, root, runPage } from "./support/docs.ts";
 
 const read = (path: string): string => readFileSync(join(root, path), "utf8");
 
-/** Reference pages are made, not written: see docs-reference.test.ts. */
+/** Reference pages are made, not written. */
 const written = readdirSync(join(root, "docs"), { recursive: true, encoding: "utf8" })
   .map((name) => join("docs", name))
   .filter((name) => name.endsWith(".md") && !name.startsWith(join("docs", "reference")))
@@ -97,5 +98,44 @@ describe("their code", () => {
         for (const option of options) expect(stdout, command).toContain(option);
       }),
     );
+  });
+});
+
+describe("the reference", () => {
+  const { exports } = JSON.parse(read("package.json")) as { exports: Record<string, unknown> };
+  let reference: ReferencePage[] = [];
+  beforeAll(async () => {
+    const options = ["--noCheck", "--emitDeclarationOnly", "--incremental", "false", "--sourceMap", "false"];
+    const more = ["--inlineSources", "false", "--outDir", join(pages.folder, "dist")];
+    const tsc = join(root, "node_modules/typescript/bin/tsc");
+    const args = [tsc, "-p", "tsconfig.build.json", ...options, ...more];
+    await promisify(execFile)(process.execPath, args, { cwd: root });
+    reference = referenceOf(join(pages.folder, "dist"), exports);
+  }, 120_000);
+
+  it("has every entry point of the package, with everything that is there at run time", async () => {
+    expect(reference.map(({ module }) => module)).toEqual(
+      Object.keys(exports).flatMap((path) => (path.endsWith(".json") ? [] : [`keyturn${path.slice(1)}`])),
+    );
+    for (const { module, entries } of reference) {
+      const names = new Set(entries.flatMap(({ name, isValue }) => (isValue ? [name] : [])));
+      for (const name of Object.keys((await import(module)) as object)) expect(names, module).toContain(name);
+    }
+  });
+
+  it("says what each thing is that people call, and shows nothing internal", () => {
+    const silent = reference.flatMap(({ module, entries }) =>
+      entries.flatMap(({ name, isValue, words }) => (isValue && words === "" ? [`${module}: ${name}`] : [])),
+    );
+    expect(silent).toEqual([]);
+    for (const { code, name } of reference.flatMap(({ entries }) => entries)) {
+      expect(code, name).not.toMatch(/@internal|#private|\bprivate\b/);
+      expect(code, name).not.toBe("");
+    }
+  });
+
+  it("documentation leads to each of its pages", () => {
+    const index = read("docs/README.md");
+    for (const { file } of reference) expect(index).toContain(`(reference/${file})`);
   });
 });

@@ -106,6 +106,7 @@ export async function createClient(store: Store, world: World, shards: number): 
   return new Client(store, world, shards);
 }
 
+/** Reaches every actor of an app. A node has one (`node.client`); other programs get theirs from `connect`. */
 export class Client {
   readonly #store: Store;
   readonly #clock: Clock;

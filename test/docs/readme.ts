@@ -24,16 +24,18 @@ export { counter } from "keyturn/actors";
 export const machine = setup({
   types: {
     context: {} as { customer: { id: string }; total: number },
-    events: {} as
-      | { type: "place"; cents?: number }
-      | { type: "pay" }
-      | { type: "add"; by: number },
+    events: {} as { type: "place"; cents?: number } | { type: "pay" } | { type: "add"; by: number },
     emitted: {} as { type: "order.paid"; country: string; cents: number; product: string; at: number },
   },
 }).createMachine({
   context: { customer: { id: "ada" }, total: 0 },
   initial: "new",
-  states: { new: { on: { place: "waiting", add: {} } }, waiting: { after: { 86400000: "expired" }, on: { pay: "paid" } }, paid: {}, expired: {} },
+  states: {
+    new: { on: { place: "waiting", add: {} } },
+    waiting: { after: { 86400000: "expired" }, on: { pay: "paid" } },
+    paid: {},
+    expired: {},
+  },
 });
 export const order = defineActor({ type: "order", machine });
 export const airport = defineActor({

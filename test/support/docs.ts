@@ -157,6 +157,7 @@ export class Pages {
     const bin = join(this.folder, "bin");
     mkdirSync(bin);
     script(join(bin, "node"), [
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is a shell's
       'for arg; do shift; case "$arg" in -*) ;; *.ts) arg="${arg%.ts}.js";; esac; set -- "$@" "$arg"; done',
       `exec '${process.execPath}' "$@"`,
     ]);
@@ -289,13 +290,17 @@ export async function runPage(page: Page, pages: Pages): Promise<void> {
 }
 
 function same(where: string, shown: string, printed: string): void {
-  const lines = (text: string): string[] => text.trimEnd().split("\n").map((line) => line.trimEnd());
-  const pattern = lines(shown).map((line) => line.split("…").map(escape).join(".*"));
+  const lines = (text: string): string[] =>
+    text
+      .trimEnd()
+      .split("\n")
+      .map((line) => line.trimEnd());
+  const pattern = lines(shown).map((line) => line.split("…").map(literal).join(".*"));
   if (!new RegExp(`^${pattern.join("\n")}$`).test(lines(printed).join("\n")))
     throw new Error(`${where} prints\n${printed}\nand the page shows\n${shown}`);
 }
 
-function escape(text: string): string {
+function literal(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 }
 
@@ -309,7 +314,9 @@ class Started {
   #look: () => void = () => undefined;
 
   constructor(command: string, cwd: string, bin: string) {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("KEYTURN_")));
+    const env = Object.fromEntries(
+      Object.entries(process.env).filter(([name]) => !name.startsWith("KEYTURN_")),
+    );
     const child = spawn("/bin/sh", ["-euc", command], {
       cwd,
       env: { ...env, PATH: `${bin}:${process.env.PATH}`, NODE_NO_WARNINGS: "1" },
@@ -342,7 +349,8 @@ class Started {
       };
       this.#look();
     });
-    if (this.#over) throw new Error(`${where} ended before it printed “${text}”.\n${this.stdout}\n${this.stderr}`);
+    if (this.#over)
+      throw new Error(`${where} ended before it printed “${text}”.\n${this.stdout}\n${this.stderr}`);
   }
 
   stop(): void {
