@@ -14,6 +14,7 @@ export type {
   WatchOptions,
 } from "./client/client.ts";
 export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
+export type { Cluster, ClusterNode, ClusterShard } from "./client/cluster.ts";
 export type {
   Count,
   FindQuery,
@@ -22,6 +23,7 @@ export type {
   FoundTimer,
   TimersQuery,
 } from "./client/find.ts";
+export type { HistoryPageOptions, TurnsPage } from "./client/history-page.ts";
 export type { ForkOptions } from "./client/fork.ts";
 export {
   type ActorAddress,
@@ -65,6 +67,7 @@ export type { Pinned } from "./kv/pinned.ts";
 export type { Observer } from "./engine/observer.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type { EventSchema, StandardSchema } from "./engine/schema.ts";
+export type { HealthCheck, NodeHealth } from "./health.ts";
 export type { Difference } from "./rebuild/compare.ts";
 export type { PromoteReport } from "./rebuild/promote.ts";
 export {

@@ -128,6 +128,12 @@ export class KeyturnNode {
     return this.#life.ownership.serving;
   }
 
+  /** What this node hosts, but for what the runtime brings itself. */
+  get actors(): readonly AnyActorDefinition[] {
+    const all = [...this.#parts.registry.values()].map(({ definition }) => definition);
+    return all.filter((definition) => !ownActors.includes(definition));
+  }
+
   /** Shards of the app. */
   get shardsOfApp(): number {
     return this.#parts.shards;

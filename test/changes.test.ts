@@ -87,3 +87,51 @@ it("ends when it is told to", async () => {
   expect(await next).toEqual({ value: undefined, done: true });
   await expect(t.client.changes("nobody").next()).rejects.toThrow(/No actor of type "nobody"/);
 });
+
+it("goes on behind a mark: with what changed and went since, and no more", async () => {
+  const t = await start();
+  const pack = (key: string, weight: number) =>
+    t.client.actor(parcel, key).send({ type: "pack", owner: "ada", weight });
+  await pack("a", 1);
+  await pack("b", 1);
+  let mark: string | undefined;
+  let marked: () => void = () => undefined;
+  const onMark = (at: string): void => {
+    mark = at;
+    marked();
+  };
+  const first = t.client.changes(parcel, { onMark });
+  await read(first, 2);
+  const caughtUp = new Promise<void>((resolve) => {
+    marked = resolve;
+  });
+  const third = first.next();
+  await caughtUp;
+  const before = mark as unknown as string;
+  await pack("c", 1);
+  expect((await third).value).toMatchObject({ key: "c" });
+  await first.return(undefined);
+  await t.client.actor(parcel, "a").delete();
+  const resets: number[] = [];
+  const again = t.client.changes(parcel, { since: before, onReset: () => resets.push(1) });
+  const seen = (await read(again, 2)).map(({ key, actor }) => [key, actor?.turn]);
+  expect(seen.sort()).toEqual([
+    ["a", undefined],
+    ["c", 1],
+  ]);
+  await pack("d", 1);
+  expect(await read(again, 1)).toMatchObject([{ key: "d" }]);
+  expect(resets).toEqual([]);
+  await again.return(undefined);
+  // Who had the marks is gone: what is there comes again, and that is said.
+  await t.crash();
+  const anew = t.client.changes(parcel, { since: before, onReset: () => resets.push(1) });
+  const [all] = await Promise.all([read(anew, 3), t.advance("1 minute")]);
+  expect(all.map(({ key }) => key).sort()).toEqual(["b", "c", "d"]);
+  expect(resets.length).toBeGreaterThan(0);
+  await anew.return(undefined);
+  for (const since of ["", "x", `${before},a.1`, before.replace(".", "/")])
+    await expect(t.client.changes(parcel, { since }).next()).rejects.toMatchObject({
+      code: "invalid_options",
+    });
+});

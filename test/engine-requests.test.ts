@@ -33,6 +33,32 @@ describe("contract 3: a request id gives one turn and one reply", () => {
     expect(await r.world.run(ref.ask(event, { requestId: "x" }))).toEqual(first);
   });
 
+  it("asked again by many at once: each batch is read once, and not all of them at the same time", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    const ids = Array.from({ length: 200 }, (_, n) => `id${n}`);
+    for (const requestId of ids) await r.world.run(ref.ask(add, { requestId }));
+    const { journal } = r.store;
+    const get = journal.get.bind(journal);
+    const reads: number[] = [];
+    let atOnce = 0;
+    let most = 0;
+    journal.get = async (seq) => {
+      reads.push(seq);
+      most = Math.max(most, ++atOnce);
+      try {
+        return await get(seq);
+      } finally {
+        atOnce--;
+      }
+    };
+    const again = ids.flatMap((requestId) => [ref.ask(add, { requestId }), ref.ask(add, { requestId })]);
+    const answers = await r.world.run(Promise.all(again));
+    expect(answers).toEqual(ids.flatMap((_, n) => [n + 1, n + 1]));
+    expect(new Set(reads).size).toBe(reads.length);
+    expect(most).toBe(16);
+  });
+
   it("asked again while the journal cannot be read: the error names the id, by which it can be asked once more", async () => {
     const r = await rig();
     const ref = r.node.client.actor(r.probe, "a");

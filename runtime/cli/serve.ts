@@ -12,11 +12,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyturnNode, NodeOptions } from "../node.ts";
 import { startNode } from "../node.ts";
+import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
+import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
 import { DONE, FAILED } from "./shell.ts";
 import { RunningSources } from "./sources.ts";
@@ -32,6 +34,8 @@ export interface ServeOptions {
   readonly wait_ms: number;
   /** How long stopping may take. */
   readonly grace_ms: number;
+  /** Serves the node over HTTP too. */
+  readonly http?: ServeHttp | undefined;
   /** Address of the health server, for the line that says that the node is ready. */
   readonly health?: string | undefined;
 }
@@ -65,12 +69,15 @@ export async function serve(
     console.say("stopped", { graceful: true }, "Stopped before it had begun.");
     return DONE;
   }
-  ready(node, options, console);
+  const http = await httpOn(node, options, console);
+  ready(node, options, console, http?.url);
   const sources = new RunningSources(node, options.node.actors, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
     await aborted(stop);
+    // What is asked now is asked of others.
+    await http?.close();
     return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
@@ -88,7 +95,28 @@ async function startOn(options: ServeOptions, observer: Observing): Promise<Keyt
   }
 }
 
-function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, console: Console): void {
+/** Serves it over HTTP, or stops it if that cannot be. */
+async function httpOn(
+  node: KeyturnNode,
+  { http }: ServeOptions,
+  console: Console,
+): Promise<HttpServer | undefined> {
+  if (http === undefined) return undefined;
+  try {
+    const server: Promise<HttpServer> = http(node, console);
+    return await server;
+  } catch (error) {
+    await node.stop();
+    throw error;
+  }
+}
+
+function ready(
+  node: KeyturnNode,
+  { health, node: { actors } }: ServeOptions,
+  console: Console,
+  http: string | undefined,
+): void {
   const { store, shards, shardsOfApp } = node;
   const types = actors.map(({ type }) => type);
   console.say(
@@ -103,12 +131,14 @@ function ready(node: KeyturnNode, { health, node: { actors } }: ServeOptions, co
       shardsOfApp,
       types,
       ...(health === undefined ? {} : { health }),
+      ...(http === undefined ? {} : { http }),
     },
     `Ready: serves ${shards.length} of ${shardsOfApp} shards, hosts ${types.join(", ")}.`,
   );
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
   if (health !== undefined) console.note(`Health: ${health}/healthz`);
+  if (http !== undefined) console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
 }
 
 function noteOf({ durabilityNote, durability }: Store): string {

@@ -9,7 +9,7 @@
  */
 import type { AnyActorDefinition } from "../engine/definition.ts";
 import type { Clock } from "../ports/index.ts";
-import { isKeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ChangesMark, FoundRow, ShardQuery } from "../words/queries.ts";
 import { type AskShard, type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
 
@@ -18,6 +18,12 @@ export interface ChangesQuery extends Omit<FindQuery, "limit" | "after" | "older
   readonly initial?: boolean | undefined;
   /** Ends the watch. */
   readonly signal?: AbortSignal | undefined;
+  /** A mark of an earlier watch with the same query: goes on behind it, instead of with what is there. */
+  readonly since?: string | undefined;
+  /** Called with a mark each time that all that is known was given and taken, if it is another than before. */
+  readonly onMark?: ((mark: string) => void) | undefined;
+  /** With `since`: what was behind a mark is not known any more. Deletions may be missed; the rest is given, again. */
+  readonly onReset?: (() => void) | undefined;
 }
 
 /** An actor that changed. */
@@ -44,11 +50,12 @@ export async function* changes(
   query: ChangesQuery,
 ): AsyncGenerator<ChangedActor> {
   const type = typeOf(target);
-  const watch = new Watch(ask, clock, type, shardQueryOf("changes", query), query.initial !== false);
+  const watch = new Watch(ask, clock, type, query, shards);
   const stop = (): void => watch.stop();
   query.signal?.addEventListener("abort", stop);
   if (query.signal?.aborted === true) stop();
-  for (let shard = 0; shard < shards; shard++) watch.follow(shard);
+  const marks = marksIn(query.since, shards);
+  for (let shard = 0; shard < shards; shard++) watch.follow(shard, marks[shard]);
   try {
     while (true) {
       const changed = await watch.next();
@@ -68,12 +75,37 @@ function positionIn([, , , , position]: FoundRow): number {
   return position;
 }
 
+/** A mark for people to keep: of every shard `log.number`, with commas between. */
+function textOf(marks: readonly (ChangesMark | undefined)[]): string | undefined {
+  const parts: string[] = [];
+  for (const mark of marks) {
+    if (mark === undefined) return undefined;
+    parts.push(`${mark.log}.${mark.number}`);
+  }
+  return parts.join(",");
+}
+
+/** @throws KeyturnError `invalid_options` */
+function marksIn(text: string | undefined, shards: number): readonly (ChangesMark | undefined)[] {
+  if (text === undefined) return [];
+  const parts = typeof text === "string" ? text.split(",", shards + 1) : [];
+  const marks = parts.map((part) => {
+    const [, log, number] = /^([A-Za-z0-9_-]{1,64})\.(\d{1,15})$/.exec(part) ?? [];
+    return log === undefined ? undefined : { log, number: Number(number) };
+  });
+  if (marks.length === shards && !marks.includes(undefined)) return marks;
+  throw new KeyturnError("invalid_options", "Changes go on since a mark that an earlier watch has given.");
+}
+
 class Watch {
   readonly #ask: AskShard;
   readonly #clock: Clock;
   readonly #type: string;
   readonly #query: ShardQuery;
-  readonly #initial: boolean;
+  readonly #options: ChangesQuery;
+  /** How far each shard was heard. */
+  readonly #marks: (ChangesMark | undefined)[];
+  #told: string | undefined;
   /** By key, in the order of their last change. */
   readonly #waiting = new Map<string, ChangedActor>();
   #wake: () => void = () => undefined;
@@ -81,12 +113,13 @@ class Watch {
   #fault: unknown;
   #ended = false;
 
-  constructor(ask: AskShard, clock: Clock, type: string, query: ShardQuery, initial: boolean) {
+  constructor(ask: AskShard, clock: Clock, type: string, query: ChangesQuery, shards: number) {
     this.#ask = ask;
     this.#clock = clock;
     this.#type = type;
-    this.#query = query;
-    this.#initial = initial;
+    this.#query = shardQueryOf("changes", query);
+    this.#options = query;
+    this.#marks = new Array<ChangesMark | undefined>(shards).fill(undefined);
   }
 
   stop(): void {
@@ -105,23 +138,35 @@ class Watch {
         if (this.#waiting.size < WAITING_MAX) for (const go of this.#room.splice(0)) go();
         return changed;
       }
+      this.#mark();
       await new Promise<void>((resolve) => {
         this.#wake = resolve;
       });
     }
   }
 
-  follow(shard: number): void {
-    this.#follow(shard).catch((error: unknown) => {
+  /** Whoever reads has taken everything that was heard. */
+  #mark(): void {
+    const { onMark } = this.#options;
+    const mark = onMark === undefined ? undefined : textOf(this.#marks);
+    if (mark === undefined || mark === this.#told) return;
+    this.#told = mark;
+    onMark?.(mark);
+  }
+
+  follow(shard: number, since: ChangesMark | undefined): void {
+    this.#follow(shard, since).catch((error: unknown) => {
       this.#fault = error;
       this.#wake();
     });
   }
 
-  async #follow(shard: number): Promise<void> {
-    let since: ChangesMark | undefined;
-    let silent = !this.#initial;
+  async #follow(shard: number, mark: ChangesMark | undefined): Promise<void> {
+    let since = mark;
+    let silent = this.#options.initial === false && since === undefined;
     const known: Known = new Map();
+    /** Who goes on behind a mark does not know what was given before it. */
+    let sure = since === undefined;
     while (!this.#ended) {
       try {
         const answer = await this.#ask(
@@ -132,13 +177,17 @@ class Watch {
         );
         if (this.#ended) return;
         if (answer.reset === true) {
+          if (!sure) this.#options.onReset?.();
           await this.#readAll(shard, known, silent);
           silent = false;
+          sure = true;
         } else {
           for (const row of answer.found ?? []) this.#put(known, row, answer.paths ?? []);
-          for (const key of answer.gone ?? []) this.#drop(known, key);
+          for (const key of answer.gone ?? []) this.#drop(known, key, sure);
         }
         since = answer.mark;
+        this.#marks[shard] = since;
+        this.#wake();
       } catch (error) {
         if (!isKeyturnError(error) || !error.retryable) throw error;
         await new Promise<void>((resolve) => this.#clock.after(PAUSE_MS, resolve));
@@ -161,7 +210,7 @@ class Watch {
       }
       after = next;
     } while (after !== undefined && !this.#ended);
-    for (const key of left) this.#drop(known, key);
+    for (const key of left) this.#drop(known, key, true);
   }
 
   #put(known: Known, row: FoundRow, paths: readonly string[]): void {
@@ -172,9 +221,9 @@ class Watch {
     this.#give({ key: actor.key, address: actor.address, actor });
   }
 
-  #drop(known: Known, key: string): void {
+  #drop(known: Known, key: string, sure: boolean): void {
     // What never fitted did not go either.
-    if (known.delete(key)) this.#give({ key, address: `${this.#type}/${key}`, actor: undefined });
+    if (known.delete(key) || !sure) this.#give({ key, address: `${this.#type}/${key}`, actor: undefined });
   }
 
   #give(changed: ChangedActor): void {

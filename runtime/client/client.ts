@@ -13,7 +13,7 @@ import {
   checkEventSchema,
   type NoReplies,
 } from "../engine/definition.ts";
-import type { HistoryPage, HistoryTurn, PastState } from "../engine/history.ts";
+import type { HistoryPage, HistoryQuery, HistoryTurn, PastState } from "../engine/history.ts";
 import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { WATCH_TTL_MS } from "../engine/watches.ts";
@@ -41,6 +41,8 @@ import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
+import { cursorText, type HistoryPageOptions, pageFrom, type TurnsPage } from "./history-page.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
   type AskShard,
@@ -239,6 +241,14 @@ export class Client {
     }
     await Promise.all(open);
     return count;
+  }
+
+  /**
+   * The nodes of the app and who serves which shard, as the store's directory has it: may be a moment behind.
+   * @throws KeyturnError `access_denied` for a client that may not read the directory, and what the store throws
+   */
+  cluster(): Promise<Cluster> {
+    return readCluster(this.#store.directory, this.#shards);
   }
 
   /**
@@ -469,7 +479,7 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
 
   /**
    * Sends an event; resolves with the machine's reply (null for none) and the new state, once its turn is committed.
-   * @internal
+   * @throws KeyturnError; its `outcome` says what became of the event
    */
   async call(
     event: EventOf<M>,
@@ -538,6 +548,19 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   /** The state now and after every commit; a slow reader may miss some in between, never the last. */
   watch(options: WatchOptions = {}): AsyncGenerator<ActorState<M>> {
     return this.#client.watch(this as unknown as ActorRef, options) as AsyncGenerator<ActorState<M>>;
+  }
+
+  /**
+   * The same a page at a time, 64 turns by default; `next` of one page is `cursor` of the next. A page may hold fewer
+   * turns than asked for although there are more.
+   * @throws KeyturnError `invalid_options`, `history_trimmed`, and others
+   */
+  async historyPage(options: HistoryPageOptions = {}): Promise<TurnsPage<M>> {
+    const self = this as unknown as ActorRef;
+    const ask = (query: HistoryQuery): Promise<HistoryPage> =>
+      this.#client.request(self, History, query, options, sizeOf(query)) as Promise<HistoryPage>;
+    const { query, page } = await pageFrom(ask, options);
+    return { turns: page.turns as readonly HistoryTurn<M>[], next: await cursorText(ask, query.order, page) };
   }
 
   /**

@@ -308,6 +308,11 @@ export function registryOf(definitions: readonly AnyActorDefinition[]): Registry
   return registry;
 }
 
+/** Event types that a definition's machine names in any of its states, families as `name.*`; undefined if it takes any. */
+export function eventTypesOf(definition: AnyActorDefinition): readonly string[] | undefined {
+  return hostOf(definition).eventTypes;
+}
+
 /** The events a definition's actors accept. */
 export type EventFor<D> = D extends ActorDefinition<string, infer M, object> ? EventOf<M> : never;
 

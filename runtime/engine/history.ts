@@ -111,12 +111,18 @@ const TURN_BYTES = limits.frameBytes - 64 * 1024;
 const TYPE_LENGTH = 128;
 const CACHED_BATCHES = 64;
 const CACHED_BYTES = 16 * 1024 * 1024;
+/** Batches read at once; each may take `limits.batchBytes`. */
+const READS_AT_ONCE = 16;
 
 export class HistoryReader {
   readonly #journal: Journal;
   readonly #tagsOf: (id: string, value: unknown) => readonly string[];
   readonly #batches = new Map<number, { readonly batch: Batch; readonly bytes: number }>();
   #cachedBytes = 0;
+  /** Batches that are being read, by sequence, and those who wait until fewer are. */
+  readonly #readings = new Map<number, Promise<Batch>>();
+  readonly #waiting: (() => void)[] = [];
+  #atOnce = 0;
 
   /** @param tagsOf tags of a state value of an actor's machine; they are not stored */
   constructor(journal: Journal, tagsOf: (id: string, value: unknown) => readonly string[] = () => []) {
@@ -156,6 +162,7 @@ export class HistoryReader {
   async page(id: string, last: Link, lastKeyframe: Link, query: HistoryQuery): Promise<HistoryPage> {
     const page = new Page(Math.max(1, Math.min(query.limit, limits.historyPage)));
     if (last[0] === 0) return { turns: [], next: undefined };
+    await this.#checkCursor(id, query);
     const next = await (query.order === "newest"
       ? this.#newest(id, last, query, page)
       : this.#oldest(id, last, lastKeyframe, query, page));
@@ -272,6 +279,15 @@ export class HistoryReader {
     return { links, skip: 0, behind, trimmed };
   }
 
+  /** A cursor comes from outside: what is no record of the actor shows nothing, and is no damage. */
+  async #checkCursor(id: string, { order, cursor }: HistoryQuery): Promise<void> {
+    const at = order === "newest" ? cursor?.links[0] : cursor?.links.at(-1);
+    if (at === undefined) return;
+    const batch = await this.#batch(at[0], id);
+    if (at[1] < batch.count && decodeRecord(batch.recordAt(at[1])).id === id) return;
+    throw new KeyturnError("invalid_options", `The cursor is none of the history of ${id}.`);
+  }
+
   /** The records from the keyframe before (or at) a record up to it, oldest first. */
   async #blockBack(id: string, from: Found): Promise<Found[]> {
     const block = [from];
@@ -302,10 +318,30 @@ export class HistoryReader {
     return { record, link, previous, keyframe, time: batch.header.time + record.delay };
   }
 
-  async #batch(seq: number, id: string): Promise<Batch> {
+  /** A batch; who asks for one that is being read waits for that reading. */
+  #batch(seq: number, id: string): Promise<Batch> | Batch {
     const cached = this.#batches.get(seq);
     if (cached !== undefined) return cached.batch;
-    const bytes = await this.#journal.get(seq);
+    let reading = this.#readings.get(seq);
+    if (reading === undefined) {
+      reading = this.#read(seq, id).finally(() => this.#readings.delete(seq));
+      this.#readings.set(seq, reading);
+    }
+    return reading;
+  }
+
+  async #read(seq: number, id: string): Promise<Batch> {
+    // Many may ask for their past answers at once, and a batch may be large: a server cuts off a connection for which too
+    // much waits.
+    while (this.#atOnce >= READS_AT_ONCE) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#atOnce++;
+    let bytes: Uint8Array | undefined;
+    try {
+      bytes = await this.#journal.get(seq);
+    } finally {
+      this.#atOnce--;
+      this.#waiting.shift()?.();
+    }
     if (bytes === undefined) {
       throw new KeyturnError(
         "history_trimmed",

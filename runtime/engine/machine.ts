@@ -246,6 +246,11 @@ export class MachineHost {
       this.#sealed(machine.config.context, "context", undefined);
   }
 
+  /** Event types that its transitions name, families as `name.*`; undefined if it takes any. */
+  get eventTypes(): readonly string[] | undefined {
+    return this.#types && [...this.#types].filter((name) => name !== "" && !name.startsWith("xstate."));
+  }
+
   /** Throws `invalid_event` for an event type that no transition of the machine names, in whatever state. */
   checkType(type: string): void {
     if (this.#types === undefined || this.#types.has(type)) return;

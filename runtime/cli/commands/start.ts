@@ -14,6 +14,7 @@ import { realRandom } from "../../world.ts";
 import { loadActors, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
 import { type HealthReport, serveHealth } from "../health-server.ts";
+import { addHttpOptions, type HttpFlags, httpOf } from "../http.ts";
 import {
   addNatsOptions,
   addStreamOptions,
@@ -30,7 +31,7 @@ import { serve, type ServeOptions } from "../serve.ts";
 import type { Shell } from "../shell.ts";
 import { type ChildMessage, type ParentMessage, Supervisor } from "../supervisor.ts";
 
-interface StartFlags extends NatsFlags {
+interface StartFlags extends NatsFlags, HttpFlags {
   readonly data?: string;
   readonly actors?: readonly string[];
   readonly name?: string;
@@ -64,7 +65,7 @@ the process; a second signal ends it at once.
 Examples:
   keyturn start --nats 127.0.0.1:4222 --actors ./my-actors.ts
   keyturn start --nats 127.0.0.1:4222 --processes 4 --health :8080
-  keyturn start --data ./data --actors ./my-actors.ts --json`;
+  keyturn start --data ./data --actors ./my-actors.ts --http 127.0.0.1:8080 --json`;
 
 export function addStart(program: Command, shell: Shell): void {
   const command = program
@@ -101,6 +102,7 @@ export function addStart(program: Command, shell: Shell): void {
         whole(1, PROCESSES_MAX),
       ),
     );
+  addHttpOptions(command);
   addStreamOptions(command)
     .option("--no-provision", "make nothing on the server; wait until it is made")
     .addOption(
@@ -139,13 +141,14 @@ async function start(flags: StartFlags, shell: Shell): Promise<number> {
   const { stdout, stderr, env } = shell;
   const console = new Console({ name, json: flags.json ?? false, stdout, stderr });
   const store = storeOf(name, flags, env);
+  const http = httpOf(flags, env, placeOf(flags.supervised));
   const stop = new AbortController();
   if (flags.supervised === undefined && flags.processes !== undefined)
     return await superviseAll(name, flags.processes, flags, shell, console, stop);
 
   const node = await nodeOf(name, flags);
   const timing = { wait_ms: flags.wait * 1_000, grace_ms: flags.grace * 1_000 };
-  const options = { ...store, ...timing, node };
+  const options = { ...store, ...timing, node, http };
   if (flags.supervised !== undefined) return await serveSupervised(options, console, stop);
 
   let health: HealthReport = { live: true, ready: false };
@@ -270,6 +273,12 @@ async function nodeOf(
     ...(shards === undefined ? {} : { shards }),
     ...(set === undefined ? {} : { settings: set }),
   };
+}
+
+/** Which of several processes it is, from 0. */
+function placeOf(supervised: string | undefined): number {
+  const [, digits] = /-(\d+)$/.exec(supervised ?? "") ?? [];
+  return digits === undefined ? 0 : Number(digits) - 1;
 }
 
 function nodeName(text: string): string {

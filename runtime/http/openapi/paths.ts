@@ -1,0 +1,361 @@
+/** The paths of the document: those of each type, those of the server, and their parameters. */
+import type { AnyActorDefinition } from "../../engine/definition.ts";
+import { limits } from "../../words/limits.ts";
+import type { HttpLimits } from "../options.ts";
+import { anything, json, list, object, ref, type Schema, text, whole } from "./words.ts";
+
+export interface Described {
+  readonly actors: readonly AnyActorDefinition[];
+  readonly limits: HttpLimits;
+  /** Tokens are needed. */
+  readonly secured: boolean;
+  /** A node is served, which has dead letters. */
+  readonly node: boolean;
+  readonly version: string;
+}
+
+const PROBLEM = { $ref: "#/components/responses/Problem" };
+const refusals = {
+  "400": PROBLEM,
+  "401": PROBLEM,
+  "403": PROBLEM,
+  "404": PROBLEM,
+  "429": PROBLEM,
+  "503": PROBLEM,
+  default: PROBLEM,
+};
+const param = (name: string): Schema => ({ $ref: `#/components/parameters/${name}` });
+const etag = { etag: { description: "The actor's version.", schema: text() } };
+const events = (description: string): object => ({
+  description,
+  content: { "text/event-stream": { schema: text() } },
+});
+
+export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, object> {
+  const query = (name: string, schema: Schema, description: string): object => ({
+    name,
+    in: "query",
+    description,
+    schema,
+  });
+  const header = (name: string, schema: Schema, description: string): object => ({
+    name,
+    in: "header",
+    description,
+    schema,
+  });
+  const path = (name: string, schema: Schema, description: string): object => ({
+    name,
+    in: "path",
+    required: true,
+    description,
+    schema,
+  });
+  return {
+    type: path("type", text({ pattern: "^[A-Za-z][A-Za-z0-9_-]{0,63}$" }), "The actors' type."),
+    key: path("key", text({ minLength: 1 }), `Which actor; any text, at most ${limits.keyBytes} bytes.`),
+    mode: query(
+      "mode",
+      text({ enum: ["ask", "send", "create"], default: "ask" }),
+      "Whether an answer is wanted; or the body is the input that the actor begins with.",
+    ),
+    idempotencyKey: header(
+      "Idempotency-Key",
+      text({ minLength: 1, maxLength: limits.requestIdBytes - 17, pattern: "^[!-~]+$" }),
+      "An id of your own: repeated with it, the request is applied once and answered the same.",
+    ),
+    timeout: header(
+      "Keyturn-Timeout",
+      { type: "integer", minimum: 1, maximum: timeoutMax_ms },
+      "How long to wait, milliseconds.",
+    ),
+    ifNoneMatch: header("If-None-Match", text(), "A version that is known: 304 if it is still so."),
+    lastEventId: header("Last-Event-ID", text(), "The last id that was received."),
+    limit: query("limit", { type: "integer", minimum: 1, maximum: page }, "How many at most."),
+    turns: query("limit", { type: "integer", minimum: 1, maximum: limits.historyPage }, "How many at most."),
+    cursor: query("cursor", text(), "`next` of the page before."),
+    order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
+    id: path("id", text({ minLength: 1 }), "The timer's id."),
+    child: query("child", text(), "Path of the child whose timer it is."),
+    state: query("state", text(), "In this state or below it: waiting.payment."),
+    status: query("status", text({ enum: ["active", "done", "error", "stopped"] }), "With this status."),
+    where: query(
+      "where",
+      text(),
+      'Conditions on the type\'s index, as JSON: {"total": {"gte": 10}}; or one by one: where.total=gte:10.',
+    ),
+    olderThan: query(
+      "olderThan",
+      text(),
+      'Whose last turn is so long ago at least: milliseconds, or a text such as "1 hour".',
+    ),
+    prefix: query("prefix", text(), "Whose key begins so."),
+    from: query("from", text(), "Whose key is not before this one."),
+    to: query("to", text(), "Whose key is before this one."),
+    timerId: query("id", text(), "Only timers of that id."),
+    dueBefore: query(
+      "dueBefore",
+      text(),
+      "Only what is due before: ISO 8601, or milliseconds since the epoch.",
+    ),
+    eventsOf: { name: "type", in: "query", required: true, description: "The actors' type.", schema: text() },
+    initial: query("initial", text({ enum: ["true", "false"] }), "Whether to begin with what is there."),
+  };
+}
+
+const FILTERS = ["state", "status", "where", "olderThan", "prefix", "from", "to"].map(param);
+
+/** Paths of a type; or of all, if none is known. */
+export function pathsOf(
+  type: string | undefined,
+  definition: AnyActorDefinition | undefined,
+): Record<string, object> {
+  const tags = [type ?? "actors"];
+  const id = (name: string): string => (type === undefined ? name : `${type}.${name}`);
+  const key = type === undefined ? [param("type"), param("key")] : [param("key")];
+  const ofType = type === undefined ? [param("type")] : [];
+  const root = `/actors/${type ?? "{type}"}`;
+  const one = `${root}/{key}`;
+  const eventSchema = ref(type === undefined ? "Event" : `${type}.event`);
+  const body =
+    type === undefined ? { anyOf: [eventSchema, anything] } : { anyOf: [eventSchema, ref(`${type}.input`)] };
+  const output = definition?.outputSchema === undefined ? "" : ` Its output is ${type}.output.`;
+  const get = (name: string, summary: string, parameters: readonly object[], ok: object): object => ({
+    operationId: id(name),
+    tags,
+    summary,
+    parameters,
+    responses: { "200": ok, ...refusals },
+  });
+  return {
+    [one]: {
+      post: {
+        operationId: id("ask"),
+        tags,
+        summary: "Asks the actor, sends it an event, or begins it; answers once the turn is committed.",
+        parameters: [...key, param("mode"), param("idempotencyKey"), param("timeout")],
+        requestBody: { description: "The event; with mode=create the input, or nothing.", ...json(body) },
+        responses: {
+          "200": {
+            description: `The reply and the new state.${output}`,
+            headers: etag,
+            ...json(ref("Answer")),
+          },
+          "201": {
+            description: "It has begun.",
+            headers: { ...etag, location: { schema: text() } },
+            ...json(ref("State")),
+          },
+          "204": { description: "It was sent, and its turn is committed." },
+          "409": PROBLEM,
+          "413": PROBLEM,
+          "415": PROBLEM,
+          "422": PROBLEM,
+          "504": PROBLEM,
+          ...refusals,
+        },
+      },
+      get: {
+        operationId: id("get"),
+        tags,
+        summary: "The actor's state, linearizable.",
+        parameters: [...key, param("ifNoneMatch"), param("timeout")],
+        responses: {
+          "200": { description: "The state.", headers: etag, ...json(ref("State")) },
+          "304": { description: "It is as it was.", headers: etag },
+          ...refusals,
+        },
+      },
+      delete: {
+        operationId: id("delete"),
+        tags,
+        summary: "Removes the actor: state, timers, history. A later message begins anew.",
+        parameters: [...key, param("timeout")],
+        responses: { "204": { description: "It is gone." }, ...refusals },
+      },
+    },
+    [`${one}/history`]: {
+      get: get(
+        "history",
+        "The actor's turns, a page at a time.",
+        [...key, param("order"), param("turns"), param("cursor"), param("timeout")],
+        {
+          description: "Turns; `next` is missing at the end.",
+          ...json(object({ turns: list(ref("Turn")), next: text() }, ["turns"])),
+        },
+      ),
+    },
+    [`${one}/timers`]: {
+      get: get("timers", "What the actor waits for.", [...key, param("timeout")], {
+        description: "Its delays, earliest first.",
+        ...json(object({ timers: list(ref("Timer")) })),
+      }),
+    },
+    [`${one}/timers/{id}`]: {
+      delete: get(
+        "cancelTimer",
+        "Takes a delay away; its event will not come.",
+        [...key, param("id"), param("child"), param("timeout")],
+        {
+          description: "Whether it was still waited for.",
+          ...json(object({ cancelled: { type: "boolean" } })),
+        },
+      ),
+    },
+    [`${one}/watch`]: {
+      get: get(
+        "watch",
+        "The state now and after every commit, as server-sent events.",
+        [...key, param("lastEventId"), param("timeout")],
+        events(
+          "`state` events, with the version as id. A slow reader misses some in between, never the last.",
+        ),
+      ),
+    },
+    [root]: {
+      get: get(
+        "find",
+        "Finds actors, in the order of their keys.",
+        [...ofType, ...FILTERS, param("limit"), param("cursor"), param("timeout")],
+        {
+          description: "Actors; `next` is missing at the end.",
+          ...json(object({ actors: list(ref("FoundActor")), next: text() }, ["actors"])),
+        },
+      ),
+    },
+    [`/types/${type ?? "{type}"}/count`]: {
+      get: get(
+        "count",
+        "How many actors, in all and in each state.",
+        [...ofType, ...FILTERS, param("timeout")],
+        {
+          description: "The counts.",
+          ...json(object({ total: whole(), states: { type: "object", additionalProperties: whole() } })),
+        },
+      ),
+    },
+    [`/types/${type ?? "{type}"}/timers`]: {
+      get: get(
+        "waiting",
+        "What actors wait for, by key.",
+        [
+          ...ofType,
+          ...FILTERS,
+          param("timerId"),
+          param("child"),
+          param("dueBefore"),
+          param("limit"),
+          param("timeout"),
+        ],
+        {
+          description: "Their delays.",
+          ...json(object({ timers: list(ref("FoundTimer")) })),
+        },
+      ),
+    },
+  };
+}
+
+export function commonPaths({ limits: { batchRequests }, node, secured }: Described): Record<string, object> {
+  const get = (
+    operationId: string,
+    summary: string,
+    parameters: readonly object[],
+    ok: object,
+    more: object = {},
+  ): object => ({
+    get: {
+      operationId,
+      tags: ["server"],
+      summary,
+      parameters,
+      responses: { "200": ok, ...more, ...refusals },
+    },
+  });
+  const open = (path: object): object =>
+    secured ? { get: { ...(path as { get: object }).get, security: [] } } : path;
+  const health = { description: "As it is now.", ...json(ref("Health")) };
+  const red = {
+    "503": {
+      description: "It is not so.",
+      content: {
+        "application/json": { schema: ref("Health") },
+        "application/problem+json": { schema: ref("Problem") },
+      },
+    },
+  };
+  const probe = (id: string, summary: string): object => {
+    const { get: operation } = get(id, summary, [], health) as { get: { responses: object } };
+    return { get: { ...operation, responses: { ...operation.responses, ...red } } };
+  };
+  return {
+    "/events": get(
+      "events",
+      "Actors of a type as they change, as server-sent events.",
+      [
+        param("eventsOf"),
+        ...FILTERS.filter((one) => one.$ref !== param("olderThan").$ref),
+        param("initial"),
+        param("lastEventId"),
+        param("timeout"),
+      ],
+      events(
+        "`changed` with what the actor is now; `gone`; `reset` if what came since Last-Event-ID is not known any more. Ids come by themselves, between the events.",
+      ),
+    ),
+    "/batch": {
+      post: {
+        operationId: "batch",
+        tags: ["server"],
+        summary:
+          "Many requests at once, each with its own outcome. Those for one actor are applied in their order.",
+        parameters: [param("timeout")],
+        requestBody: {
+          required: true,
+          ...json(
+            object({
+              requests: { type: "array", minItems: 1, maxItems: batchRequests, items: ref("Requested") },
+            }),
+          ),
+        },
+        responses: {
+          "200": {
+            description: "What became of each, in their order.",
+            ...json(object({ results: list(ref("Outcome")) })),
+          },
+          "413": PROBLEM,
+          "415": PROBLEM,
+          ...refusals,
+        },
+      },
+    },
+    "/types": get("types", "The types that are known here.", [], {
+      description: "Types.",
+      ...json(object({ types: list(ref("Type")) })),
+    }),
+    "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
+      description: "The cluster.",
+      ...json(ref("Cluster")),
+    }),
+    ...(node
+      ? {
+          "/dead-letters": get(
+            "deadLetters",
+            "Messages that were refused for good and had nobody waiting.",
+            [param("limit"), param("cursor")],
+            {
+              description: "Oldest first; `next` is missing at the end.",
+              ...json(object({ letters: list(ref("DeadLetter")), next: text() }, ["letters"])),
+            },
+          ),
+        }
+      : {}),
+    "/health": probe("health", "How this node is."),
+    "/livez": open(probe("livez", "Whether the process should be left running.")),
+    "/readyz": open(probe("readyz", "Whether it does its work.")),
+    "/openapi.json": get("openapi", "This document.", [], {
+      description: "OpenAPI 3.1.",
+      ...json({ type: "object" }),
+    }),
+  };
+}

@@ -1,0 +1,175 @@
+/**
+ * The schemas of the document: what is answered, and what is known of each type's events, input and output.
+ *
+ * Talks to the definitions' own schemas through json-schema.ts.
+ */
+import { type AnyActorDefinition, eventTypesOf } from "../../engine/definition.ts";
+import { meanings } from "../../words/errors.ts";
+import { limits } from "../../words/limits.ts";
+import { problemStatuses } from "../problem.ts";
+import { type JsonSchema, jsonSchemaOf } from "./json-schema.ts";
+import { anything, list, object, ref, type Schema, text, whole } from "./words.ts";
+
+export function commonSchemas(): Record<string, Schema> {
+  const status = { enum: ["active", "done", "error", "stopped"] };
+  const state = {
+    value: { description: "The machine's state: a name, or an object of names by region." },
+    context: anything,
+    status,
+    output: { description: "What the machine ended with." },
+    tags: list(text()),
+    error: anything,
+    children: { type: "object", additionalProperties: object({ src: text(), status }) },
+    turn: { ...whole(), description: "Turns since it began; 0 for an actor that no message has reached." },
+  };
+  const position = { ...whole(), description: "Where its last turn stands in the journal." };
+  const found = {
+    type: text(),
+    key: text(),
+    address: text(),
+    value: anything,
+    status,
+    turn: whole(),
+    position: whole(),
+    time: { type: "number", description: "Of its last turn, milliseconds since the epoch." },
+    fields: { type: "object", description: "Values of the type's index." },
+  };
+  const timer = { id: text(), child: text(), due: { type: "number" }, event: object({ type: text() }) };
+  const kind = object({
+    value: { description: "The machine's reply; null if it gave none." },
+    state: object(state, ["value", "status", "turn"]),
+    position,
+  });
+  return {
+    Problem: object(
+      {
+        type: text({ format: "uri" }),
+        title: text(),
+        status: {
+          type: "integer",
+          enum: [...problemStatuses, 500].filter((one, at, all) => all.indexOf(one) === at),
+        },
+        detail: text(),
+        code: text({ enum: Object.keys(meanings) }),
+        retryable: { type: "boolean" },
+        outcome: text({ enum: ["applied", "rejected", "notApplied", "unknown"] }),
+        requestId: text(),
+      },
+      ["type", "title", "status", "detail", "code", "retryable", "outcome"],
+    ),
+    State: object({ ...state, position }, ["value", "status", "turn", "position"]),
+    Answer: kind,
+    Turn: object(
+      {
+        turn: whole(1),
+        time: { type: "number" },
+        event: anything,
+        value: anything,
+        context: anything,
+        status,
+        replied: { type: "boolean" },
+        reply: anything,
+        told: list(object({ to: text(), event: anything })),
+        emitted: list(anything),
+        refusal: { type: "array", items: text() },
+        position: whole(),
+        omitted: list(text({ enum: ["event", "reply", "told", "emitted"] })),
+      },
+      ["turn", "time", "status", "position"],
+    ),
+    Timer: object(timer, ["id", "due", "event"]),
+    FoundTimer: object({ ...timer, type: text(), key: text(), address: text() }, [
+      "id",
+      "due",
+      "event",
+      "type",
+      "key",
+      "address",
+    ]),
+    FoundActor: object(found, ["type", "key", "address", "status", "turn", "position", "fields"]),
+    Requested: {
+      ...object(
+        {
+          mode: text({ enum: ["ask", "send", "create", "get", "delete"], default: "ask" }),
+          address: text({ description: "type/key, the key as it is." }),
+          type: text(),
+          key: text(),
+          event: { description: "Of an ask or send." },
+          input: { description: "Of a create." },
+          requestId: text({ maxLength: limits.requestIdBytes - 17 }),
+        },
+        [],
+      ),
+      additionalProperties: false,
+    },
+    Outcome: object(
+      {
+        status: whole(100),
+        problem: ref("Problem"),
+        value: anything,
+        state: { type: "object" },
+        position: whole(),
+      },
+      ["status"],
+    ),
+    Health: object({ live: { type: "boolean" }, ready: { type: "boolean" }, checks: { type: "object" } }, []),
+    Cluster: object({
+      nodes: list(
+        object({
+          name: text(),
+          incarnation: text(),
+          weight: { type: "number" },
+          leaving: { type: "boolean" },
+          types: list(text()),
+          versions: { type: "object" },
+          shards: whole(),
+        }),
+      ),
+      shards: list(object({ shard: whole(), owner: text(), epoch: whole() }, ["shard", "epoch"])),
+    }),
+    DeadLetter: object(
+      {
+        id: text(),
+        type: text(),
+        key: text(),
+        event: anything,
+        time: { type: "number" },
+        code: text(),
+        reason: text(),
+      },
+      ["id", "type", "key", "time", "code", "reason"],
+    ),
+    Type: object({ type: text(), version: whole(1), index: list(text()), events: list(text()) }, [
+      "type",
+      "version",
+    ]),
+  };
+}
+
+/** What is known of a type's events, input and output. */
+export function schemasOf(definition: AnyActorDefinition): Record<string, JsonSchema> {
+  const { type, events, inputSchema, outputSchema } = definition;
+  const named = (part: string): string => `#/components/schemas/${type}.${part}`;
+  const made: Record<string, JsonSchema> = {
+    [`${type}.event`]: jsonSchemaOf(events, named("event")) ?? eventByName(eventTypesOf(definition)),
+    [`${type}.input`]: jsonSchemaOf(inputSchema, named("input")) ?? {
+      description: "What the machine begins with. Without one it begins with what its address gives it.",
+    },
+  };
+  const output = jsonSchemaOf(outputSchema, named("output"));
+  if (output !== undefined) made[`${type}.output`] = output;
+  return made;
+}
+
+/** Of events only the types are known. */
+function eventByName(names: readonly string[] | undefined): Schema {
+  const plain = names?.filter((name) => !name.endsWith(".*"));
+  const families = names?.filter((name) => name.endsWith(".*")).map((name) => name.slice(0, -2)) ?? [];
+  const patterns = families.map((family) =>
+    text({ pattern: `^${family.replace(/[^A-Za-z0-9_]/g, "\\$&")}(\\.|$)` }),
+  );
+  const byName =
+    plain === undefined || (plain.length === 0 && families.length === 0) ? text() : text({ enum: plain });
+  if (patterns.length === 0) return object({ type: byName });
+  return object({ type: { anyOf: plain?.length === 0 ? patterns : [byName, ...patterns] } });
+}

@@ -1,0 +1,54 @@
+/** An actor's past, a page at a time, with cursors that are short texts. */
+import { memory, startNode } from "keyturn";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { counter } from "../actors/index.ts";
+import type { ActorRef, KeyturnNode } from "../runtime/index.ts";
+
+/** More blocks between keyframes than one cursor lists. */
+const TURNS = 9_000;
+let node: KeyturnNode;
+let ref: ActorRef;
+
+beforeAll(async () => {
+  node = await startNode({ actors: [counter], store: memory() });
+  ref = node.client.actor("counter/long");
+  for (let n = 0; n < TURNS; n += 1_000)
+    await Promise.all(Array.from({ length: 1_000 }, () => ref.send({ type: "add", by: 1 })));
+});
+
+afterAll(() => node.stop());
+
+it.each(["oldest", "newest"] as const)("gives every turn once, %s first", async (order) => {
+  let cursor: string | undefined;
+  let expected = order === "oldest" ? 1 : TURNS;
+  do {
+    const { turns, next } = await ref.historyPage({ order, limit: 256, cursor });
+    expect(turns.length).toBeGreaterThan(0);
+    for (const { turn, context } of turns) {
+      expect([turn, context]).toEqual([expected, { count: expected }]);
+      expected += order === "oldest" ? 1 : -1;
+    }
+    if (next !== undefined) expect(next).toMatch(/^[a-z0-9.-]{1,4000}$/);
+    cursor = next;
+  } while (cursor !== undefined);
+  expect(expected).toBe(order === "oldest" ? TURNS + 1 : 0);
+});
+
+it("refuses what is no page, and what is no cursor", async () => {
+  for (const limit of [0, 257, 1.5, Number.NaN])
+    await expect(ref.historyPage({ limit })).rejects.toMatchObject({ code: "invalid_options" });
+  await expect(ref.historyPage({ order: "any" as "newest" })).rejects.toMatchObject({
+    code: "invalid_options",
+  });
+  for (const cursor of [
+    "",
+    "x.0.",
+    "o.0.",
+    "o.0..1",
+    "o.0..0-0",
+    "n.-1..1-0",
+    "n.0..1-0-0",
+    "o.0.zzzzzzzzzzzzzzz",
+  ])
+    await expect(ref.historyPage({ cursor })).rejects.toMatchObject({ code: "invalid_options" });
+});
