@@ -65,7 +65,7 @@ export function referenceOf(dist: string, exported: Readonly<Record<string, unkn
       if (symbol === undefined) throw new Error(`${file} exports nothing.`);
       const entries = checker.getExportsOfModule(symbol).map((one) => {
         const target = (one.flags & SymbolFlags.Alias) === 0 ? one : checker.getAliasedSymbol(one);
-        return entryOf(one.name, target);
+        return entryOf(one.name, target, isForTypes(one));
       });
       const [, head = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(file, "utf8")) ?? [];
       return {
@@ -88,13 +88,21 @@ export function writeReference(folder: string, pages: readonly ReferencePage[]):
   for (const page of pages) writeFileSync(join(folder, page.file), textOf(page));
 }
 
-function entryOf(name: string, symbol: Exported): ReferenceEntry {
+/** Whether it is exported as a type only, as by `export { type Client }` and `export type { Client }`. */
+function isForTypes(symbol: Exported): boolean {
+  const specifier = symbol.declarations[0]?.resolve();
+  if (specifier === undefined || (symbol.flags & SymbolFlags.Alias) === 0) return false;
+  const statement = statementOf(specifier);
+  return [specifier, statement].some((node) => /^(?:export )?type\b/.test(node.getText()));
+}
+
+function entryOf(name: string, symbol: Exported, forTypes: boolean): ReferenceEntry {
   const declarations = symbol.declarations.flatMap((handle) => handle.resolve() ?? []);
   const statements = declarations.map(statementOf);
   const comments = statements.map((one) => commentOf(one));
   return {
     name,
-    isValue: (symbol.flags & SymbolFlags.Value) !== 0,
+    isValue: !forTypes && (symbol.flags & SymbolFlags.Value) !== 0,
     words: comments.map(markdownOf).find((text) => text !== "") ?? "",
     code: statements.map(codeOf).join("\n"),
   };

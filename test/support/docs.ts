@@ -40,7 +40,7 @@ import { startServer } from "./nats-server.ts";
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 const contexts = join(root, "test/docs");
 
-export type Directive = "program" | "run" | "file" | "fragment" | "starts" | "not run" | "output";
+export type Directive = "program" | "run" | "file" | "fragment" | "starts" | "not run";
 
 export interface Block {
   /** Line of the page, from 1. */
@@ -56,7 +56,7 @@ export interface Block {
 /** What is said of a block by the page that it is in, if the page cannot say it itself. */
 export type Directives = (block: { heading: string; language: string; text: string }) => string | undefined;
 
-const DIRECTIVE = /^<!-- (file|fragment|starts|not run|output): (.+) -->$/;
+const DIRECTIVE = /^<!-- (file|fragment|starts|not run): (.+) -->$/;
 
 /** The blocks of a page that are code. Throws for what nobody would try. */
 export function blocksOf(markdown: string, more: Directives = () => undefined): Block[] {
@@ -252,28 +252,26 @@ export async function runPage(page: Page, pages: Pages): Promise<void> {
           .replaceAll(MONITOR, `127.0.0.1:${server.monitorPort}`);
   const started: Started[] = [];
   try {
+    let together: Block[] = [];
+    const bin = join(pages.folder, "bin");
+    const runTogether = async (): Promise<void> => {
+      const blocks = together;
+      together = [];
+      if (blocks.length > 0) await runPrograms(page, blocks, own, bin);
+    };
     for (const block of page.blocks) {
-      const where = `${page.name}:${block.line}`;
-      if (block.directive === "file") {
-        const path = join(page.folder, page.fileOf(block));
-        if (block.language !== "ts") write(page, block, own(block.text));
-        // Compiled before its server was known.
-        const compiled = path.replace(/\.ts$/, ".js");
-        for (const one of new Set([path, compiled]))
-          if (existsSync(one)) writeFileSync(one, own(readFileSync(one, "utf8")));
+      const { directive, language, text, line } = block;
+      const where = `${page.name}:${line}`;
+      if (directive === "program") together.push(block);
+      if (directive === "program" || directive === "fragment" || directive === "not run") continue;
+      await runTogether();
+      if (directive === "file") {
+        if (language !== "ts") write(page, block, text);
+        place(page, page.fileOf(block), own);
         continue;
       }
-      if (block.directive === "output") continue;
-      if (block.directive === "fragment" || block.directive === "not run") continue;
-      let command = own(block.text);
-      if (block.directive === "program") {
-        const file = page.fileOf(block).replace(/\.ts$/, ".js");
-        const path = join(page.folder, file);
-        writeFileSync(path, own(readFileSync(path, "utf8")));
-        command = `node ${file}`;
-      }
-      const one = new Started(command, page.folder, join(pages.folder, "bin"));
-      if (block.directive === "starts") {
+      const one = new Started(own(text), page.folder, bin);
+      if (directive === "starts") {
         started.push(one);
         await one.until(block.argument, where);
         continue;
@@ -282,11 +280,43 @@ export async function runPage(page: Page, pages: Pages): Promise<void> {
       if (code !== 0) throw new Error(`${where} ended with ${code}.\n${one.stdout}\n${one.stderr}`);
       if (block.output !== undefined) same(where, own(block.output), one.stdout);
     }
+    await runTogether();
   } finally {
     for (const one of started) one.stop();
     await Promise.all(started.map((one) => one.ended));
     await server?.stop();
   }
+}
+
+/** Programs that follow each other, in one process: to start one for each costs more than all that they do. */
+async function runPrograms(
+  page: Page,
+  blocks: readonly Block[],
+  own: (text: string) => string,
+  bin: string,
+): Promise<void> {
+  const files = blocks.map((block) => page.fileOf(block));
+  for (const file of files) place(page, file, own);
+  const between = "-- the next program --\n";
+  const imports = files.map((file) => `await import("./${file.replace(/\.ts$/, ".js")}");`);
+  const all = join(page.folder, `programs-${blocks[0]?.line}.js`);
+  writeFileSync(all, imports.join(`\nprocess.stdout.write(${JSON.stringify(between)});\n`));
+  const one = new Started(`node ${all}`, page.folder, bin);
+  const code = await one.ended;
+  const printed = one.stdout.split(between);
+  if (code !== 0) {
+    const failed = `${page.name}:${blocks[printed.length - 1]?.line}`;
+    throw new Error(`${failed} ended with ${code}.\n${printed.at(-1)}\n${one.stderr}`);
+  }
+  for (const [at, { line, output }] of blocks.entries())
+    if (output !== undefined) same(`${page.name}:${line}`, own(output), printed[at] ?? "");
+}
+
+/** A file of a page as it is when the page's server is known: what it was compiled to, too. */
+function place(page: Page, file: string, own: (text: string) => string): void {
+  const path = join(page.folder, file);
+  for (const one of new Set([path, path.replace(/\.ts$/, ".js")]))
+    if (existsSync(one)) writeFileSync(one, own(readFileSync(one, "utf8")));
 }
 
 function same(where: string, shown: string, printed: string): void {
