@@ -153,7 +153,7 @@ function bytesOf(value: unknown): Uint8Array {
  * By what it is, before its own toJSON has had its say: bytes as base64, large integers as their digits, Maps as lists of
  * their entries, Sets as lists, Errors as objects with their name and message.
  */
-function replaced(this: unknown, name: string, part: unknown): unknown {
+export function replaced(this: unknown, name: string, part: unknown): unknown {
   const whole = (this as Readonly<Record<string, unknown>>)[name];
   if (whole instanceof Uint8Array) return Buffer.from(whole).toString("base64");
   if (whole instanceof Map || whole instanceof Set) return [...whole];

@@ -87,6 +87,7 @@ export {
 export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
+export { serveStore, type StoreServer } from "./stores/socket/index.ts";
 export { type MemoryOptions, type MemoryStore, memory } from "./stores/memory/index.ts";
 export {
   nats,

@@ -12,11 +12,11 @@ import { HealthWatch, type NodeHealth } from "./health.ts";
 import { ownActors } from "./own-actors.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
 import { KeyturnError } from "./words/errors.ts";
+import { FORMAT } from "./words/format.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
 import { realWorld } from "./world.ts";
 
-/** Version of everything that nodes of one app share: records, snapshots, frames, the shard table. */
-export const FORMAT = 1;
+export { FORMAT };
 export const SHARDS_DEFAULT = 64;
 
 /** A node that stops waits so long at most for others to take what it had, if clients that are not ours may ask it. */
@@ -148,7 +148,7 @@ export class KeyturnNode {
       {
         connection: this.store.connection ?? { connected: true, text: this.store.description },
         phase,
-        stopped: this.#stopped,
+        stopped: this.#stopped || membership.self.leaving,
         leaseHeld: membership.holds(),
         incarnation: name,
         serving: ownership.serving.length,

@@ -2,7 +2,19 @@
 import { expect, test } from "vitest";
 import { Call, Requests } from "../runtime/client/session.ts";
 import type { Clock, Transport } from "../runtime/ports/index.ts";
-import { Ask, type Frame } from "../runtime/words/frames.ts";
+import { placeOf } from "../runtime/words/address.ts";
+import {
+  Ask,
+  CancelTimer,
+  decodeFrames,
+  encodeFrames,
+  type Frame,
+  Get,
+  History,
+  Query,
+  type RequestKind,
+} from "../runtime/words/frames.ts";
+import { limits } from "../runtime/words/limits.ts";
 
 /** Timers fire up to a millisecond early by the monotonic clock: Node counts whole milliseconds from a cached time. */
 class EarlyClock implements Clock {
@@ -81,5 +93,42 @@ test("every retry is sent when its time comes, also if the timer was a little ea
   wire.owned = true;
   clock.runTo(3_200);
   expect(wire.sent.at(-1)).toBeGreaterThan(3_000 - 1);
+  requests.close();
+});
+
+test("a repeated frame can be read by whoever gets it, whatever in it is settled", () => {
+  const clock = new EarlyClock();
+  let receive: (frame: Frame) => void = () => undefined;
+  const frames: Frame[] = [];
+  const transport: Transport = {
+    publish: (_subject, frame) => {
+      frames.push(frame);
+      return true;
+    },
+    subscribe: (_subject, handler) => {
+      receive = handler;
+      return () => undefined;
+    },
+  };
+  const requests = new Requests("client", transport, clock, () => undefined);
+  const actor = placeOf("probe", "a", 1);
+  const shard = { type: "probe", key: "", id: "probe" };
+  const ends = [() => undefined, () => undefined] as const;
+  const kinds: RequestKind[] = [Ask, Query, Ask, Get, CancelTimer, Query, History];
+  for (const kind of kinds) {
+    const to = kind === Query ? shard : actor;
+    requests.send(0, new Call(kind, to, { last: undefined }, {}, 0, undefined, undefined, ...ends), 60_000);
+  }
+  clock.runTo(1);
+  // All but the first are answered; the frame that brings that one once more has their places.
+  const replies = kinds.slice(1).map((_, at) => [0, at + 2, undefined, 1] as const);
+  receive({ kind: "reply", from: "n", replies });
+  clock.runTo(1_000);
+  expect(frames.length).toBeGreaterThan(1);
+  for (const frame of frames)
+    for (const payload of encodeFrames([frame]))
+      expect(decodeFrames(payload, limits.frameBytes, 1)).toMatchObject([
+        { kind: "request", first: 1, requests: kinds.map(() => ({})) },
+      ]);
   requests.close();
 });

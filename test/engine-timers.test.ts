@@ -1,10 +1,10 @@
 /** Contract 9: timers are durable, fire at least once and are applied exactly once. */
-import { assign, setup } from "xstate";
+import { assign, raise, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { defineActor } from "../runtime/index.ts";
 import { DueHeap } from "../runtime/engine/timers.ts";
 import fc from "fast-check";
-import { probeOf, type Rig, rig } from "./support/probe.ts";
+import { failure, probeOf, type Rig, rig } from "./support/probe.ts";
 
 const MINUTE = 60_000;
 
@@ -413,4 +413,20 @@ describe("a rig of its own", () => {
     await r.world.advance(1_000);
     expect([await ticks(r, "a"), await ticks(r, "b")]).toEqual([1, 0]);
   });
+});
+
+it("contract 12: a delay by a name that is no text is refused, and nothing of it is ever recorded", async () => {
+  const machine = setup({ types: { events: {} as { type: "set" } | { type: "go" } } }).createMachine({
+    on: { set: { actions: raise({ type: "go" }, { id: (() => "name") as never, delay: 1_000 }) }, go: {} },
+  });
+  const odd = defineActor({ type: "odd", machine });
+  const r = await rig({ actors: [odd] });
+  const ref = r.node.client.actor(odd, "a");
+  await r.world.run(ref.send({ type: "go" }));
+  expect((await r.world.run(failure(ref.send({ type: "set" })))).code).toBe("machine_failed");
+  r.node.kill();
+  const heir = await rig({ world: r.world, store: r.store, actors: [odd], name: "n2" });
+  await heir.world.advance(20_000);
+  expect((await heir.world.run(heir.node.client.actor(odd, "a").get())).turn).toBe(1);
+  expect(heir.told).toEqual([]);
 });

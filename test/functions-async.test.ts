@@ -354,6 +354,25 @@ describe("an async function", () => {
     await world.run(node.stop());
   });
 
+  it("contract 8: and by the error's own, where its caller gave it none", async () => {
+    const { group, run, seen } = bench();
+    const world = new VirtualWorld();
+    const node = await world.run(startNode({ actors: [group], store: memory(), world, name: "n1" }));
+    const app = functions(node.client, group);
+    const ask = (requestId?: string) =>
+      app.processEvent({ key: "k", type: "slow", name: "a" }, { requestId, timeout_ms: 5_000 });
+    const late = ask().catch((error: unknown) => error as { code: string; requestId?: string });
+    await world.advance(5_100);
+    const { code, requestId } = (await late) as { code: string; requestId?: string };
+    expect(code).toBe("timeout");
+    (await run(0)).resolve(4);
+    await world.settle();
+    expect(await world.run(ask(requestId))).toBe(4);
+    expect(await world.run(app.getState("k", counter))).toBe(4);
+    expect(seen).toHaveLength(1);
+    await world.run(node.stop());
+  });
+
   it("takes its real time in the test runtime, whose clocks stand still meanwhile; a crash is no end of it", async () => {
     const begun: (() => void)[] = [];
     const real = defineFunction("real", { counter }, async (event: { by: number }, { counter: n }) => {

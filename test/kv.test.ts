@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { failure, rig } from "./support/probe.ts";
 
 const running: TestRuntime[] = [];
 
@@ -309,4 +310,37 @@ it("one store is the same from every client", async () => {
   await node.client.store("shared").put("a", 1);
   expect(await node.client.store("shared").get("a")).toBe(1);
   await node.stop();
+});
+
+describe("contract 8: a write whose outcome is unknown", () => {
+  it("is learnt, not applied again, by repeating it with the error's request id", async () => {
+    const r = await rig();
+    const views = r.node.client.store<number>("views", { timeout_ms: 4_000 });
+    const lost = async (write: () => Promise<unknown>): Promise<string> => {
+      r.store.loses = (_subject, frame) => frame.kind === "reply";
+      const failed = failure(write());
+      await r.world.advance(4_500);
+      r.store.loses = () => false;
+      const { code, requestId } = await failed;
+      expect(code).toBe("timeout");
+      return requestId as string;
+    };
+    const added = await lost(() => views.add("home", 2));
+    expect(await r.world.run(views.add("home", 2, { requestId: added }))).toBe(2);
+    const { version } = (await r.world.run(views.entry("home"))) ?? {};
+    const put = await lost(() => views.put("home", 7, { ifVersion: version }));
+    const next = await r.world.run(views.put("home", 7, { ifVersion: version, requestId: put }));
+    expect(await r.world.run(views.entry("home"))).toEqual({ key: "home", value: 7, version: next });
+    const deleted = await lost(() => views.delete("home"));
+    expect(await r.world.run(views.delete("home", { requestId: deleted }))).toBe(true);
+  });
+
+  it("and so is one with an id of its own, from any client", async () => {
+    const t = await start();
+    const views = t.client.store<number>("views");
+    expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
+    await t.crash();
+    expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
+    expect(await views.get("home")).toBe(2);
+  });
 });

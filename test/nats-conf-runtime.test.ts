@@ -14,6 +14,7 @@ import { connect, type KeyturnNode, startNode } from "../runtime/index.ts";
 import { FORMAT } from "../runtime/node.ts";
 import { nats, type NatsOptions, provisionNats } from "../runtime/stores/nats/index.ts";
 import { realWorld } from "../runtime/world.ts";
+import { cli } from "./support/cli-run.ts";
 import { writeCertificates } from "./support/nats-certificates.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
@@ -78,6 +79,43 @@ test("all that users need is allowed, and nothing is refused on the way", { time
     await plain.request(`keyturn.actor.counter.${key}`, '{"type":"add","by":1}', { timeout: 5_000 });
   }
   await plain.close();
+
+  // The command line, as a client who may do nothing else, and as an operator who may do what nodes may.
+  const may = async (user: User, inbox: string, ...args: string[]) => {
+    const where = [
+      "--nats",
+      `127.0.0.1:${server.port}`,
+      "--user",
+      user,
+      "--tls-ca",
+      caFile,
+      "--inbox",
+      inbox,
+    ];
+    return await cli([...args, ...where, "--json"], { env: { KEYTURN_NATS_PASSWORD: secrets[user] } });
+  };
+  const asClient = async (...args: string[]) =>
+    await may("keyturn_client", "_INBOX.keyturn_client", ...args, "--session", session);
+  expect((await asClient("get", "counter/page-99")).rows).toMatchObject([{ context: { count: 2 } }]);
+  expect((await asClient("count", "counter")).rows).toMatchObject([{ total: 100 }]);
+  const examined = await may("keyturn_node", "_INBOX_keyturn_node", "doctor", "--monitor", server.monitorUrl);
+  expect(examined.rows.filter(({ level }) => level === "failure")).toEqual([]);
+  expect(examined.rows).toContainEqual(expect.objectContaining({ check: "durability", level: "ok" }));
+  expect(examined.rows).toContainEqual(expect.objectContaining({ check: "permissions", level: "ok" }));
+  const here = await may("keyturn_node", "_INBOX_keyturn_node", "nodes");
+  expect(here.rows.map(({ node }) => node).sort()).toEqual(["one", "two"]);
+  const { deadLetters } = (nodes[0] as KeyturnNode).store;
+  const letter = {
+    type: "counter",
+    key: "a",
+    event: { type: "x" },
+    time: 1,
+    code: "timeout",
+    reason: "none",
+  };
+  await deadLetters.put([{ ...letter, position: { journal: 0, seq: 1 }, index: 0 }]);
+  expect(await may("keyturn_node", "_INBOX_keyturn_node", "dead", "drop", "1.0")).toMatchObject({ code: 0 });
+  expect(await deadLetters.list(1)).toEqual([]);
 
   // One node hands over everything, and what it had is there.
   await nodes[0]?.stop();

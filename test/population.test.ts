@@ -33,7 +33,7 @@ function readOnly(store: Store): Store {
     ...store,
     description: store.description,
     durability: store.durability,
-    deadLetters: { put: refused, list: refused },
+    deadLetters: { put: refused, list: refused, remove: refused },
     transport: { publish: refused, subscribe: refused },
     journal: {
       number: journal.number,

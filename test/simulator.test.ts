@@ -81,6 +81,20 @@ describe("seeds with faults", () => {
   });
 });
 
+describe("workloads that no seed draws", () => {
+  const named: [name: string, seeds: number, what: string][] = [
+    ["finding", 12, "questions about a type are consistent with what was acknowledged"],
+    ["cancelling", 8, "what was cancelled never comes, and what was gone has come"],
+    ["emitting", 8, "a view counts each event that was emitted once"],
+  ];
+  for (const [name, seeds, what] of named)
+    it(`${what}, under every fault: ${seeds} seeds`, async () => {
+      const only = [name];
+      for (let seed = 1; seed <= seeds; seed++)
+        expect((await play(seed, { only })).violations, commandOf(seed, { only })).toEqual([]);
+    });
+});
+
 describe("a large cluster", () => {
   it("40 nodes, 512 shards: quiet costs a few small operations a heartbeat, a lost rack a lease and a bit", async () => {
     const { phases, violations } = await scale({ nodes: 40, shards: 512, rack: 10, seed: 1 });

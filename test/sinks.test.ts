@@ -624,4 +624,25 @@ describe("a sink to files", () => {
         Array.from({ length: emitted }, (_, at) => at + 1),
       );
   });
+
+  it("a node that was taken for dead and wakes up writes nothing again that others wrote", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "keyturn-sink-"));
+    cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
+    const target = toFile({ path: join(folder, "out.ndjson") });
+    const publish = (from: number, upTo: number) => {
+      const items = Array.from({ length: upTo - from + 1 }, (_, at): SinkItem => {
+        const number = from + at;
+        return { number, id: `out.0.e.${number}`, from: "emitter/a", at: 0, event: numbered(number) };
+      });
+      const args = { idempotencyKey: "k", attempt: 1, signal: new AbortController().signal };
+      return target.publish({ sink: "out", partition: 0, epoch: "e", items, mark: undefined }, args);
+    };
+    await publish(1, 3);
+    await publish(4, 6);
+    // The first batch once more, by whoever had begun it; then one that is there in part.
+    await publish(1, 3);
+    await publish(5, 8);
+    const lines = readFileSync(join(folder, "out.ndjson"), "utf8").trimEnd().split("\n");
+    expect(lines.map((line) => JSON.parse(line).event.n)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
 });

@@ -23,6 +23,10 @@ import {
   sourceStatus,
   toldTo,
 } from "../runtime/streams/index.ts";
+import { Feed } from "../runtime/streams/sources/feed.ts";
+import { askGates, delivered } from "../runtime/streams/sources/gates.ts";
+import type { Batch } from "../runtime/streams/sources/mapping.ts";
+import type { PartitionContext } from "../runtime/streams/sources/words.ts";
 import { testRuntime } from "../runtime/testing/index.ts";
 import { limits } from "../runtime/words/limits.ts";
 import { temporaryPath } from "./support/temporary.ts";
@@ -612,4 +616,40 @@ it("what makes no sense is refused where it is declared", () => {
     }
     expect(code, run.toString()).toBe("invalid_options");
   }
+});
+
+it("two runners that cut the same items differently, at once: each item counts once", async () => {
+  const items = source(ndjson<Row>({ path: written("") }));
+  await on(items, async (client) => {
+    const ref = client.actor(`${items.parts.partition.type}/0`);
+    const { context } = await ref.get();
+    const feed = () =>
+      new Feed(context as unknown as PartitionContext, {
+        ref,
+        signal: new AbortController().signal,
+        troubled: () => undefined,
+        apart: () => [],
+      });
+    const cut = (from: number, upTo: number): Batch => ({
+      source: [],
+      position: upTo,
+      items: upTo - from,
+      skipped: 0,
+      missed: 0,
+      letters: [],
+      tells: rows(upTo - from, from).map(({ key, by }) => [`counter/${key}`, { type: "add", by }] as const),
+      ended: false,
+    });
+    const [one, other] = [feed(), feed()];
+    await one.push(cut(0, 3));
+    await one.drain();
+    // It has read the same, and does not know of the first. Its second batch follows revision 1, but not what that is.
+    await Promise.all([other.push(cut(0, 2)), other.push(cut(2, 6))]);
+    await other.drain();
+    await one.push(cut(3, 6));
+    await one.drain();
+    await askGates(ref, client.shards, true);
+    await delivered(client, ref, 2, new AbortController().signal);
+    expect([one.lost, other.lost, await sums(client)]).toEqual([false, true, expected(rows(6))]);
+  });
 });

@@ -3,6 +3,7 @@ import { testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/
 import { afterEach, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
 import { parcel } from "./support/parcels.ts";
+import { failure, rig } from "./support/probe.ts";
 
 const running: TestRuntime[] = [];
 
@@ -127,4 +128,23 @@ it("what is no name of a timer is refused", async () => {
   const t = await start();
   const ref = t.client.actor(parcel, "p");
   await expect(ref.cancelTimer(7 as never)).rejects.toThrow(/A timer is named by its id/);
+});
+
+it("a cancellation that fails while more timers are looked for is told to whoever called, and to nobody else", async () => {
+  const r = await rig({ shards: 1 });
+  for (let n = 0; n < 40; n++)
+    await r.world.run(r.node.client.actor(r.probe, `k${n}`).send({ type: "later", ms: 1e6 }));
+  const unhandled: unknown[] = [];
+  const note = (error: unknown): void => void unhandled.push(error);
+  process.on("unhandledRejection", note);
+  // The first page comes. Of what follows, cancellations are given up long before the next page is.
+  let pages = 0;
+  r.store.loses = (_subject, frame) => frame.kind === "request" && pages++ > 0;
+  const failed = failure(r.node.client.cancelTimers(r.probe));
+  await r.world.advance(30_000);
+  // Node tells of them at the end of a turn of the event loop.
+  await new Promise((resolve) => setImmediate(resolve));
+  await r.world.advance(60_000);
+  process.off("unhandledRejection", note);
+  expect([(await failed).code, unhandled]).toEqual(["timeout", []]);
 });

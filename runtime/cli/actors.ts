@@ -22,17 +22,19 @@ const SHARED = ["keyturn", "xstate"] as const;
 /**
  * Loads modules.
  * @param modules paths, or names of packages, as seen from `folder`
+ * @param anew read the files again, also those that they import from beside them
  * @throws KeyturnError `invalid_options`
  */
 export async function loadActors(
   modules: readonly string[],
   folder = process.cwd(),
+  anew = false,
 ): Promise<readonly AnyActorDefinition[]> {
   const found = new Map<string, { definition: AnyActorDefinition; module: string }>();
   for (const module of modules) {
     const path = pathOf(module, folder);
     checkCopies(module, path);
-    for (const definition of definitionsOf(module, await load(module, path))) {
+    for (const definition of definitionsOf(module, await load(module, path, anew))) {
       const before = found.get(definition.type);
       if (before !== undefined && before.definition !== definition) {
         throw fault(
@@ -81,12 +83,13 @@ function checkCopies(module: string, path: string): void {
   }
 }
 
-async function load(module: string, path: string): Promise<Record<string, unknown>> {
+async function load(module: string, path: string, anew: boolean): Promise<Record<string, unknown>> {
   try {
-    if (!TYPESCRIPT.has(extname(path))) return await import(pathToFileURL(path).href);
+    // Node itself never reads a module twice.
+    if (!anew && !TYPESCRIPT.has(extname(path))) return await import(pathToFileURL(path).href);
     const { createJiti } = await import("jiti");
     // No cache on disk: it would be code in a folder that others may write to.
-    const options = { fsCache: false, interopDefault: false, nativeModules: [...SHARED] };
+    const options = { fsCache: false, moduleCache: !anew, interopDefault: false, nativeModules: [...SHARED] };
     const jiti = createJiti(pathToFileURL(path).href, options);
     return await jiti.import<Record<string, unknown>>(path);
   } catch (cause) {

@@ -23,11 +23,16 @@ export class Observing implements Partial<Observer> {
   readonly #lost = new Set<number>();
   /** When each trouble was said last, and how often it came since. */
   readonly #said = new Map<string, { at_ms: number; since: number }>();
+  readonly #onAskedToLeave: () => void;
   #timer: NodeJS.Timeout | undefined;
   #life: string | undefined;
 
-  /** @param serving how many shards are served now */
-  constructor(console: Console, serving: () => number) {
+  /**
+   * @param serving how many shards are served now
+   * @param onAskedToLeave somebody wants this node to end
+   */
+  constructor(console: Console, serving: () => number, onAskedToLeave: () => void = () => undefined) {
+    this.#onAskedToLeave = onAskedToLeave;
     this.#console = console;
     this.#serving = serving;
   }
@@ -47,6 +52,11 @@ export class Observing implements Partial<Observer> {
       { incarnation },
       `Fenced: another node has taken over from ${incarnation}. It joins again.`,
     );
+  };
+
+  readonly askedToLeave = (incarnation: string): void => {
+    this.#console.say("asked_to_leave", { incarnation }, "Asked to leave (keyturn drain).");
+    this.#onAskedToLeave();
   };
 
   readonly shardServing = (shard: number): void => {

@@ -5,31 +5,46 @@
  * argument parser.
  *
  * Exit codes: 0 done; 1 it failed; 2 the command line, or a file that it names, is wrong, and repeating it cannot
- * help; 3 (rebuild): something differs; 128 and more: ended at once by a second signal.
+ * help; 3 the request was rejected, or (rebuild) something differs; 4 whether it was applied is not known; 5 what was
+ * named is not there; 128 and more: ended at once by a second signal.
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { isKeyturnError, textOf } from "../words/errors.ts";
-import { addCheck } from "./commands/check.ts";
-import { addProvision } from "./commands/provision.ts";
-import { addFork } from "./commands/fork.ts";
-import { addRebuild } from "./commands/rebuild.ts";
-import { addTrim } from "./commands/trim.ts";
-import { addStart } from "./commands/start.ts";
+import { addCommands } from "./commands/index.ts";
 import { packageFolder } from "./packages.ts";
-import { DONE, FAILED, Failure, type Shell, WRONG } from "./shell.ts";
+import { DONE, FAILED, Failure, MISSING, NotFound, REJECTED, type Shell, UNKNOWN, WRONG } from "./shell.ts";
+
+const HELP = `
+Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
+it is ./.keyturn, the folder of "keyturn dev", if it is there. Every command takes --json.
+
+Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 rejected, nothing changed (rebuild: something differs);
+4 unknown whether it was applied; 5 what was named is not there.
+
+Examples:
+  keyturn new my-app                     a project that runs
+  keyturn dev --actors ./actors.ts       a node here, its actors loaded again when they change
+  keyturn ask counter/home add by=1
+  keyturn find order --state waiting.payment --older-than 1h
+  keyturn help find                      all about a command`;
 
 /**
  * Runs one command line.
  * @param args without node and the program
+ * @param given what is not the process's own: streams, environment, what ends it
  * @returns the exit code
  */
-export async function run(args: readonly string[]): Promise<number> {
+export async function run(
+  args: readonly string[],
+  given: Partial<Omit<Shell, "args" | "exit">> = {},
+): Promise<number> {
   let code = DONE;
-  const { env, stdout, stderr } = process;
+  const { env, stdout, stderr, stdin } = process;
   // A node does not end because nobody reads its lines any more.
-  for (const stream of [stdout, stderr]) stream.on("error", ignoreClosed);
-  const shell: Shell = { args, env, stdout, stderr, exit: (wanted) => (code = wanted) };
+  for (const stream of [stdout, stderr])
+    if (!stream.listeners("error").includes(ignoreClosed)) stream.on("error", ignoreClosed);
+  const shell: Shell = { env, stdout, stderr, stdin, ...given, args, exit: (wanted) => (code = wanted) };
   const program = new Command("keyturn")
     .description(
       "Durable virtual actors: every key an actor, every actor a state machine, every answered turn kept.",
@@ -38,20 +53,27 @@ export async function run(args: readonly string[]): Promise<number> {
     .helpOption("-h, --help", "print this")
     .showHelpAfterError("(add --help to see what there is)")
     .showSuggestionAfterError()
+    .addHelpText("after", HELP)
+    .configureOutput({
+      writeOut: (text) => void shell.stdout.write(text),
+      writeErr: (text) => void shell.stderr.write(text),
+    })
     .exitOverride();
-  addStart(program, shell);
-  addProvision(program, shell);
-  addCheck(program, shell);
-  addRebuild(program, shell);
-  addFork(program, shell);
-  addTrim(program, shell);
-  for (const command of program.commands) command.copyInheritedSettings(program);
+  await addCommands(program, shell);
+  inherit(program);
   try {
     await program.parseAsync([...args], { from: "user" });
   } catch (error) {
     return report(error, shell, args.includes("--json"));
   }
   return code;
+}
+
+function inherit(parent: Command): void {
+  for (const command of parent.commands) {
+    command.copyInheritedSettings(parent);
+    inherit(command);
+  }
 }
 
 function report(error: unknown, { stdout, stderr }: Shell, json: boolean): number {
@@ -61,6 +83,8 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
   }
   const expected = isKeyturnError(error) || error instanceof Failure;
   stderr.write(`keyturn: ${expected || !(error instanceof Error) ? textOf(error) : error.stack}\n`);
+  const advice = adviceOn(error);
+  if (advice !== undefined) stderr.write(`${advice}\n`);
   if (json) {
     const known = [error, (error as { cause?: unknown } | undefined)?.cause].find((one) =>
       isKeyturnError(one),
@@ -68,10 +92,35 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
     const told = { code: "failed", ...known?.toJSON(), message: textOf(error) };
     stdout.write(`${JSON.stringify({ event: "failed", error: told })}\n`);
   }
-  if (!isKeyturnError(error, "invalid_options")) return FAILED;
   // What a user's own module threw is found by its stack. An error with a code, of Node or the system, says it all.
-  if (error.cause instanceof Error && !("code" in error.cause)) stderr.write(`${error.cause.stack}\n`);
-  return WRONG;
+  if (isKeyturnError(error, "invalid_options") && error.cause instanceof Error && !("code" in error.cause))
+    stderr.write(`${error.cause.stack}\n`);
+  return codeOf(error);
+}
+
+/** The exit code that an error has: what a script may decide by. */
+function codeOf(error: unknown): number {
+  if (error instanceof NotFound) return MISSING;
+  if (!isKeyturnError(error)) return FAILED;
+  switch (error.code) {
+    case "invalid_options":
+    case "invalid_address":
+      return WRONG;
+    case "unknown_type":
+      return MISSING;
+    case "app_mismatch":
+    case "history_trimmed":
+      return FAILED;
+    default:
+      if (error.outcome === "rejected") return REJECTED;
+      return error.outcome === "unknown" ? UNKNOWN : FAILED;
+  }
+}
+
+function adviceOn(error: unknown): string | undefined {
+  if (!isKeyturnError(error) || error.outcome !== "unknown" || error.requestId === undefined)
+    return undefined;
+  return `Whether it was applied is not known. The same command with --request-id ${error.requestId} tells, and applies it once.`;
 }
 
 function ignoreClosed(error: NodeJS.ErrnoException): void {

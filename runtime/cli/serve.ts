@@ -15,11 +15,13 @@ import { startNode } from "../node.ts";
 import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
+import { serveStore, type StoreServer } from "../stores/socket/index.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
 import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
+import { asReading } from "./reading.ts";
 import { DONE, FAILED } from "./shell.ts";
 import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
@@ -30,6 +32,8 @@ export interface ServeOptions {
   /** Where the store is, for people. */
   readonly where: string;
   readonly node: Omit<NodeOptions, "store" | "observer">;
+  /** Folder of an embedded store: there other commands reach this node. */
+  readonly folder?: string | undefined;
   /** How long to wait for a store that is not there, in milliseconds. */
   readonly wait_ms: number;
   /** How long stopping may take. */
@@ -62,7 +66,12 @@ export async function serve(
 ): Promise<number> {
   hooks.onHealth(waiting(`It waits for ${options.where}.`));
   let node: KeyturnNode | undefined;
-  const observing = new Observing(console, () => node?.shards.length ?? 0);
+  const drained = new AbortController();
+  const observing = new Observing(
+    console,
+    () => node?.shards.length ?? 0,
+    () => drained.abort(),
+  );
   const { wait_ms, where } = options;
   node = await withinWait({ wait_ms, where, console, stop }, () => startOn(options, observing));
   if (node === undefined) {
@@ -70,14 +79,17 @@ export async function serve(
     return DONE;
   }
   const http = await httpOn(node, options, console);
+  const local = options.folder === undefined ? undefined : await serveLocally(node, options.folder, console);
   ready(node, options, console, http?.url);
   const sources = new RunningSources(node, options.node.actors, console);
   hooks.onReady();
   const looking = look(node, console, hooks);
   try {
-    await aborted(stop);
+    await aborted(AbortSignal.any([stop, drained.signal]));
     // What is asked now is asked of others.
     await http?.close();
+    // While the folder's lock is held: who has it next finds no socket of this process.
+    await local?.close();
     return await stopWithin(node, sources, options.grace_ms, observing, console);
   } finally {
     looking.end();
@@ -104,10 +116,25 @@ async function httpOn(
   if (http === undefined) return undefined;
   try {
     const server: Promise<HttpServer> = http(node, console);
-    return await server;
+    // Nobody asked anything of an actor: no outcome is unknown.
+    return await asReading(server);
   } catch (error) {
     await node.stop();
     throw error;
+  }
+}
+
+/** What cannot be served to other commands is no reason not to serve. */
+async function serveLocally(
+  { store }: KeyturnNode,
+  folder: string,
+  console: Console,
+): Promise<StoreServer | undefined> {
+  try {
+    return await serveStore(store, folder);
+  } catch (error) {
+    console.note(`Other commands cannot reach this node: ${textOf(error)}`);
+    return undefined;
   }
 }
 

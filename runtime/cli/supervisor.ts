@@ -10,6 +10,7 @@
  *   | starting | paused   | it ends otherwise
  *   | ready    | paused   | it ends, however it ends; it is killed if it says that only a restart helps, or nothing at all
  *   | paused   | starting | its pause is over; pauses double, and begin anew after a life of `STEADY_MS`
+ *   | ready    | over     | it says that it was asked to leave, and has ended
  *   | any      | over     | told to stop, and it has ended
  *
  * Invariant: when `supervise` resolves, no child runs.
@@ -31,6 +32,8 @@ const KILL_MS = 5_000;
 /** From a child. */
 export type ChildMessage =
   | { readonly kind: "ready" }
+  /** It was asked to leave, has handed its shards over, and ends. */
+  | { readonly kind: "left" }
   | { readonly kind: "health"; readonly health: HealthReport };
 
 /** To a child. */
@@ -49,6 +52,7 @@ interface Child {
   health: HealthReport | undefined;
   timer: NodeJS.Timeout | undefined;
   pause_ms: number;
+  left: boolean;
   ready_ms: number;
   heard_ms: number;
 }
@@ -79,6 +83,7 @@ export class Supervisor {
       health: undefined,
       timer: undefined,
       pause_ms: PAUSE_FIRST_MS,
+      left: false,
       ready_ms: 0,
       heard_ms: 0,
     }));
@@ -130,6 +135,10 @@ export class Supervisor {
       child.health = message.health;
       return;
     }
+    if (message.kind === "left") {
+      child.left = true;
+      return;
+    }
     child.state = "ready";
     child.ready_ms = performance.now();
     this.#anyReady = true;
@@ -158,6 +167,11 @@ export class Supervisor {
     clearTimeout(child.timer);
     if (this.#stopping) {
       if (code !== DONE) this.#code = Math.max(this.#code, FAILED);
+      this.#leave(child);
+      return;
+    }
+    if (child.left) {
+      this.#console.say("process_left", { process: child.name }, `The process ${child.name} has left.`);
       this.#leave(child);
       return;
     }

@@ -45,6 +45,7 @@ import { type Cluster, readCluster } from "./cluster.ts";
 import { cursorText, type HistoryPageOptions, pageFrom, type TurnsPage } from "./history-page.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
+  type Activity,
   type AskShard,
   type Count,
   Finder,
@@ -197,6 +198,11 @@ export class Client {
     return this.#finder.count(target, query);
   }
 
+  /** The same, with the turns that they have taken: twice in a row it is their rate. @internal */
+  activity(target: string | AnyActorDefinition, query: FindQuery = {}): Promise<Activity> {
+    return this.#finder.activity(target, query);
+  }
+
   /**
    * The actors of a type that fit, and then each that changes, as it is after the change; one that was deleted, or does
    * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
@@ -229,12 +235,14 @@ export class Client {
     let open: Promise<void>[] = [];
     for await (const { type, key, id, child } of this.timers(target, query)) {
       const name = child === undefined ? { id } : { id, child };
-      const cancelled = this.#ref(type, key).cancelTimer(name);
-      open.push(
-        cancelled.then((was) => {
+      const cancelled = this.#ref(type, key)
+        .cancelTimer(name)
+        .then((was) => {
           if (was) count++;
-        }),
-      );
+        });
+      // It may fail while more timers are being looked for; whoever called learns it below.
+      cancelled.catch(() => undefined);
+      open.push(cancelled);
       if (open.length < CANCELS_AT_ONCE) continue;
       await Promise.all(open);
       open = [];

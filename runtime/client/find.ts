@@ -66,6 +66,12 @@ export interface Count {
   readonly states: Readonly<Record<string, number>>;
 }
 
+/** The same, with how many turns they have taken together, and the newest batch that any shard has committed. */
+export interface Activity extends Count {
+  readonly turns: number;
+  readonly position: number;
+}
+
 export interface TimersQuery extends FindQuery {
   /** Only what is due before, milliseconds since the epoch. */
   readonly dueBefore?: number | undefined;
@@ -121,13 +127,23 @@ export class Finder {
   }
 
   async count(target: string | AnyActorDefinition, query: FindQuery): Promise<Count> {
+    const { total, states } = await this.activity(target, query);
+    return { total, states };
+  }
+
+  async activity(target: string | AnyActorDefinition, query: FindQuery): Promise<Activity> {
     const type = typeOf(target);
     const asked = shardQueryOf("count", query);
     const states = new Map<string, number>();
+    let turns = 0;
+    let position = 0;
     const countShard = async (shard: number): Promise<void> => {
       let after = asked.after;
       do {
-        const { counts = {}, next } = await this.#ask(shard, type, { ...asked, after }, query.timeout_ms);
+        const answer = await this.#ask(shard, type, { ...asked, after }, query.timeout_ms);
+        const { counts = {}, next } = answer;
+        turns += answer.turns ?? 0;
+        position = Math.max(position, answer.position ?? 0);
         for (const [state, count] of Object.entries(counts))
           states.set(state, (states.get(state) ?? 0) + count);
         after = next;
@@ -138,6 +154,8 @@ export class Finder {
     return {
       total: sorted.reduce((total, [, count]) => total + count, 0),
       states: Object.fromEntries(sorted),
+      turns,
+      position,
     };
   }
 

@@ -25,7 +25,6 @@ import {
   Unwatch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-import type { ShardQuery } from "../words/queries.ts";
 
 /** Who sends: remembers its newest request, so that a repetition never overtakes one. */
 export interface Sender {
@@ -463,13 +462,13 @@ function answer(call: Call, [, , error, value]: Reply, id: string): void {
   call.reject(new KeyturnError(code, text, unknown ? { requestId: call.requestId ?? id } : {}));
 }
 
-const NOBODY: ShardQuery = { ask: "count", limit: 1, from: "", to: "" };
-
-/** Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. */
+/**
+ * Takes a settled request's place in its channel: changes nothing at the next owner, who may not know it. What was asked of
+ * a shard names no actor: it stays a question, one that is refused unread.
+ */
 function nothingOf({ kind, type, key, id }: Call): Request {
-  // A question about a type names no actor: its place takes another one, about no actor at all.
-  if (kind === Query) return { kind, type, key, id, event: NOBODY, requestId: undefined, trace: undefined };
-  return { kind: Unwatch, type, key, id, event: "", requestId: undefined, trace: undefined };
+  const nothing = kind === Query ? Query : Unwatch;
+  return { kind: nothing, type, key, id, event: "", requestId: undefined, trace: undefined };
 }
 
 function forgotten(requestId: string): KeyturnError {

@@ -180,7 +180,15 @@ export class Incarnation {
   async #look(): Promise<void> {
     const { version } = this.membership;
     await this.membership.look();
+    if (this.membership.isAskedToLeave && this.#phase === "active") this.#drain();
     if (this.membership.version !== version) this.#reconcile(false);
+  }
+
+  /** Somebody asked for it: it gives its shards to the others, and stays a member that has none. */
+  #drain(): void {
+    this.#parts.observer.askedToLeave(this.name);
+    void this.#quietly("heartbeat", () => this.#heartbeat(() => this.membership.leave()));
+    this.#reconcile(true);
   }
 
   #reconcile(anew: boolean): void {

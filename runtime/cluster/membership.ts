@@ -55,6 +55,7 @@ export class Membership {
   /** The same by the wall clock of the moment when that heartbeat was sent. */
   #wallUntil_ms = Number.NEGATIVE_INFINITY;
   #ended = false;
+  #askedToLeave = false;
   /** When the last heartbeat that was answered had been sent. */
   #beaten_ms = Number.NEGATIVE_INFINITY;
   #members: readonly Member[] = [];
@@ -105,6 +106,11 @@ export class Membership {
     return this.#clock.monotonic() - this.#beaten_ms;
   }
 
+  /** Whether somebody else has marked this node as leaving, on the list: an operator who wants it to go. */
+  get isAskedToLeave(): boolean {
+    return this.#askedToLeave && !this.#self.leaving;
+  }
+
   /** From now on this node asks for no shards. Tells so; false if this incarnation is over. */
   leave(): Promise<boolean> {
     this.#self = { ...this.#self, leaving: true };
@@ -143,6 +149,9 @@ export class Membership {
     if (members === this.#members) return;
     const before = this.#members;
     this.#members = members;
+    this.#askedToLeave ||= members.some(
+      ({ incarnation, leaving }) => leaving && incarnation === this.#self.incarnation,
+    );
     if (alike(before, members)) return;
     this.#listed = new Set(members.map(({ incarnation }) => incarnation));
     this.#ring = ringOf(this.#self.incarnation, this.#listed);

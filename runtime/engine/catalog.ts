@@ -17,13 +17,16 @@
 import { compareKeys, decodeKey, placeOfId } from "../words/address.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
+import { journalAt } from "../words/position.ts";
 import { sizeOf } from "../words/values.ts";
 import type { Activation, Turn } from "./activation.ts";
 import { linkOf } from "./activation.ts";
 import type { ActorState, AnyActorDefinition, HostedType } from "./definition.ts";
 import type { Engine } from "./engine.ts";
-import { familyOf } from "./machine.ts";
+import { isDamage } from "./loader.ts";
+import { familyOf, persist, withoutRefs } from "./machine.ts";
 import type { StateValue } from "./machine/internals.ts";
+import { adopt } from "./migration.ts";
 import { type PendingTimer, pendingTimers } from "./pending.ts";
 import { type Link, typeOfId } from "./record.ts";
 import type { ShardState } from "./shard.ts";
@@ -56,6 +59,9 @@ const IDLE_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
 const nothing: readonly never[] = [];
 
+/** Keys that are kept unsorted, besides twice as many as there are rows. */
+const ADDED_MAX = 1_024;
+
 /** Changes that are remembered for watchers, of one type in one shard. */
 const CHANGES_MAX = 8_192;
 
@@ -65,8 +71,8 @@ export class ShardRows {
   readonly log: string;
   /** Number of the last change. */
   number = 0;
-  /** The newest place in the journal of any of these actors. */
-  last = 0;
+  /** The newest place in each journal of any of these actors. */
+  readonly #last: number[] = [];
   /** Keys that changed; the last one is change `number`. */
   #changed: string[] = [];
   readonly #waiting = new Set<() => void>();
@@ -86,6 +92,11 @@ export class ShardRows {
     return this.#rows.size;
   }
 
+  /** The newest place in a journal of any of these actors, 0 if there is none. */
+  lastIn(journal: number): number {
+    return this.#last[journal] ?? 0;
+  }
+
   get complete(): boolean {
     return this.deleted === undefined;
   }
@@ -95,9 +106,12 @@ export class ShardRows {
   }
 
   set(row: Row): void {
-    if (!this.#rows.has(row.key)) this.#added.push(row.key);
+    const isNew = !this.#rows.has(row.key);
     this.#rows.set(row.key, row);
-    if (row.at[0] > this.last) this.last = row.at[0];
+    if (isNew) this.#add(row.key);
+    const [position] = row.at;
+    const journal = journalAt(position);
+    if (position > (this.#last[journal] ?? 0)) this.#last[journal] = position;
     this.deleted?.delete(row.key);
     this.#change(row.key);
   }
@@ -108,11 +122,22 @@ export class ShardRows {
     this.#change(key);
   }
 
+  #add(key: string): void {
+    this.#added.push(key);
+    // Where actors come and go, and nobody asks for their keys.
+    if (this.#added.length > 2 * this.#rows.size + ADDED_MAX) this.keys();
+  }
+
   #change(key: string): void {
     if (this.deleted !== undefined) return;
     this.number++;
     this.#changed.push(key);
     if (this.#changed.length >= 2 * CHANGES_MAX) this.#changed = this.#changed.slice(-CHANGES_MAX);
+    this.wake();
+  }
+
+  /** Whoever waits for a change looks again. */
+  wake(): void {
     if (this.#waiting.size === 0) return;
     for (const wake of this.#waiting) wake();
     this.#waiting.clear();
@@ -131,22 +156,27 @@ export class ShardRows {
     return () => this.#waiting.delete(wake);
   }
 
-  /** What the walk found, unless something newer is known. */
-  find(row: Row): void {
-    if (!this.#rows.has(row.key) && this.deleted?.has(row.key) !== true) this.set(row);
+  /** Whether something newer is known of an actor than what the walk can find. */
+  knows(key: string): boolean {
+    return this.#rows.has(key) || this.deleted?.has(key) === true;
   }
 
   /** All keys in the order of their bytes; some may be gone. */
   keys(): readonly string[] {
-    if (this.#gone > 64 && this.#gone * 2 > this.#sorted.length) {
-      this.#sorted = this.#sorted.filter((key) => this.#rows.has(key));
-      this.#gone = 0;
-    }
     if (this.#added.length > 0) {
       this.#sorted = merged(this.#sorted, this.#added.sort(compareKeys));
       this.#added = [];
     }
+    if (this.#gone > 64 && this.#gone * 2 > this.#sorted.length) {
+      this.#sorted = this.#sorted.filter((key) => this.#rows.has(key));
+      this.#gone = 0;
+    }
     return this.#sorted;
+  }
+
+  /** How many keys are kept, some of them gone. */
+  get kept(): number {
+    return this.#sorted.length + this.#added.length;
   }
 }
 
@@ -187,9 +217,18 @@ export class Catalogs {
   readonly #engine: Engine;
   readonly #catalogs = new Map<string, Catalog>();
   #cancelSweep: (() => void) | undefined;
+  /** Rows that may be added before they are counted again. */
+  #room = 0;
 
   constructor(engine: Engine) {
     this.#engine = engine;
+  }
+
+  /** Rows of all types. */
+  get rows(): number {
+    let rows = 0;
+    for (const catalog of this.#catalogs.values()) rows += sizeIn(catalog);
+    return rows;
   }
 
   /** A turn was committed. */
@@ -197,17 +236,25 @@ export class Catalogs {
     if (this.#catalogs.size === 0) return;
     const rows = this.#catalogs.get(a.hosted?.definition.type ?? "")?.shards.get(a.shard);
     if (rows === undefined) return;
+    const { size } = rows;
     if (turn.snapshot === undefined) rows.delete(a.key);
     else rows.set(rowOfTurn(a, turn));
+    this.#room -= rows.size - size;
+    if (this.#room < 0) this.#makeRoom();
   }
 
   /** A shard is not this node's any more. */
   drop(shard: ShardState): void {
-    for (const { shards } of this.#catalogs.values()) shards.delete(shard);
+    for (const { shards } of this.#catalogs.values()) {
+      // Nobody waits here any more.
+      shards.get(shard)?.wake();
+      shards.delete(shard);
+    }
   }
 
   stop(): void {
     this.#cancelSweep?.();
+    for (const { shards } of this.#catalogs.values()) for (const rows of shards.values()) rows.wake();
     this.#catalogs.clear();
   }
 
@@ -230,6 +277,7 @@ export class Catalogs {
       const rows = catalog.shards.get(shard);
       if (rows?.complete === true) return rows;
       if (this.#engine.stopped || shard.phase === "gone") return this.#rows();
+      if (shard.failed !== undefined) throw shard.failed;
       catalog.walk ??= this.#walk(catalog).finally(() => {
         catalog.walk = undefined;
       });
@@ -246,7 +294,8 @@ export class Catalogs {
     const wanted = this.#begin(catalog);
     try {
       await this.#read(catalog, wanted);
-      for (const one of wanted.values()) this.#end(catalog, one);
+      for (const one of [...wanted.values()]) await this.#end(catalog, one, wanted);
+      this.#makeRoom(catalog);
     } catch (cause) {
       for (const { shard, rows } of wanted.values())
         if (catalog.shards.get(shard) === rows) catalog.shards.delete(shard);
@@ -256,7 +305,7 @@ export class Catalogs {
   }
 
   /** Notes what is known without the store, in one moment; commits are noted from now on. */
-  #begin(catalog: Catalog): ReadonlyMap<number, Wanted> {
+  #begin(catalog: Catalog): Map<number, Wanted> {
     const { actors, shards } = this.#engine;
     const { type } = catalog.hosted.definition;
     const wanted = new Map<number, Wanted>();
@@ -278,7 +327,7 @@ export class Catalogs {
     return wanted;
   }
 
-  async #read(catalog: Catalog, wanted: ReadonlyMap<number, Wanted>): Promise<void> {
+  async #read(catalog: Catalog, wanted: Map<number, Wanted>): Promise<void> {
     const { store, shards } = this.#engine.parts;
     const { type } = catalog.hosted.definition;
     let cursor: string | undefined;
@@ -288,41 +337,74 @@ export class Catalogs {
       for (const { id, value } of entries) {
         const { key, shard } = placeOfId(id, shards);
         const one = wanted.get(shard);
-        if (one === undefined || one.rows.get(key) !== undefined) continue;
-        const stored = decodeSnapshot(id, value);
-        const patch = one.patches.get(id);
-        one.patches.delete(id);
-        const data = patch === undefined ? stored : patch.applyTo(id, stored, limits.requestsPerActor);
-        if (data !== undefined) one.rows.find(rowOfData(catalog.hosted.definition, key, data));
+        if (one === undefined || one.rows.knows(key)) continue;
+        try {
+          this.#find(catalog, one, id, key, decodeSnapshot(id, value));
+        } catch (cause) {
+          await this.#damaged(catalog, one, wanted, cause);
+        }
       }
       this.#makeRoom(catalog);
       cursor = next;
     } while (cursor !== undefined);
   }
 
-  #end(catalog: Catalog, { shard, rows, patches }: Wanted): void {
-    for (const [id, patch] of patches) {
-      const data = patch.applyTo(id, undefined, limits.requestsPerActor);
-      const key = decodeKey(id.slice(id.indexOf(".") + 1));
-      if (data !== undefined) rows.find(rowOfData(catalog.hosted.definition, key, data));
+  /** What is stored of an actor, with what the tail says of it. */
+  #find({ hosted }: Catalog, { rows, patches }: Wanted, id: string, key: string, stored?: ActorData): void {
+    const patch = patches.get(id);
+    patches.delete(id);
+    const data = patch === undefined ? stored : patch.applyTo(id, stored, limits.requestsPerActor);
+    if (data !== undefined) rows.set(rowOfData(hosted, key, data, this.#engine.parts.world.clock.now()));
+    // The walk may come upon what was stored of it once more.
+    else rows.deleted?.add(key);
+  }
+
+  async #end(catalog: Catalog, one: Wanted, wanted: Map<number, Wanted>): Promise<void> {
+    const { shard, rows, patches } = one;
+    try {
+      for (const id of [...patches.keys()]) {
+        const key = decodeKey(id.slice(id.indexOf(".") + 1));
+        // What has taken a turn meanwhile, or is gone, was not looked for in the store.
+        if (!rows.knows(key)) this.#find(catalog, one, id, key);
+      }
+    } catch (cause) {
+      await this.#damaged(catalog, one, wanted, cause);
+      return;
     }
     rows.deleted = undefined;
     // Given away meanwhile, or stopped.
-    if (shard.phase === "gone") catalog.shards.delete(shard);
+    if (shard.phase === "gone" || shard.failed !== undefined) catalog.shards.delete(shard);
+  }
+
+  /** As when the actor were used: damage stops its shard, and no other's actors are less well found. */
+  async #damaged(
+    catalog: Catalog,
+    { shard, rows }: Wanted,
+    wanted: Map<number, Wanted>,
+    cause: unknown,
+  ): Promise<void> {
+    if (!(cause instanceof KeyturnError) || !isDamage(cause)) throw cause;
+    wanted.delete(shard.shard);
+    if (catalog.shards.get(shard) === rows) catalog.shards.delete(shard);
+    await this.#engine.failShard(shard, cause);
   }
 
   /** Drops the catalogs that were not asked for longest while there are too many rows. */
-  #makeRoom(keep: Catalog): void {
+  #makeRoom(keep?: Catalog): void {
     const { catalogRows } = this.#engine.parts.settings;
-    let rows = 0;
-    for (const catalog of this.#catalogs.values()) rows += sizeIn(catalog);
+    let { rows } = this;
     while (rows > catalogRows) {
       const others = [...this.#catalogs].filter(([, other]) => other !== keep && other.walk === undefined);
       const [oldest] = others.sort(([, a], [, b]) => a.used_ms - b.used_ms);
-      if (oldest === undefined) throw tooMany(keep.hosted.definition.type, catalogRows);
+      if (oldest === undefined) {
+        if (keep === undefined) break;
+        throw tooMany(keep.hosted.definition.type, catalogRows);
+      }
       rows -= sizeIn(oldest[1]);
       this.#catalogs.delete(oldest[0]);
+      for (const dropped of oldest[1].shards.values()) dropped.wake();
     }
+    this.#room = Math.max(0, catalogRows - rows);
   }
 
   #sweepLater(): void {
@@ -359,7 +441,8 @@ function rowOfTurn(a: Activation, turn: Turn): Row {
     time: turn.time,
     value: snapshot.value,
     status: snapshot.status,
-    fields: fieldsOf(definition, snapshot.context),
+    // References to children are shown as they are stored.
+    fields: fieldsOf(definition, snapshot.context, family === undefined ? same : withoutRefs),
     timers:
       timers.length === 0
         ? nothing
@@ -367,7 +450,25 @@ function rowOfTurn(a: Activation, turn: Turn): Row {
   };
 }
 
-function rowOfData(definition: AnyActorDefinition, key: string, data: ActorData): Row {
+function rowOfData(hosted: HostedType, key: string, stored: ActorData, now: number): Row {
+  const { definition } = hosted;
+  if (stored.version < definition.version) return rowOfOlder(hosted, key, stored, now);
+  return rowOfStored(definition, key, stored);
+}
+
+/** One that an older version wrote is found as it is when it is used. */
+function rowOfOlder(hosted: HostedType, key: string, stored: ActorData, now: number): Row {
+  const { definition } = hosted;
+  try {
+    const { snapshot, timers } = adopt(hosted, stored, now);
+    return rowOfStored(definition, key, { ...stored, machine: persist(snapshot), timers });
+  } catch {
+    // It cannot be used either, until somebody mends its migration.
+    return rowOfStored(definition, key, stored);
+  }
+}
+
+function rowOfStored(definition: AnyActorDefinition, key: string, data: ActorData): Row {
   const { machine, timers, turn, last, time = 0 } = data;
   const pathOf = (session: string): string | undefined =>
     machine.children?.find(([, own]) => own === session)?.[0];
@@ -388,7 +489,15 @@ function briefly(timers: readonly PendingTimer[]): PendingTimer[] {
   return timers.map((timer) => ({ ...timer, event: { type: timer.event.type } }));
 }
 
-function fieldsOf({ index }: AnyActorDefinition, context: unknown): readonly unknown[] {
+function same(value: unknown): unknown {
+  return value;
+}
+
+function fieldsOf(
+  { index }: AnyActorDefinition,
+  context: unknown,
+  shown: (value: unknown) => unknown = same,
+): readonly unknown[] {
   if (index === undefined || index.length === 0) return nothing;
   return index.map((path) => {
     let value: unknown = context;
@@ -396,6 +505,7 @@ function fieldsOf({ index }: AnyActorDefinition, context: unknown): readonly unk
       if (typeof value !== "object" || value === null) return undefined;
       value = (value as Record<string, unknown>)[name];
     }
+    value = shown(value);
     return isSmall(value) ? value : OMITTED;
   });
 }

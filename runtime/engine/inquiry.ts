@@ -77,10 +77,10 @@ export class Inquiry {
   }
 
   /** A place in the journal behind everything that is committed of these actors, and before all that will be. */
-  #newest({ last }: ShardRows): number {
+  #newest(rows: ShardRows): number {
     const own = this.#position();
     // What a former owner committed may lie behind this one's last batch. Places in different journals say nothing.
-    return journalAt(last) === journalAt(own) ? Math.max(last, own) : own;
+    return Math.max(rows.lastIn(journalAt(own)), own);
   }
 
   /** Resolves when there is a change behind what was answered, or after a while. */

@@ -115,6 +115,7 @@ function beginsAnew(timer: Timer): boolean {
   return isWake(timer) || isBeginning(timer);
 }
 
-function isDamage({ code }: KeyturnError): boolean {
+/** Whether what is stored does not hold together. */
+export function isDamage({ code }: KeyturnError): boolean {
   return code === "corrupt_snapshot" || code === "corrupt_record";
 }

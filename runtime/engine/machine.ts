@@ -590,6 +590,9 @@ export class MachineHost {
     sealNamed(plain, "timers_full", "the delayed event");
     // XState would draw a random id; one derived from its place is the same on every replay.
     const name = id ?? `~${this.#turn}.${this.#unnamed++}`;
+    // JavaScript's callers may name it by a function; that could be recorded, but never be read again.
+    if (typeof name !== "string")
+      throw new KeyturnError("machine_failed", `The id of a delay is a text, not a ${typeof name}.`);
     const timers = this.#effects.timers.filter((timer) => timer.id !== name || timer.source !== source);
     // The life timer (life.ts) is not the machine's.
     const others = timers.some((timer) => timer.source === "") ? timers.length - 1 : timers.length;

@@ -18,6 +18,8 @@ export interface Observer {
   joined(incarnation: string): void;
   /** This incarnation was fenced and gives up what it has. */
   fenced(incarnation: string): void;
+  /** Somebody asked this incarnation to leave; it hands its shards over. Who runs the node may stop it then. */
+  askedToLeave(incarnation: string): void;
   shardServing(shard: number, incarnation: string, epoch: number): void;
   shardReleased(shard: number, incarnation: string): void;
   /** The store has no room. */
@@ -35,6 +37,7 @@ export const silent: Observer = {
   shardFailed: nothing,
   joined: nothing,
   fenced: nothing,
+  askedToLeave: nothing,
   shardServing: nothing,
   shardReleased: nothing,
   storeFull: nothing,

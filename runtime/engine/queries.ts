@@ -108,14 +108,16 @@ function packRow({ key, value, status, turn, at, time, fields }: Row): FoundRow 
 
 function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {
   const counts = new Map<string, number>();
+  let turns = 0;
   const next = walk(rows, query, (row) => {
     if (fits(row)) {
+      turns += row.turn;
       const state = pathOf(row.value);
       counts.set(state, (counts.get(state) ?? 0) + 1);
     }
     return true;
   });
-  return { counts: Object.fromEntries(counts), ...(next === undefined ? {} : { next }) };
+  return { counts: Object.fromEntries(counts), turns, ...(next === undefined ? {} : { next }) };
 }
 
 function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {

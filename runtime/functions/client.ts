@@ -11,7 +11,7 @@ import type { AnyFunction, EventOf, FunctionGroup, ResultOf, StatesOf } from "./
 import type { Context } from "./keeping.ts";
 import type { State } from "./state.ts";
 import type { Operation } from "./update.ts";
-import { Waiting } from "./waiting.ts";
+import { ticketIn, Waiting } from "./waiting.ts";
 
 /** The functions that a definition hosts. */
 export type FunctionsOf<D> = D extends AnyFunction ? D : D extends FunctionGroup<string, infer F> ? F : never;
@@ -162,6 +162,8 @@ export class Functions<F extends AnyFunction> {
     const ref = this.#ref(key);
     if (!this.#mayWait) return (await ref.ask(event, options)) as never;
     const { clock } = this.#client;
+    const taken = ticketIn(options.requestId);
+    if (taken !== undefined) return (await this.#waiting.answer(ref, taken, options, 0)) as never;
     const begun = clock.monotonic();
     const reply = (await ref.ask({ type: CALL, event } as never, options)) as unknown as CallReply;
     if ("result" in reply) return reply.result as never;

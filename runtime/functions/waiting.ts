@@ -17,6 +17,15 @@ import type { Context } from "./keeping.ts";
 import { failureOf } from "./run.ts";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Begins the request id of an event that its key has taken, whose caller gave it none: its answer can be waited for. */
+const TICKET = "functions.ticket:";
+
+/** The ticket that a request id names, if it is the id of an event that was taken. */
+export function ticketIn(requestId: string | undefined): number | undefined {
+  if (typeof requestId !== "string" || !requestId.startsWith(TICKET)) return undefined;
+  const ticket = Number(requestId.slice(TICKET.length));
+  return Number.isSafeInteger(ticket) && ticket > 0 ? ticket : undefined;
+}
 
 interface Waiter {
   readonly ticket: number;
@@ -85,7 +94,7 @@ export class Waiting {
             new KeyturnError(
               "timeout",
               `${ref.address} did not answer within ${timeout_ms} ms. Its function may still end.`,
-              requestId === undefined ? {} : { requestId },
+              { requestId: requestId ?? `${TICKET}${ticket}` },
             ),
           ),
         );

@@ -13,7 +13,7 @@ import { behindPrefix, type FoundActor } from "../client/find.ts";
 import type { ActorState } from "../engine/definition.ts";
 import { compareKeys } from "../words/address.ts";
 import { durationOf } from "../words/duration.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { type EntryContext, type EntryEvent, entry, KV, type Operation } from "./entry.ts";
 import { actorKey, bytesIn, checkStoreName, type Key, textIn } from "./keys.ts";
 import { Pinned } from "./pinned.ts";
@@ -25,7 +25,15 @@ export interface StoreOptions {
   readonly timeout_ms?: number | undefined;
 }
 
-export interface PutOptions {
+export interface WriteOptions {
+  /**
+   * Of an error whose outcome is unknown: learns what became of that write, and applies it only if it was not applied. Or
+   * an id of the caller's own, see CallOptions.
+   */
+  readonly requestId?: string | undefined;
+}
+
+export interface PutOptions extends WriteOptions {
   /** Gone so long after this write: milliseconds, or a text such as "1 hour". Without it, it lasts. */
   readonly ttl?: number | string | undefined;
   /** Only if the entry stands at this version, 0 for a key that is not there; `version_conflict` otherwise. */
@@ -114,7 +122,8 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
    * @throws KeyturnError `version_conflict`, `invalid_options`, and others; its `outcome` says what became of the write
    */
   put(key: K, value: V, options: PutOptions = {}): Promise<number> {
-    return this.#write(async () => this.#put(this.#ref(key), value, putOf(value, options)));
+    const { requestId } = options;
+    return this.#write(async () => this.#put(this.#ref(key), value, putOf(value, options), requestId));
   }
 
   /** Puts many values; resolves when all are committed. Each by itself: after an error some may be. */
@@ -127,8 +136,8 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
   }
 
   /** Removes a key; resolves with whether it was there, once that is committed. */
-  delete(key: K, { ifVersion }: Pick<PutOptions, "ifVersion"> = {}): Promise<boolean> {
-    return this.#write(() => this.#delete(key, ifVersion));
+  delete(key: K, { ifVersion, requestId }: Omit<PutOptions, "ttl"> = {}): Promise<boolean> {
+    return this.#write(() => this.#delete(key, ifVersion, requestId));
   }
 
   /** Removes some keys; resolves with how many were there. */
@@ -146,21 +155,21 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
    * Adds to the number under a key, 0 if there is none; resolves with the result, once that is committed.
    * @throws KeyturnError `invalid_operand` if either is no number, or the result is not finite
    */
-  add(key: K, operand: number): Promise<number> {
-    return this.#update(key, "add", operand);
+  add(key: K, operand: number, options?: WriteOptions): Promise<number> {
+    return this.#update(key, "add", operand, options);
   }
 
-  subtract(key: K, operand: number): Promise<number> {
-    return this.#update(key, "subtract", operand);
+  subtract(key: K, operand: number, options?: WriteOptions): Promise<number> {
+    return this.#update(key, "subtract", operand, options);
   }
 
-  multiply(key: K, operand: number): Promise<number> {
-    return this.#update(key, "multiply", operand);
+  multiply(key: K, operand: number, options?: WriteOptions): Promise<number> {
+    return this.#update(key, "multiply", operand, options);
   }
 
   /** @throws KeyturnError `invalid_operand` also for a division by zero */
-  divide(key: K, operand: number): Promise<number> {
-    return this.#update(key, "divide", operand);
+  divide(key: K, operand: number, options?: WriteOptions): Promise<number> {
+    return this.#update(key, "divide", operand, options);
   }
 
   /**
@@ -270,27 +279,40 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
     return { key: this.#keyOf(key), value: value as V, version: version as number };
   }
 
-  #update(key: K, operation: Operation, operand: number): Promise<number> {
+  #update(key: K, operation: Operation, operand: number, { requestId }: WriteOptions = {}): Promise<number> {
     return this.#write(async () => {
       const event = { type: "update", operation, operand, at: this.#now() } as const;
-      return (await this.#ask(this.#ref(key), event)) as number;
+      return (await this.#ask(this.#ref(key), event, requestId)) as number;
     });
   }
 
-  async #put(ref: Ref, value: V, options: { ttl_ms?: number; version?: number }): Promise<number> {
-    return (await this.#ask(ref, { type: "put", value, at: this.#now(), ...options })) as number;
+  async #put(
+    ref: Ref,
+    value: V,
+    options: { ttl_ms?: number; version?: number },
+    requestId?: string,
+  ): Promise<number> {
+    return (await this.#ask(ref, { type: "put", value, at: this.#now(), ...options }, requestId)) as number;
   }
 
-  async #delete(key: K, version: number | undefined): Promise<boolean> {
+  async #delete(key: K, version: number | undefined, requestId?: string): Promise<boolean> {
     const event = { type: "delete", at: this.#now(), ...(version === undefined ? {} : { version }) } as const;
-    return (await this.#ask(this.#ref(key), event)) as boolean;
+    return (await this.#ask(this.#ref(key), event, requestId)) as boolean;
   }
 
   /** Asks an entry. One that is forgotten at this moment takes nothing in any more, and begins anew right after. */
-  async #ask(ref: Ref, event: EntryEvent): Promise<unknown> {
-    while (true) {
-      const answer = (await ref.ask(event, this.#call)) as unknown;
-      if ((answer as ActorState | undefined)?.status !== "done") return answer;
+  async #ask(ref: Ref, event: EntryEvent, requestId?: string): Promise<unknown> {
+    let id = requestId;
+    for (let tries = 1; ; tries++) {
+      try {
+        const answer = (await ref.ask(event, { ...this.#call, requestId: id })) as unknown;
+        if ((answer as ActorState | undefined)?.status !== "done") return answer;
+      } catch (error) {
+        // The answer before said that nothing was taken in, and is all that there was to learn by this id.
+        if (tries === 1 || id === undefined || !isKeyturnError(error, "request_forgotten")) throw error;
+        id = undefined;
+        continue;
+      }
       await this.#client.pause(FORGOTTEN_MS);
     }
   }

@@ -271,10 +271,20 @@ export interface DeadLetter {
   readonly reason: string;
 }
 
-/** Idempotent by position and index. */
+/** What tells a letter from all others. */
+export type DeadLetterId = Pick<DeadLetter, "position" | "index">;
+
+/**
+ * Idempotent by position and index.
+ *
+ * 1. `list` answers in the order of positions and indexes, from behind `after`, which need not exist.
+ * 2. A letter is there once, however often it is put.
+ * 3. What was removed stays so, also if it is put again: a take-over puts once more what it finds in the tail.
+ */
 export interface DeadLetters {
   put(letters: readonly DeadLetter[]): Promise<void>;
-  list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]>;
+  list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]>;
+  remove(letters: readonly DeadLetterId[]): Promise<void>;
 }
 
 /** What commits survive: a power loss, or the death of the process only. */

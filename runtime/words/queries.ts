@@ -87,6 +87,8 @@ export interface ShardAnswer {
   readonly found?: readonly FoundRow[];
   /** How many actors stand in each state. */
   readonly counts?: Readonly<Record<string, number>>;
+  /** And how many turns they have taken together. */
+  readonly turns?: number;
   readonly timers?: readonly TimerRow[];
   /** For changes, beside `found`: actors that were deleted. */
   readonly gone?: readonly string[];

@@ -54,6 +54,24 @@ export function deadLetterClauses({ use }: Suite): void {
     );
 
     it(
+      "are gone once removed, and stay so when they are put again",
+      use(async ({ deadLetters }) => {
+        await deadLetters.put([letter(1), letter(2), letter(2, 1), letter(3)]);
+        await deadLetters.remove([]);
+        await deadLetters.remove([letter(2), { position: { journal: 0, seq: 3 }, index: 0 }]);
+        expect(await walk(deadLetters, 1)).toEqual([letter(1), letter(2, 1)]);
+        // As a take-over does, which finds them in the tail once more.
+        await deadLetters.put([letter(1), letter(2), letter(3), letter(4)]);
+        await deadLetters.remove([letter(2), letter(9)]);
+        expect(await walk(deadLetters, 2)).toEqual([letter(1), letter(2, 1), letter(4)]);
+        // Removed and put at the same moment: the removal was first.
+        await Promise.all([deadLetters.remove([letter(4)]), deadLetters.put([letter(4)])]);
+        await deadLetters.remove(await deadLetters.list(10));
+        expect(await deadLetters.list(10)).toEqual([]);
+      }),
+    );
+
+    it(
       "keep any event",
       use(async ({ deadLetters }) => {
         const events = [

@@ -6,6 +6,7 @@
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
+import { Catalogs, ShardRows } from "../../runtime/engine/catalog.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
@@ -19,7 +20,8 @@ import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
-import { Send } from "../../runtime/words/frames.ts";
+import { CancelTimer, Send, Unwatch } from "../../runtime/words/frames.ts";
+import { laneOfChannel } from "../../runtime/words/lanes.ts";
 
 export interface Bug {
   readonly name: string;
@@ -322,6 +324,114 @@ export const bugs: readonly Bug[] = [
     budget: 600,
     install(_disk, patch) {
       patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "stale-find",
+    text: "a node that believes for ever that its lease holds answers questions about a type",
+    workloads: ["finding"],
+    focus: divided,
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(Membership.prototype, "holds", () => () => true);
+    },
+  },
+  {
+    name: "find-misses-commits",
+    text: "what is committed while the stored actors of a type are read is not noted",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      let noting = false;
+      patch.replace(
+        Catalogs.prototype,
+        "note",
+        (original) =>
+          function (this: Catalogs, a, turn) {
+            noting = true;
+            original.call(this, a, turn);
+            noting = false;
+          },
+      );
+      patch.replace(
+        ShardRows.prototype,
+        "set",
+        (original) =>
+          function (this: ShardRows, row) {
+            if (!noting || this.complete) original.call(this, row);
+          },
+      );
+    },
+  },
+  {
+    name: "find-misses-deletions",
+    text: "what is deleted while the stored actors of a type are read is found in the store all the same",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        ShardRows.prototype,
+        "delete",
+        (original) =>
+          function (this: ShardRows, key) {
+            const { deleted } = this;
+            original.call(this, key);
+            deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "cancel-unrecorded",
+    text: "a delay is answered to be cancelled, and stays",
+    workloads: ["cancelling"],
+    budget: 100,
+    install(_disk, patch) {
+      const engines = enginesOf(patch);
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind !== "request" || frame.epoch !== shard.epoch) {
+              original.call(this, shard, frame);
+              return;
+            }
+            const requests = frame.requests.map((request, at) => {
+              if (request.kind !== CancelTimer) return request;
+              engines.get(shard)?.parts.store.transport.publish(`client.${frame.session}`, {
+                kind: "reply",
+                from: this.parts.incarnation,
+                replies: [[shard.shard, frame.first + at, undefined, true]],
+              });
+              return { ...request, kind: Unwatch, event: "" } as const;
+            });
+            original.call(this, shard, { ...frame, requests });
+          },
+      );
+    },
+  },
+  {
+    name: "lane-renumbered",
+    text: "whoever takes a shard over numbers what waits in its lanes anew, as it does where a channel has never been used",
+    workloads: ["emitting"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "addShard",
+        (original) =>
+          function (this: Engine, shard) {
+            for (const [name, channel] of shard.outs) {
+              if (laneOfChannel(name) === 0) continue;
+              channel.acknowledged = 0;
+              channel.sent = 0;
+              channel.committed = channel.waiting.length;
+              channel.numbered = channel.committed;
+            }
+            original.call(this, shard);
+          },
+      );
     },
   },
   {

@@ -6,7 +6,9 @@ import {
   simulate,
 } from "../../runtime/testing/simulator/index.ts";
 import { type Bug, bugs, Patcher } from "./bugs.ts";
-import { workloads } from "./workloads/index.ts";
+import { namedWorkloads, workloads } from "./workloads/index.ts";
+
+const all = [...workloads, ...namedWorkloads];
 
 export interface PlayOptions {
   /** Run exactly these workloads; otherwise the seed chooses. */
@@ -19,9 +21,9 @@ export interface PlayOptions {
 export function scenarioOf(seed: number, { only, calm, bug }: PlayOptions): Scenario {
   const names = workloads.map(({ name }) => name);
   const among = only ?? bugOf(bug)?.workloads;
-  const unknown = only?.find((name) => !names.includes(name));
+  const unknown = only?.find((name) => all.every((workload) => workload.name !== name));
   if (unknown !== undefined)
-    throw new RangeError(`There is no workload ${unknown}, only ${names.join(", ")}.`);
+    throw new RangeError(`There is no workload ${unknown}, only ${all.map(({ name }) => name).join(", ")}.`);
   const drawn = drawScenario(seed, { workloads: names, only: among, calm });
   // A bug is looked for among nodes of one version, if it does not say otherwise.
   return bug === undefined ? drawn : { ...drawn, upgrades: false, ...bugOf(bug)?.focus };
@@ -32,7 +34,7 @@ export async function play(seed: number, options: PlayOptions = {}): Promise<Run
   const bug = bugOf(options.bug);
   try {
     return await simulate(scenarioOf(seed, options), {
-      workloads,
+      workloads: all,
       trace: options.trace,
       prepare: (disk) => bug?.install(disk, patcher),
     });

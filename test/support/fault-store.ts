@@ -56,6 +56,7 @@ export class FaultStore implements Store {
   readonly appendGate = new Gate();
   readonly snapshotWriteGate = new Gate();
   readonly snapshotReadGate = new Gate();
+  readonly snapshotListGate = new Gate();
   readonly directoryGate = new Gate();
   /** For the next appends, in order. */
   readonly appendFaults: AppendFault[] = [];
@@ -116,7 +117,10 @@ export class FaultStore implements Store {
     this.snapshots = {
       sync: () => snapshots.sync(),
       due: (shard, before, limit, after) => snapshots.due(shard, before, limit, after),
-      list: (limit, cursor) => snapshots.list(limit, cursor),
+      list: async (limit, cursor, type) => {
+        await this.snapshotListGate.pass();
+        return snapshots.list(limit, cursor, type);
+      },
       read: async (ids) => {
         this.read.push(...ids);
         await this.snapshotReadGate.pass();

@@ -63,6 +63,11 @@ export class VirtualWorld implements World, Clock, Random {
     return `v${++this.#names}`;
   }
 
+  /** How long the last thing that is still to come takes, milliseconds. A process does not end before. */
+  get rest_ms(): number {
+    return Math.max(0, ...[...this.#alarms].map(({ due }) => due - this.#time));
+  }
+
   /** Waits until nothing moves without time. */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < QUIET_ROUNDS; ) {

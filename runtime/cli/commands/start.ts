@@ -221,10 +221,12 @@ async function serveSupervised(
   process.on("SIGINT", () => undefined);
   process.on("SIGTERM", () => stop.abort());
   try {
-    return await serve(options, console, stop.signal, {
+    const code = await serve(options, console, stop.signal, {
       onHealth: (health) => tell({ kind: "health", health }),
       onReady: () => tell({ kind: "ready" }),
     });
+    if (!stop.signal.aborted) tell({ kind: "left" });
+    return code;
   } finally {
     // An open channel keeps a process alive.
     if (process.connected) process.disconnect();
@@ -237,11 +239,12 @@ function storeOf(
   name: string,
   flags: StartFlags,
   env: NodeJS.ProcessEnv,
-): Pick<ServeOptions, "open" | "where"> {
+): Pick<ServeOptions, "open" | "where" | "folder"> {
   const { data, durability } = flags;
   if (data !== undefined) {
     return {
       where: data,
+      folder: data,
       open: () => embedded({ path: data, ...(durability === undefined ? {} : { durability }) }),
     };
   }

@@ -3,12 +3,15 @@
  *
  * Owns the table `dead`. Talks to the Writer and the Environment.
  *
- * Invariant: a letter is there once, however often it is put.
+ * Invariants: a letter is there once, however often it is put. One that was removed leaves an empty row, so that it is
+ * not put again.
  */
-import type { DeadLetter, DeadLetters } from "../../ports/index.ts";
+import type { DeadLetter, DeadLetterId, DeadLetters } from "../../ports/index.ts";
 import type { Environment } from "./environment.ts";
 import { openRow, packRow } from "./rows.ts";
-import type { Writer } from "./writer.ts";
+import type { Group, Writer } from "./writer.ts";
+
+const REMOVED = new Uint8Array(0);
 
 export class EmbeddedDeadLetters implements DeadLetters {
   readonly #environment: Environment;
@@ -24,19 +27,45 @@ export class EmbeddedDeadLetters implements DeadLetters {
     return this.#writer.write({
       bytes: rows.reduce((sum, { row }) => sum + row.length, 0),
       decide: (group) => {
-        for (const { key, row } of rows) group.put(this.#environment.tables.dead, key, row);
+        const removed = this.#removedIn(group);
+        for (const { key, row } of rows) {
+          const isRemoved =
+            removed.has(key.join(".")) || this.#environment.tables.dead.get(key)?.length === 0;
+          if (!isRemoved) group.put(this.#environment.tables.dead, key, row);
+        }
       },
     });
   }
 
-  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+  remove(letters: readonly DeadLetterId[]): Promise<void> {
+    // Taken off rather than added: it must go on when the store is full.
+    return this.#writer.write({
+      bytes: 0,
+      decide: (group) => {
+        for (const letter of letters) {
+          const key = keyOf(letter);
+          this.#removedIn(group).add(key.join("."));
+          group.put(this.#environment.tables.dead, key, REMOVED);
+        }
+      },
+    });
+  }
+
+  async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
     return this.#environment.read(() => {
-      const range = after === undefined ? { limit } : { start: keyOf(after), exclusiveStart: true, limit };
+      const range = after === undefined ? {} : { start: keyOf(after), exclusiveStart: true };
       const letters: DeadLetter[] = [];
-      for (const { key, value } of this.#environment.tables.dead.getRange(range))
-        letters.push(openLetter(key, value));
+      for (const { key, value } of this.#environment.tables.dead.getRange(range)) {
+        if (letters.length >= limit) break;
+        if (value.length > 0) letters.push(openLetter(key, value));
+      }
       return letters;
     });
+  }
+
+  /** What is removed in the group that is being decided, and so not to be seen in the table yet. */
+  #removedIn(group: Group): Set<string> {
+    return group.staged(this, () => new Set<string>());
   }
 }
 
@@ -50,7 +79,7 @@ type LetterFields = readonly [
   reason: string,
 ];
 
-function keyOf({ position, index }: DeadLetter): LetterKey {
+function keyOf({ position, index }: DeadLetterId): LetterKey {
   return [position.journal, position.seq, index];
 }
 

@@ -12,6 +12,7 @@
 import type {
   AppendResult,
   DeadLetter,
+  DeadLetterId,
   DeadLetters,
   Directory,
   Durability,
@@ -199,6 +200,7 @@ class MemoryJournal implements Journal, Retention {
 class MemoryDeadLetters implements DeadLetters {
   readonly #store: MemoryStore;
   readonly #letters = new Map<string, DeadLetter>();
+  readonly #removed = new Set<string>();
 
   constructor(store: MemoryStore) {
     this.#store = store;
@@ -206,21 +208,33 @@ class MemoryDeadLetters implements DeadLetters {
 
   put(letters: readonly DeadLetter[]): Promise<void> {
     return this.#store.write(() => {
-      for (const letter of letters) this.#letters.set(nameOf(letter), letter);
+      for (const letter of letters) {
+        const name = nameOf(letter);
+        if (!this.#removed.has(name)) this.#letters.set(name, letter);
+      }
     });
   }
 
-  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+  remove(letters: readonly DeadLetterId[]): Promise<void> {
+    return this.#store.write(() => {
+      for (const letter of letters) {
+        this.#removed.add(nameOf(letter));
+        this.#letters.delete(nameOf(letter));
+      }
+    });
+  }
+
+  async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
     const letters = [...this.#letters.values()].sort(compareLetters);
     const from = after === undefined ? 0 : letters.findIndex((letter) => compareLetters(letter, after) > 0);
     return from < 0 ? [] : letters.slice(from, from + limit);
   }
 }
 
-function nameOf({ position, index }: DeadLetter): string {
+function nameOf({ position, index }: DeadLetterId): string {
   return `${position.journal}.${position.seq}.${index}`;
 }
 
-function compareLetters(a: DeadLetter, b: DeadLetter): number {
+function compareLetters(a: DeadLetterId, b: DeadLetterId): number {
   return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
 }

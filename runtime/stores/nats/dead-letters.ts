@@ -2,8 +2,9 @@
  * Dead letters on JetStream: a stream with one subject, and so one message, for each letter.
  *
  * Talks to the connection. A letter's subject is its position, and an expected sequence of 0 makes putting idempotent.
+ * One that was removed leaves an empty message in its place, so that it is not put again; the stream forbids deleting.
  */
-import type { DeadLetter, DeadLetters } from "../../ports/index.ts";
+import type { DeadLetter, DeadLetterId, DeadLetters } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import {
@@ -49,6 +50,24 @@ export class NatsDeadLetters implements DeadLetters {
     );
   }
 
+  async remove(letters: readonly DeadLetterId[]): Promise<void> {
+    await Promise.all(
+      letters.map(async ({ position, index }) => {
+        const subject = this.#names.deadLetter(position.journal, position.seq, index);
+        const task = "remove a dead letter";
+        const answer = await publishTo(
+          this.#connection,
+          this.#names.dead,
+          subject,
+          undefined,
+          undefined,
+          task,
+        );
+        if (isError(answer)) throw refusalOf(task, answer);
+      }),
+    );
+  }
+
   /** One that cannot be read must not hide the others. */
   #letterOf({ data, seq }: StoredMessage): DeadLetter | undefined {
     try {
@@ -64,13 +83,13 @@ export class NatsDeadLetters implements DeadLetters {
   }
 
   /** Letters come into the stream nearly, not quite, in the order of their positions; so all are looked through. */
-  async list(limit: number, after?: DeadLetter): Promise<readonly DeadLetter[]> {
+  async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
     let kept: DeadLetter[] = [];
     for (let seq = 1; ; ) {
       const query = { seq, next_by_subj: `${this.#names.app}.dead.*`, ...PAGE };
       const { messages, pending } = await directGet(this.#connection, this.#names.dead, query);
       for (const message of messages) {
-        const letter = this.#letterOf(message);
+        const letter = message.data.length === 0 ? undefined : this.#letterOf(message);
         if (letter !== undefined && (after === undefined || compare(letter, after) > 0)) kept.push(letter);
       }
       if (kept.length > limit) kept = kept.sort(compare).slice(0, limit);
@@ -81,6 +100,6 @@ export class NatsDeadLetters implements DeadLetters {
   }
 }
 
-function compare(a: DeadLetter, b: DeadLetter): number {
+function compare(a: DeadLetterId, b: DeadLetterId): number {
   return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
 }

@@ -70,9 +70,7 @@ async function append(
     const { size } = await file.stat();
     const { end, last } = await endOf(file, size);
     if (end < size) await file.truncate(end);
-    const known = items.findIndex(({ id }) => id === last);
-    const text = items
-      .slice(known + 1)
+    const text = missingFrom(items, last)
       .map((item) => `${line(item)}\n`)
       .join("");
     if (signal.aborted) throw new Error("Another node publishes this partition.");
@@ -84,6 +82,18 @@ async function append(
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Items behind the one whose id is in the last line. That may be of a later batch: this run is of a node that was taken for
+ * dead, and woke up.
+ */
+function missingFrom(items: readonly SinkItem[], last: string | undefined): readonly SinkItem[] {
+  const dot = last?.lastIndexOf(".") ?? -1;
+  const life = last?.slice(0, dot + 1) ?? "";
+  const number = Number(last?.slice(dot + 1));
+  if (dot < 0 || !Number.isSafeInteger(number)) return items;
+  return items.filter((item) => item.id !== `${life}${item.number}` || item.number > number);
 }
 
 /** Where the last whole line ends, and the id in it. */

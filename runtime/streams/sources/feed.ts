@@ -4,8 +4,8 @@
  * Owns the batches that are not confirmed. Talks to the partition's actor.
  *
  * Invariants:
- * 1. Batches are asked in order, `DEPTH` at most before the first is confirmed. Each names the revision that it follows, so
- *    what comes after one that was refused is refused too.
+ * 1. Batches are asked in order, `DEPTH` at most before the first is confirmed. Each names the revision and the position that
+ *    it follows, so what comes after one that was refused is refused too, also where another runner's was taken instead.
  * 2. After a refusal or a missing answer nothing more is asked until all answers are in. Then the partition is read, which
  *    says what of it was applied, and the rest is asked again: a batch is never applied twice, whatever is repeated.
  * 3. If the partition stands where none of the batches ends, somebody else has moved it: `lost` is set, and what is left
@@ -14,7 +14,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef } from "../../client/client.ts";
 import { isKeyturnError, type KeyturnError } from "../../words/errors.ts";
-import type { PartitionContext, PartitionEvent, PartitionReply, Position } from "./words.ts";
+import {
+  type PartitionContext,
+  type PartitionEvent,
+  type PartitionReply,
+  type Position,
+  same,
+} from "./words.ts";
 import type { Batch } from "./mapping.ts";
 
 /** Batches on their way. */
@@ -32,8 +38,9 @@ export const CONTENT: ReadonlySet<string> = new Set([
 
 interface Waiting {
   batch: Batch;
-  /** The revision that it follows, once it was asked. */
+  /** The revision that it follows, once it was asked, and the position. */
   from: number;
+  behind: Position;
 }
 
 /** Where a partition stands. */
@@ -86,7 +93,7 @@ export class Feed {
 
   /** Resolves when there is room for another one. Throws what no repetition can cure. */
   async push(batch: Batch): Promise<void> {
-    if (this.#end === undefined) this.#queue.push({ batch, from: -1 });
+    if (this.#end === undefined) this.#queue.push({ batch, from: -1, behind: null });
     this.#ask();
     await this.#until(() => this.#queue.length < DEPTH);
   }
@@ -119,7 +126,9 @@ export class Feed {
       !this.#parts.signal.aborted &&
       this.#asked < Math.min(this.#queue.length, DEPTH)
     ) {
+      const before = this.#queue[this.#asked - 1];
       const waiting = this.#queue[this.#asked++] as Waiting;
+      waiting.behind = before === undefined ? this.#confirmed : before.batch.position;
       waiting.from = this.#next++;
       this.#open++;
       this.#parts.ref.ask(eventOf(waiting) as never).then(
@@ -166,7 +175,8 @@ export class Feed {
     if (at < 0) return;
     const parts: Waiting[] = [];
     try {
-      for (const batch of this.#parts.apart(waiting.batch, error)) parts.push({ batch, from: -1 });
+      for (const batch of this.#parts.apart(waiting.batch, error))
+        parts.push({ batch, from: -1, behind: null });
       const last = parts.at(-1);
       if (last !== undefined) last.batch.ended = waiting.batch.ended;
       this.#queue.splice(at, 1, ...parts);
@@ -219,12 +229,7 @@ function isPassing(error: KeyturnError): boolean {
   return error.retryable || error.code === "request_forgotten";
 }
 
-function eventOf({ from, batch }: Waiting): PartitionEvent {
+function eventOf({ from, behind, batch }: Waiting): PartitionEvent {
   const { position, items, skipped, missed, letters, tells, ended } = batch;
-  return { type: "items", from, position, items, skipped, missed, letters, tells, ended };
-}
-
-/** Whether two positions are the same. They are flat, and each reader writes its own in one way. */
-export function same(a: Position, b: Position): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
+  return { type: "items", from, behind, position, items, skipped, missed, letters, tells, ended };
 }

@@ -14,6 +14,7 @@ import {
   type ItemsEvent,
   PAGE_LETTERS,
   pageKey,
+  same,
   type PartitionContext,
   type PartitionEvent,
   type PartitionReply,
@@ -46,8 +47,9 @@ export function partitionMachine(type: string, pages: number) {
     },
     guards: {
       follows: ({ context, event }) => {
-        const { from } = event as ItemsEvent;
-        return from === context.revision || from === WHEREVER;
+        const { from, behind } = event as ItemsEvent;
+        if (from === WHEREVER) return true;
+        return from === context.revision && (behind === undefined || same(behind, context.position));
       },
       isFirst: ({ event }) => (event as FenceEvent).part === 0,
       isOpen: ({ context, event }) =>

@@ -8,9 +8,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef, Client } from "../../client/client.ts";
 import { isKeyturnError } from "../../words/errors.ts";
-import type { PartitionContext, PlannedPartition, Position } from "./words.ts";
+import { type PartitionContext, type PlannedPartition, type Position, same } from "./words.ts";
 import type { AnySource } from "./define.ts";
-import { Feed, same } from "./feed.ts";
+import { Feed } from "./feed.ts";
 import { askGates, delivered } from "./gates.ts";
 import { type Batch, Mapper } from "./mapping.ts";
 import { type Chunk, unreadable } from "./reader.ts";

@@ -27,6 +27,11 @@ export type PartitionEvent =
       readonly type: "items";
       /** The revision that this follows; `WHEREVER` if it is told apart by a request id instead. */
       readonly from: number;
+      /**
+       * The position that it begins behind. Runners cut what they read where they happen to: a batch of one may have the
+       * revision that a batch of another led to, and not go on where that ended.
+       */
+      readonly behind?: Position;
       /** Where the reader stands after it. */
       readonly position: Position;
       readonly items: number;
@@ -136,6 +141,11 @@ export const GATES_AT_ONCE = limits.tellsPerTurn - 24;
 export const PLAN_KEY = "plan";
 
 export type ItemsEvent = Extract<PartitionEvent, { type: "items" }>;
+
+/** Whether two positions are the same. They are flat, and each reader writes its own in one way. */
+export function same(a: Position, b: Position): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
 
 /** Key of the page that holds a partition's letter. */
 export function pageKey(partition: string, letter: number, pages: number): string {

@@ -242,6 +242,7 @@ class View implements Store {
           this.#roomFor(() => deadLetters.put(letters)),
         ),
       list: (limit, after) => this.#call("deadLetters.list", false, () => deadLetters.list(limit, after)),
+      remove: (letters) => this.#call("deadLetters.remove", true, () => deadLetters.remove(letters)),
     };
   }
 

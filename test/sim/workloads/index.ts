@@ -2,8 +2,11 @@
 import type { Workload } from "../../../runtime/testing/simulator/index.ts";
 import { askingWorkload } from "./asking.ts";
 import { bankWorkload } from "./bank.ts";
+import { cancellingWorkload } from "./cancelling.ts";
 import { counterWorkload } from "./counter.ts";
+import { emittingWorkload } from "./emitting.ts";
 import { familyWorkload } from "./family.ts";
+import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
 import { registerWorkload } from "./register.ts";
@@ -23,3 +26,6 @@ export const workloads: readonly Workload[] = [
   askingWorkload,
   workingWorkload,
 ];
+
+/** Those that are only run by their names. */
+export const namedWorkloads: readonly Workload[] = [findingWorkload, cancellingWorkload, emittingWorkload];
