@@ -8,7 +8,7 @@ import { parse } from "csv-parse/sync";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isKeyturnError } from "../runtime/index.ts";
-import { csv, ndjson, parquet, type SourceReader } from "../runtime/streams/index.ts";
+import { csv, lines, ndjson, parquet, type SourceReader } from "../runtime/streams/index.ts";
 import { rowItem } from "../runtime/streams/sources/files/parquet.ts";
 import { temporaryPath } from "./support/temporary.ts";
 
@@ -69,6 +69,44 @@ const dataOf = (name: string): string =>
   fileURLToPath(
     new URL(`../data/${name}`, pathToFileURL(createRequire(import.meta.url).resolve("vega-datasets"))),
   );
+
+describe("lines", () => {
+  it("are texts, empty ones too; CRLF, a byte order mark and a missing last newline are no matter", async () => {
+    const path = written("\ufeffone\r\n\n two \n\u{1f600}");
+    const items = await readThroughout(lines({ path }));
+    expect(values(items)).toEqual(["one", "", " two ", "\u{1f600}"]);
+    expect(items.map(({ number }) => number)).toEqual([1, 2, 3, 4]);
+  });
+
+  it("are what a function makes of them, are left out, or are shown with what it throws", async () => {
+    const path = written("# a comment\n1\nx\n2");
+    const parse = (line: string): number | undefined => {
+      if (line.startsWith("#")) return undefined;
+      if (!/^\d+$/.test(line)) throw new Error("It is no number.");
+      return Number(line);
+    };
+    const items = await readThroughout(lines({ path, parse }));
+    expect(values(items)).toEqual([1, "It is no number.", 2]);
+    expect(items[1]).toMatchObject({ number: 3, text: "x" });
+  });
+
+  it("of any bytes are taken as Latin-1, if that is asked for; of no encoding else", async () => {
+    const path = written(Buffer.from([0xe9, 10, 0xff, 0]));
+    expect(values(await readThroughout(lines({ path, encoding: "latin1" })))).toEqual(["\u00e9", "\u00ff\0"]);
+    expect(values(await readThroughout(lines({ path })))).toEqual(["It is not UTF-8.", "It is not UTF-8."]);
+    expect(await failure(async () => lines({ path, encoding: "utf16" as "utf8" }))).toMatch(
+      /^invalid_options/,
+    );
+  });
+
+  it("are each in one of several parts, and too long ones are shown", async () => {
+    const path = written(Array.from({ length: 40 }, (_, at) => "x".repeat(at)).join("\n"));
+    const reader = lines({ path, partitions: 5, maxLineBytes: 38 });
+    const parts = await Promise.all((await reader.plan()).map((planned) => read(reader, planned)));
+    expect(parts.flat().map(({ number }) => number)).toEqual(Array.from({ length: 40 }, (_, at) => at + 1));
+    expect(parts.flat().at(-1)?.fault).toBe("The line has 39 bytes, more than 38.");
+  });
+});
 
 describe("NDJSON", () => {
   it("gives values by line; empty lines, CRLF, a byte order mark and a missing last newline are no matter", async () => {

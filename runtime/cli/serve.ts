@@ -165,7 +165,10 @@ function ready(
   console.note(`The store is ${store.description}.`);
   console.note(noteOf(store));
   if (health !== undefined) console.note(`Health: ${health}/healthz`);
-  if (http !== undefined) console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
+  if (http !== undefined) {
+    console.note(`HTTP: ${http}, described at ${http}/openapi.json`);
+    console.note(`Dashboard: ${http}/dashboard/`);
+  }
 }
 
 function noteOf({ durabilityNote, durability }: Store): string {

@@ -149,6 +149,11 @@ export interface HttpOptions {
   readonly hosts?: readonly string[] | undefined;
   /** Believe what a proxy says of the caller's address: true, or the proxies' addresses. */
   readonly trustProxy?: boolean | readonly string[] | undefined;
+  /**
+   * Whether the dashboard is served, at `/dashboard/`, with `/` leading there; true by default. Its files need no token,
+   * what it shows does.
+   */
+  readonly dashboard?: boolean | undefined;
   /** For the OpenAPI document, if it is a client that is served; a node knows its own. */
   readonly actors?: readonly AnyActorDefinition[] | undefined;
   /** How this process is, if it is a client that is served. */

@@ -32,6 +32,8 @@ import { Rate } from "./rate.ts";
 import { actorRoutes } from "./routes/actor.ts";
 import { actorsRoutes } from "./routes/actors.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { dashboardRoutes } from "./routes/dashboard.ts";
+import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { known, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
@@ -95,6 +97,8 @@ export async function serveHttp(
     document ??= JSON.stringify(openapiOf({ actors, limits, secured, node: isNode, version: API_VERSION }));
     return document;
   });
+  inspectRoutes(app, context);
+  dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);
   const { routes } = options;
   if (routes !== undefined) {

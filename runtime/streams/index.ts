@@ -17,6 +17,7 @@ export {
 } from "./sources/define.ts";
 export { csv, type CsvOptions } from "./sources/files/csv.ts";
 export { ndjson, type NdjsonOptions } from "./sources/files/ndjson.ts";
+export { lines, type LinesOptions, type ParsedLinesOptions } from "./sources/files/plain.ts";
 export { parquet, type ParquetOptions } from "./sources/files/parquet.ts";
 export { jetstream, type JetStreamOptions, type StreamServer } from "./sources/jetstream.ts";
 export { type Endpoint, type EndpointOptions, http, sourceEndpoint } from "./sources/http.ts";

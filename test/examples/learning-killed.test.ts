@@ -1,4 +1,7 @@
-/** The examples that learn, as programs: killed half way and run again, they come to the same; and their command lines. */
+/**
+ * The examples on real data, as programs: killed half way and run again, they come to the same; and their command lines.
+ */
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { readMails } from "../../examples/mail/corpus.ts";
@@ -7,6 +10,7 @@ import { execute, type Program } from "../../examples/program.ts";
 import { hitRates } from "../../examples/recommend/advice.ts";
 import { installedModules, isHeldOut, readBaskets } from "../../examples/recommend/baskets.ts";
 import { program as shop } from "../../examples/recommend/recommend.ts";
+import { program as counts, type Statistics } from "../../examples/statistics/statistics.ts";
 import { shelfWithout } from "../support/baskets.ts";
 import { killedAt, printed } from "../support/example-kill.ts";
 import { builtPackage } from "../support/build.ts";
@@ -54,6 +58,19 @@ describe("killed half way and run again", { timeout: 120_000 }, () => {
     const shelf = shelfWithout(baskets.filter((basket) => !heldOut.includes(basket)));
     expect(report).toMatchObject({ items: shelf.size, ...hitRates(heldOut, shelf) });
   });
+
+  it.each([
+    ["log", "bytes of the log", ["--visitors", "60"]],
+    ["flights", "flights", ["--take", "20000"]],
+  ] as const)("the statistics of the %s come to the same tables", async (only, unit, more) => {
+    const args = ["--data", join(folder.path, "statistics"), "--only", only, ...more];
+    if (only === "log") args.push("--record", join(folder.path, "access.log"));
+    await killedAt(unit, programOf("statistics"), args);
+    const { [only]: report } = (await printed(programOf("statistics"), args)) as Statistics;
+    // What a direct count of the file says.
+    expect(report?.differences).toEqual([]);
+    expect((report?.work.now ?? 0) + (report?.work.before ?? 0)).toBeGreaterThan(900);
+  });
 });
 
 describe("the command lines", () => {
@@ -78,6 +95,9 @@ describe("the command lines", () => {
     [mail, ["--data", "a", "--nats", "b:1"], /not both/],
     [shop, ["--like", ","], /--like needs names/],
     [shop, ["--fast"], /--fast/],
+    [counts, ["--only", "pages"], /--only needs log or flights/],
+    [counts, ["--log", "access.log", "--visitors", "3"], /not started with --log/],
+    [counts, ["--cart", "basket"], /--cart needs a path/],
   ] as const)("say what is wrong: $1", async (program, args, text) => {
     const { code, stdout, stderr } = await run(program, ...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
@@ -105,6 +125,31 @@ describe("the command lines", () => {
 
     const asked = await run(mail, ...data, "--classify", "It depends");
     expect(asked.stdout).toMatch(/^(Not spam|Spam): taken for spam by [\d.]+ %\. What said most: /);
+  });
+
+  it("count a log of one's own, and say what of it is none", async () => {
+    const log = join(temporaryPath(), "access.log");
+    writeFileSync(
+      log,
+      '::1 - - [01/Jul/2026:10:00:00 +0200] "POST /buy?amount=7.5 HTTP/1.1" 200 9\n\x1b[2Jnothing\n',
+    );
+    const { code, stdout } = await run(
+      counts,
+      "--data",
+      temporaryPath(),
+      "--log",
+      log,
+      "--only",
+      "log",
+      "--order",
+      "/buy",
+    );
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/│ \/buy +│ +0 │ +1 │ +0 │ +9 │ +1 │ +7\.50 │/);
+    expect(stdout).toMatch(/│ 2026-07-01 08 │/);
+    expect(stdout).toMatch(/│ +2 │ It is not in Common Log Format\. │ \?\[2Jnothing /);
+    expect(stdout).toMatch(/\nA direct count of the same file says the same\.\n/);
+    expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThan(120);
   });
 
   it("recommend what goes with what somebody likes, and say what nobody has", async () => {

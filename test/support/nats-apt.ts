@@ -167,7 +167,7 @@ async function fetchFromSuite(
 }
 
 /** Read after the system's own settings, whose proxies and keys stay as they are. */
-function aptConfig(place: string): string {
+export function aptConfig(place: string): string {
   return `Dir::Etc::SourceList "/dev/null";
 Dir::Etc::SourceParts "${join(place, "parts")}";
 Dir::Etc::Preferences "/dev/null";
@@ -187,7 +187,7 @@ Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 }
 
 /** The names under which the machine's own release may stand in its sources. */
-function codename(): string[] {
+export function codename(): string[] {
   try {
     const named = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(readFileSync("/etc/os-release", "utf8"));
     return named?.[1] === undefined ? [] : [named[1]];

@@ -135,7 +135,7 @@ and put it on PATH, or name it: NATS_SERVER_BIN=/path/to/nats-server`;
 }
 
 /** The checkout: this module runs from test/support or from dist/test/support. */
-function projectFolder(): string {
+export function projectFolder(): string {
   let folder = import.meta.dirname;
   for (;;) {
     const description = join(folder, "package.json");

@@ -73,6 +73,11 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     lastEventId: header("Last-Event-ID", text(), "The last id that was received."),
     limit: query("limit", { type: "integer", minimum: 1, maximum: page }, "How many at most."),
     turns: query("limit", { type: "integer", minimum: 1, maximum: limits.historyPage }, "How many at most."),
+    past: query(
+      "turns",
+      { type: "integer", minimum: 1, maximum: limits.historyPage },
+      "How many turns of the past at most; 20 by default.",
+    ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
@@ -212,6 +217,14 @@ export function pathsOf(
         ),
       ),
     },
+    [`${one}/inspect`]: {
+      get: get(
+        "inspect",
+        "The actor in the protocol of Stately's inspector, as server-sent events.",
+        [...key, param("past"), param("timeout")],
+        events("The machine's definition first, then an event and a snapshot for each turn."),
+      ),
+    },
     [root]: {
       get: get(
         "find",
@@ -333,6 +346,12 @@ export function commonPaths({ limits: { batchRequests }, node, secured }: Descri
       description: "Types.",
       ...json(object({ types: list(ref("Type")) })),
     }),
+    "/types/{type}": get(
+      "describeType",
+      "A type: its statechart, its events, their schemas.",
+      [param("type")],
+      { description: "The type.", ...json(ref("TypeDescription")) },
+    ),
     "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
       description: "The cluster.",
       ...json(ref("Cluster")),

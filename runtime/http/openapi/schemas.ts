@@ -7,6 +7,7 @@ import { type AnyActorDefinition, eventTypesOf } from "../../engine/definition.t
 import { meanings } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { problemStatuses } from "../problem.ts";
+import { chartSchemas } from "./charts.ts";
 import { type JsonSchema, jsonSchemaOf } from "./json-schema.ts";
 import { anything, list, object, ref, type Schema, text, whole } from "./words.ts";
 
@@ -139,6 +140,7 @@ export function commonSchemas(): Record<string, Schema> {
       },
       ["id", "type", "key", "time", "code", "reason"],
     ),
+    ...chartSchemas(),
     Type: object({ type: text(), version: whole(1), index: list(text()), events: list(text()) }, [
       "type",
       "version",

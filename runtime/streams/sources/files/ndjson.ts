@@ -24,7 +24,7 @@ export interface NdjsonOptions extends FileOptions, FollowOptions {
 
 export const LINE_BYTES = 1_024 * 1_024;
 export const LINE_BYTES_MAX = 256 * 1_024 * 1_024;
-const PARTS_MAX = 256;
+export const PARTS_MAX = 256;
 const SHOWN_BYTES = 2_000;
 
 /**

@@ -1,0 +1,4 @@
+import { runProgram } from "../program.ts";
+import { program } from "./statistics.ts";
+
+await runProgram(program);

@@ -1,0 +1,33 @@
+/** Pieces that every view uses. */
+import type { ComponentChildren, VNode } from "preact";
+import { useEffect, useRef } from "preact/hooks";
+import type { Status } from "./api.ts";
+
+export function Trouble({ error }: { error: string | undefined }): VNode | null {
+  if (error === undefined) return null;
+  return (
+    <p class="trouble" role="alert">
+      {error}
+    </p>
+  );
+}
+
+export function StatusTag({ status }: { status: Status }): VNode {
+  return <span class={`tag status-${status}`}>{status}</span>;
+}
+
+export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }): VNode {
+  const { title, onClose, children } = props;
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const element = dialog.current;
+    element?.showModal();
+    return () => element?.close();
+  }, []);
+  return (
+    <dialog ref={dialog} aria-label={title} onCancel={onClose} onClose={onClose}>
+      <h2>{title}</h2>
+      {children}
+    </dialog>
+  );
+}

@@ -1,0 +1,242 @@
+/** An actor's past as a line that can be scrubbed: every turn with what came in, what came out, and what it changed. */
+import type { VNode } from "preact";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { ChartState } from "../../words/chart.ts";
+import type { Json, Turn } from "./api.ts";
+import { colourIn } from "./chart.tsx";
+import { type Difference, differences } from "./diff.ts";
+import { count, moment, span, stateText } from "./format.ts";
+import { linkTo } from "./hooks.ts";
+import { short, Value } from "./value.tsx";
+
+/** Beyond so many turns the strip shows a stretch around the one that is looked at. */
+const STRIP = 240;
+const ROWS = 60;
+
+export interface TimelineProps {
+  readonly turns: ReadonlyMap<number, Turn>;
+  readonly total: number;
+  /** The turn that is looked at; undefined for the newest. */
+  readonly selected: number | undefined;
+  readonly onSelect: (turn: number | undefined) => void;
+  readonly isReading: boolean;
+  readonly chart: ChartState | undefined;
+}
+
+export function Timeline({ turns, total, selected, onSelect, isReading, chart }: TimelineProps): VNode {
+  const at = selected ?? total;
+  const step = (by: number): void => {
+    const to = Math.min(Math.max(1, at + by), total);
+    onSelect(to === total ? undefined : to);
+  };
+  if (total === 0) return <p class="dim">No message has reached this actor yet.</p>;
+  return (
+    <div class="timeline">
+      <div class="scrub">
+        <button type="button" aria-label="Turn before" disabled={at <= 1} onClick={() => step(-1)}>
+          ‹
+        </button>
+        <input
+          type="range"
+          name="turn"
+          aria-label="Turn"
+          aria-valuetext={`Turn ${at} of ${total}`}
+          min={1}
+          max={Math.max(total, 2)}
+          disabled={total < 2}
+          value={at}
+          onInput={(event) => {
+            const turn = Number(event.currentTarget.value);
+            onSelect(turn >= total ? undefined : turn);
+          }}
+        />
+        <button type="button" aria-label="Turn after" disabled={at >= total} onClick={() => step(1)}>
+          ›
+        </button>
+        <output class="at" data-turn={at}>
+          {count(at)} <span class="dim">of {count(total)}</span>
+        </output>
+        <button
+          type="button"
+          class={selected === undefined ? "live on" : "live"}
+          onClick={() => onSelect(undefined)}
+        >
+          {selected === undefined ? "Live" : "Back to now"}
+        </button>
+      </div>
+      <Strip
+        chart={chart}
+        turns={turns}
+        total={total}
+        at={at}
+        onSelect={(turn) => onSelect(turn === total ? undefined : turn)}
+      />
+      {isReading && !turns.has(at) && <p class="dim">Reading turn {count(at)} …</p>}
+      <Detail turn={turns.get(at)} before={turns.get(at - 1)} />
+      <Rows chart={chart} turns={turns} at={at} total={total} onSelect={onSelect} />
+    </div>
+  );
+}
+
+/** A bar for each turn in the colour of the state that it led to. */
+function Strip(props: {
+  turns: ReadonlyMap<number, Turn>;
+  total: number;
+  at: number;
+  onSelect: (turn: number) => void;
+  chart: ChartState | undefined;
+}): VNode {
+  const { turns, total, at, onSelect, chart } = props;
+  const first = Math.max(1, Math.min(at - STRIP / 2, total - STRIP + 1));
+  const shown = Array.from({ length: Math.min(STRIP, total - first + 1) }, (_, n) => first + n);
+  return (
+    <div class="strip" aria-hidden="true">
+      {shown.map((number) => {
+        const turn = turns.get(number);
+        const state = turn === undefined ? "" : stateText(turn.value);
+        const kinds = [
+          turn === undefined ? "unread" : `c${colourIn(chart, turn.value)}`,
+          number === at ? "now" : "",
+        ];
+        return (
+          <button
+            type="button"
+            tabIndex={-1}
+            key={number}
+            class={kinds.join(" ")}
+            title={turn === undefined ? `Turn ${number}` : `Turn ${number}: ${turn.event.type} → ${state}`}
+            onClick={() => onSelect(number)}
+          />
+        );
+      })}
+    </div>
+  );
+}
+
+function Detail({ turn, before }: { turn: Turn | undefined; before: Turn | undefined }): VNode | null {
+  const changes = useMemo(
+    () =>
+      turn === undefined
+        ? []
+        : differences(before?.context ?? (turn.turn === 1 ? {} : undefined), turn.context),
+    [turn, before],
+  );
+  if (turn === undefined) return null;
+  const { event, value, time, replied, reply, told, emitted, refusal } = turn;
+  const { type, ...parts } = event;
+  const from = before === undefined ? undefined : stateText(before.value);
+  const to = stateText(value);
+  return (
+    <div class="detail" data-detail={turn.turn}>
+      <p class="event">
+        <strong>{type}</strong> {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
+      </p>
+      <p>
+        {from !== undefined && from !== to ? (
+          <>
+            <span class="state-chip">{from}</span> → <span class="state-chip on">{to}</span>
+          </>
+        ) : (
+          <span class="state-chip on">{to}</span>
+        )}{" "}
+        <time class="dim" dateTime={new Date(time).toISOString()}>
+          {moment(time)}
+          {before !== undefined && `, ${span(time - before.time)} after the turn before`}
+        </time>
+      </p>
+      {refusal !== undefined && refusal !== null && (
+        <p class="trouble">
+          {refusal[0]}: {refusal[1]}
+        </p>
+      )}
+      {(before !== undefined || turn.turn === 1) && <Changes changes={changes} />}
+      {replied && (
+        <p>
+          <span class="dim">replied</span> <Value value={reply ?? null} depth={1} />
+        </p>
+      )}
+      {told.map(({ to, event }, n) => (
+        <p key={`${to} ${n}`}>
+          <span class="dim">told</span> <a href={linkTo(["actors", ...splitAddress(to)])}>{to}</a>{" "}
+          {short(event)}
+        </p>
+      ))}
+      {emitted.map((one, n) => (
+        <p key={`${short(one)} ${n}`}>
+          <span class="dim">emitted</span> {short(one)}
+        </p>
+      ))}
+    </div>
+  );
+}
+
+function Changes({ changes }: { changes: readonly Difference[] }): VNode {
+  if (changes.length === 0) return <p class="dim">The context is as it was before.</p>;
+  return (
+    <table class="changes" aria-label="What the turn changed in the context">
+      <tbody>
+        {changes.map(({ path, kind, before, after }) => (
+          <tr key={path} class={kind} data-path={path}>
+            <th scope="row">{path === "" ? "context" : path}</th>
+            <td class="old">{kind === "added" ? "" : short(before, 120)}</td>
+            <td class="new">{kind === "removed" ? "" : short(after, 120)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Rows(props: {
+  turns: ReadonlyMap<number, Turn>;
+  at: number;
+  total: number;
+  onSelect: (turn: number | undefined) => void;
+  chart: ChartState | undefined;
+}): VNode {
+  const { turns, at, total, onSelect, chart } = props;
+  const list = useRef<HTMLOListElement>(null);
+  const numbers = useMemo(() => {
+    const first = Math.min(total, at + ROWS / 2);
+    const last = Math.max(1, first - ROWS);
+    const found: number[] = [];
+    for (let number = first; number >= last; number--) if (turns.has(number)) found.push(number);
+    return found;
+  }, [turns, at, total]);
+  // The list follows what is looked at.
+  useEffect(() => {
+    const row = list.current?.querySelector<HTMLElement>(".on");
+    const frame = list.current;
+    if (row == null || frame === null) return;
+    const top = row.offsetTop - frame.offsetTop;
+    if (top < frame.scrollTop || top > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top - 60;
+  }, [at]);
+  return (
+    <ol class="turns" ref={list} aria-label="Turns, newest first">
+      {numbers.map((number) => {
+        const turn = turns.get(number) as Turn;
+        return (
+          <li key={number}>
+            <button
+              type="button"
+              class={number === at ? "on" : ""}
+              aria-current={number === at ? "true" : undefined}
+              onClick={() => onSelect(number === total ? undefined : number)}
+            >
+              <span class="n">{number}</span>
+              <span class={`dot c${colourIn(chart, turn.value)}`} aria-hidden="true" />
+              <span class="what">{turn.event.type}</span>
+              <span class="to">{stateText(turn.value)}</span>
+              <time class="dim">{moment(turn.time)}</time>
+            </button>
+          </li>
+        );
+      })}
+    </ol>
+  );
+}
+
+export function splitAddress(address: string): [string, string] {
+  const at = address.indexOf("/");
+  return at < 0 ? [address, ""] : [address.slice(0, at), address.slice(at + 1)];
+}

@@ -1,0 +1,348 @@
+/** The dashboard in a real browser, against real nodes: what is seen, live, and what can be done with it. */
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { SignJWT } from "jose";
+import { type KeyturnNode, memory, startNode, type Store } from "keyturn";
+import { type HttpServer, serveHttp } from "keyturn/http";
+import type { Browser, BrowserContextOptions } from "playwright-core";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { counter } from "../actors/index.ts";
+import { countOf, groundOf, openPage, type Page, type Shown, startBrowser } from "./support/browser.ts";
+import { afterwards, ask, expectProblem } from "./support/http.ts";
+import { order } from "./support/tracked-order.ts";
+
+const SHOTS = process.env.DASHBOARD_SHOTS;
+let browser: Browser;
+let store: Store;
+let node: KeyturnNode;
+let server: HttpServer;
+const shown: Shown[] = [];
+
+beforeAll(async () => {
+  execFileSync(process.execPath, [join(import.meta.dirname, "..", "runtime", "dashboard", "build.mjs")]);
+  store = memory();
+  node = await nodeNamed("amber");
+  server = await serveHttp(node, { listen: "127.0.0.1:0" });
+  browser = await startBrowser();
+  if (SHOTS !== undefined) mkdirSync(SHOTS, { recursive: true });
+}, 120_000);
+
+afterAll(async () => {
+  await browser?.close();
+  await server?.close();
+  await node?.stop();
+});
+
+afterEach(async () => {
+  // A refusal that was asked for is named in the console by the browser itself.
+  const complaints = shown
+    .flatMap((one) => [...one.complaints])
+    .filter((text) => !/responded with a status of 422/.test(text));
+  for (const one of shown.splice(0)) await one.close();
+  expect(complaints).toEqual([]);
+});
+
+function nodeNamed(name: string): Promise<KeyturnNode> {
+  const settings = { lease_ms: 1_200, heartbeat_ms: 200 };
+  return startNode({
+    actors: [order, counter],
+    store,
+    name,
+    shards: 64,
+    settings,
+    observer: { troubled: () => undefined },
+  });
+}
+
+async function look(hash: string, options?: BrowserContextOptions): Promise<Page> {
+  const one = await openPage(browser, `${server.url}/dashboard/${hash}`, options);
+  shown.push(one);
+  return one.page;
+}
+
+async function shot(page: Page, name: string): Promise<void> {
+  if (SHOTS !== undefined) await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
+}
+
+/** An order that has taken six turns and is under way. */
+async function underway(key: string): Promise<void> {
+  const ref = node.client.actor(order, key);
+  await ref.send({ type: "place", customer: "ada", cents: 4_900 });
+  await ref.send({ type: "pay", cents: 2_000 });
+  await ref.send({ type: "hold" });
+  await ref.send({ type: "resume" });
+  await ref.send({ type: "pay", cents: 2_900 });
+  await ref.send({ type: "ship" });
+}
+
+const lit = (page: Page): Promise<string[]> =>
+  page
+    .locator("[data-lit]")
+    .evaluateAll((states) => states.map((one) => one.getAttribute("data-state") ?? ""));
+
+describe("the cluster", () => {
+  it("shows nodes and their shards, and the shards move when a node is killed", async () => {
+    const page = await look("");
+    await page.waitForSelector('[data-node="amber"]');
+    await countOf(page, '[data-owner="amber"]', (n) => n === 64);
+    const second = await nodeNamed("birch");
+    const owned = (name: string): Promise<number> => page.locator(`[data-owner="${name}"]`).count();
+    await countOf(page, '[data-owner="birch"]', (n) => n > 20);
+    expect(await owned("amber")).toBeLessThan(44);
+    await shot(page, "cluster");
+    second.kill();
+    await page.waitForSelector('[data-node="birch"][data-gone="true"]');
+    await countOf(page, '[data-owner="amber"]', (n) => n === 64);
+    await shot(page, "cluster-killed");
+  });
+
+  it("counts actors of each type by state as they change", async () => {
+    await node.client.actor(order, "count-1").send({ type: "place", customer: "bob", cents: 100 });
+    const page = await look("");
+    const row = page.locator('[data-type="order"] [data-state="open.unpaid"]');
+    await row.waitFor();
+    const before = Number(await row.getAttribute("data-count"));
+    await node.client.actor(order, "count-2").send({ type: "place", customer: "bob", cents: 100 });
+    await page.waitForSelector(`[data-type="order"] [data-state="open.unpaid"][data-count="${before + 1}"]`);
+    await page.locator('[data-type="order"] h3 a').click();
+    await page.waitForSelector('svg [data-state="open.unpaid"] .count.some');
+    await shot(page, "type");
+  });
+});
+
+describe("the actors of a type", () => {
+  it("are found by key, state and index, a page at a time", async () => {
+    await Promise.all(
+      Array.from({ length: 130 }, (_, n) =>
+        node.client.actor(counter, `c${String(n).padStart(3, "0")}`).send({ type: "add", by: n }),
+      ),
+    );
+    await node.client.actor(order, "find-me").send({ type: "place", customer: "grace", cents: 1 });
+    const page = await look("#/types/counter");
+    const keys = page.locator("tr[data-key]");
+    await page.waitForSelector('tr[data-key="c000"]');
+    expect(await keys.count()).toBe(50);
+    await page.getByRole("button", { name: "Next" }).click();
+    await page.waitForSelector('tr[data-key="c050"]');
+    await page.getByRole("button", { name: "Next" }).click();
+    await page.waitForSelector('tr[data-key="c129"]');
+    expect(await page.getByRole("button", { name: "Next" }).isDisabled()).toBe(true);
+    await page.getByLabel("Key begins with").fill("c07");
+    await countOf(page, "tr[data-key]", (n) => n === 10);
+    await page.goto(`${server.url}/dashboard/#/types/order`);
+    await page.getByLabel("Where", { exact: true }).fill("customer=grace");
+    await countOf(page, "tr[data-key]", (n) => n === 1);
+    await page.getByRole("link", { name: "find-me" }).click();
+    await page.waitForSelector('svg [data-state="open"][data-lit]');
+  });
+});
+
+describe("an actor", () => {
+  it("is drawn with its current states lit, live, and any turn of its past can be looked at", async () => {
+    await underway("drawn");
+    const page = await look("#/actors/order/drawn");
+    await page.waitForSelector('[data-state="underway.bill.due"][data-lit]');
+    expect(await lit(page)).toEqual([
+      "",
+      "underway",
+      "underway.parcel",
+      "underway.parcel.moving",
+      "underway.bill",
+      "underway.bill.due",
+    ]);
+    await page.waitForSelector('[data-detail="6"]');
+    await page.waitForSelector(".timers .due");
+    await shot(page, "actor");
+    await page.getByRole("button", { name: "Turn before" }).click();
+    await page.waitForSelector('[data-detail="5"]');
+    expect(await lit(page)).toEqual(["", "open", "open.paid"]);
+    expect(await page.locator('.changes [data-path="paid"]').innerText()).toMatch(/2000\s+4900/);
+    expect(await page.locator("[data-context]").innerText()).toMatch(/paid 4900/);
+    await shot(page, "actor-past");
+    await page.locator('input[name="turn"]').fill("1");
+    await page.waitForSelector('[data-detail="1"]');
+    expect(await lit(page)).toEqual(["", "open", "open.unpaid"]);
+    await page.getByRole("button", { name: "Back to now" }).first().click();
+    await node.client.actor(order, "drawn").send({ type: "sign" });
+    await page.waitForSelector('[data-state="underway.parcel.handed"][data-lit]');
+    await page.waitForSelector('[data-detail="7"]');
+  });
+
+  it("shows turns that are far from the newest", async () => {
+    const ref = node.client.actor(counter, "long");
+    for (let n = 0; n < 30; n++)
+      await Promise.all(Array.from({ length: 20 }, () => ref.send({ type: "add", by: 1 })));
+    const page = await look("#/actors/counter/long?turn=310");
+    await page.waitForSelector('[data-detail="310"]');
+    expect(await page.locator(".changes").innerText()).toMatch(/309\s+310/);
+    await page.locator('input[name="turn"]').fill("2");
+    await page.waitForSelector('[data-detail="2"]');
+  });
+
+  it("is asked and sent events by forms made from its schema", async () => {
+    const page = await look("#/actors/order/asked");
+    await page.getByLabel("customer").fill("ada");
+    await page.getByLabel("cents").fill("1200");
+    await page.getByRole("button", { name: "Ask" }).click();
+    await page.waitForSelector('[data-state="open.unpaid"][data-lit]');
+    expect((await node.client.actor(order, "asked").get()).context).toMatchObject({
+      customer: "ada",
+      due: 1_200,
+    });
+    await page.locator("#event-type").selectOption("pay");
+    await page.getByLabel("cents").fill("no number");
+    await page.getByRole("button", { name: "Send", exact: true }).click();
+    await page.waitForSelector(".event-form .trouble");
+    await page.getByLabel("cents").fill("1200");
+    await page.getByRole("button", { name: "Send", exact: true }).click();
+    await page.waitForSelector('[data-state="open.paid"][data-lit]');
+    await shot(page, "asked");
+  });
+
+  it("is deleted when that was meant", async () => {
+    await node.client.actor(counter, "unwanted").send({ type: "add", by: 5 });
+    const page = await look("#/actors/counter/unwanted");
+    await page.getByRole("button", { name: "Delete" }).click();
+    await shot(page, "delete");
+    await page.getByRole("dialog").getByRole("button", { name: "Keep" }).click();
+    expect((await node.client.actor(counter, "unwanted").get()).turn).toBe(1);
+    await page.getByRole("button", { name: "Delete" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+    await page.waitForURL(/#\/types\/counter/);
+    expect((await node.client.actor(counter, "unwanted").get()).context).toMatchObject({ count: 0 });
+  });
+});
+
+it("dead letters are shown, with why, and can be sent again", async () => {
+  const ref = node.client.actor(order, "cancelled");
+  await ref.send({ type: "place", customer: "ada", cents: 1 });
+  await ref.send({ type: "cancel", reason: "stock" });
+  const page = await look("#/dead");
+  const letter = page.locator("[data-letter]").first();
+  await letter.waitFor();
+  expect(await letter.innerText()).toMatch(/counter\/audit[\s\S]*invalid_event[\s\S]*nonsense/);
+  await shot(page, "dead");
+  const asked = page.waitForRequest((request) => request.method() === "POST");
+  await letter.getByRole("button", { name: "Send again" }).click();
+  expect((await asked).postDataJSON()).toEqual({ type: "nonsense" });
+  await letter.getByRole("status").waitFor();
+});
+
+it("Stately's inspector, in a window of its own, is told what the actor does", async () => {
+  await underway("inspected");
+  const page = await look("#/actors/order/inspected");
+  // Stands for the inspector: says that it is there, and shows what it is told, as Stately's receiver does.
+  const receiver = `<ol></ol><script>
+    addEventListener("message", ({ data }) => {
+      if (typeof data._version !== "string") return;
+      const line = document.createElement("li");
+      line.textContent = [data.type, data.event?.type, JSON.stringify(data.snapshot?.value)].join(" ");
+      document.querySelector("ol").append(line);
+    });
+    opener.postMessage({ type: "@statelyai.connected" }, "*");
+  </script>`;
+  await page
+    .context()
+    .route("https://stately.ai/inspect", (route) =>
+      route.fulfill({ contentType: "text/html", body: receiver }),
+    );
+  const opened = page.waitForEvent("popup");
+  await page.getByRole("button", { name: "Stately" }).click();
+  const inspector = await opened;
+  await inspector.getByText('@xstate.snapshot ship {"underway"').waitFor();
+  expect(await inspector.locator("li").first().innerText()).toMatch(/^@xstate\.actor/);
+  await node.client.actor(order, "inspected").send({ type: "scan", place: "Bern" });
+  await inspector.getByText("@xstate.event scan").waitFor();
+});
+
+it("the page is small, needs nothing from elsewhere, and is not there if it is not wanted", async () => {
+  const { body, headers } = await ask(server.url, "GET", "/dashboard/");
+  expect(headers.get("content-security-policy")).toContain("default-src 'none'");
+  expect(body).not.toMatch(/(src|href)="(https?:)?\/\//);
+  const script = await ask(server.url, "GET", "/dashboard/app.js");
+  expect(gzipSync(script.body).length).toBeLessThan(45_000);
+  const etag = script.headers.get("etag") as string;
+  const again = await ask(server.url, "GET", "/dashboard/app.js", { headers: { "if-none-match": etag } });
+  expect([again.status, again.body]).toEqual([304, ""]);
+  expect((await ask(server.url, "GET", "/dashboard/licenses.txt")).body).toMatch(/preact[\s\S]*dagre/);
+  expect((await fetch(server.url)).url).toBe(`${server.url}/dashboard/`);
+  for (const path of ["/dashboard/none.js", "/dashboard/..%2F..%2Fpackage.json"])
+    expectProblem(await ask(server.url, "GET", path), 404, "invalid_address");
+  const without = await serveHttp(node, { listen: "127.0.0.1:0", dashboard: false });
+  afterwards(() => without.close());
+  expectProblem(await ask(without.url, "GET", "/dashboard/"), 404, "invalid_address");
+});
+
+it("a server that wants tokens gives the page to anybody, and the page asks for one", async () => {
+  const secret = "a secret of thirty-two bytes, or more";
+  const closed = await serveHttp(node, { listen: "127.0.0.1:0", auth: { secret } });
+  afterwards(() => closed.close());
+  const one = await openPage(browser, `${closed.url}/dashboard/`);
+  const token = await new SignJWT({})
+    .setProtectedHeader({ alg: "HS256" })
+    .setSubject("ada")
+    .setExpirationTime("1h")
+    .sign(new TextEncoder().encode(secret));
+  await one.page.locator('input[name="token"]').fill(token);
+  await one.page.getByRole("button", { name: "Go on" }).click();
+  await one.page.waitForSelector('[data-node="amber"]');
+  await one.close();
+});
+
+describe("how it looks", () => {
+  it("is usable on a phone: nothing is wider than the screen", async () => {
+    await underway("phone");
+    const page = await look("", { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true });
+    for (const [hash, ready] of [
+      ["#/", '[data-type="order"] [data-state]'],
+      ["#/types/order", "tr[data-key]"],
+      ["#/actors/order/phone", '[data-detail="6"]'],
+      ["#/dead", ".letter"],
+    ] as const) {
+      await page.goto(`${server.url}/dashboard/${hash}`);
+      await page.waitForSelector(ready);
+      await shot(page, `phone-${hash.split("/")[1] || "cluster"}`);
+      expect(await page.locator("html").evaluate((html) => html.scrollWidth)).toBe(375);
+    }
+  });
+
+  it("is dark for who has chosen that, on the system or here", async () => {
+    await underway("dark");
+    const page = await look("#/actors/order/dark", { colorScheme: "dark" });
+    const ground = (): Promise<number> => groundOf(page);
+    await page.waitForSelector('[data-detail="6"]');
+    expect(await ground()).toBeLessThan(60);
+    await shot(page, "dark");
+    await page.getByRole("button", { name: "Theme" }).click();
+    await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
+    await page.reload();
+    await page.waitForSelector("main");
+    await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
+  });
+
+  it("can be used with the keyboard alone", async () => {
+    await underway("keys");
+    const page = await look("");
+    await page.waitForSelector("h1");
+    await page.keyboard.press("/");
+    await page.keyboard.type("order/keys");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector('[data-detail="6"]');
+    await page.keyboard.press("[");
+    await page.waitForSelector('[data-detail="5"]');
+    await page.locator('input[name="turn"]').focus();
+    await page.keyboard.press("ArrowLeft");
+    await page.waitForSelector('[data-detail="4"]');
+    await page.keyboard.press("l");
+    await page.waitForSelector('[data-detail="6"]');
+    await page.keyboard.press("?");
+    await page.waitForSelector("dialog[open] kbd");
+    await page.keyboard.press("Escape");
+    await page.waitForSelector("dialog", { state: "detached" });
+    await page.keyboard.press("g");
+    await page.keyboard.press("d");
+    await page.waitForSelector("h1:text('Dead letters')");
+  });
+});
