@@ -65,6 +65,7 @@ const anyMessage = [
   { actions: "answerOutOfOrder" },
 ] as const;
 
+/** An airport that counts its flights, and is `quiet`, `busy` or `disrupted` by the delays that it sees. */
 export const airport = defineActor({
   type: "airport",
   machine: setup({

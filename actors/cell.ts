@@ -50,6 +50,7 @@ interface Args {
   readonly context: CellContext;
 }
 
+/** One value under one key, with versions and, if wanted, an expiry. */
 export const cell = defineActor({
   type: "cell",
   machine: setup({

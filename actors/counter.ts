@@ -21,6 +21,7 @@ export interface CounterContext {
   readonly count: number;
 }
 
+/** A counter: adds, can be switched off and on, and answers with its count. */
 export const counter = defineActor({
   type: "counter",
   machine: setup({

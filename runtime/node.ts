@@ -105,6 +105,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   return node;
 }
 
+/** A node that runs: hosts actors, and has a client to reach them. Made by `startNode`. */
 export class KeyturnNode {
   readonly name: string;
   /** A client in this process; reaches every actor of the app. */

@@ -116,6 +116,7 @@ export async function createClient(
   return new Client(store, world, shards, telemetry);
 }
 
+/** Reaches every actor of an app. A node has one (`node.client`); other programs get theirs from `connect`. */
 export class Client {
   readonly #store: Store;
   readonly #clock: Clock;

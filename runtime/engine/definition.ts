@@ -293,9 +293,11 @@ export function registryOf(definitions: readonly AnyActorDefinition[]): Registry
   const registry = new Map<string, HostedType>();
   for (const definition of definitions) {
     if (typeof definition?.type !== "string" || definition.machine === undefined) {
+      const bare = (definition as { __xstatenode?: unknown } | undefined)?.__xstatenode === true;
+      const advice = bare ? ' One of them is a bare machine: defineActor({ type: "counter", machine }).' : "";
       throw new KeyturnError(
         "invalid_options",
-        "Actors are what defineActor returns: startNode({ actors: [counter] }).",
+        `Actors are what defineActor returns: startNode({ actors: [counter] }).${advice}`,
       );
     }
     if (registry.has(definition.type)) {

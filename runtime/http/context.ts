@@ -45,6 +45,7 @@ export interface Parts {
   readonly fault: (fault: unknown) => void;
 }
 
+/** What the routes of one HTTP server share: the client, the limits, who may ask, and what is open. */
 export class HttpContext {
   readonly client: Client;
   /** Undefined if it is a client that is served. */

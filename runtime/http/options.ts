@@ -108,6 +108,7 @@ export interface HttpLimits {
 
 const KiB = 1024;
 
+/** What a server allows unless it is told otherwise. */
 export const httpDefaults: HttpLimits = {
   bodyBytes: 2 * limits.eventBytes,
   batchBytes: 4 * KiB * KiB,

@@ -104,6 +104,7 @@ export class Streams {
   }
 }
 
+/** One stream of server-sent events to one reader. */
 export class EventStream {
   readonly #response: ServerResponse;
   readonly #slow_ms: number;

@@ -19,6 +19,7 @@ interface Bounds {
   readonly to: string;
 }
 
+/** The entries of a store as they were at one moment: `for await (const [key, value] of pinned)`. Made by `store.snapshot()`. */
 export class Pinned<K, V> {
   /** When it was taken, milliseconds since the epoch. */
   readonly time: number;

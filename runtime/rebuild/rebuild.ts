@@ -108,6 +108,7 @@ export interface Pass {
   elapsed_ms: number;
 }
 
+/** A type replayed through another definition: what came out, and the way to switch over. Made by `rebuildType`. */
 export class Rebuild {
   readonly hosted: HostedType;
   readonly shards: number;

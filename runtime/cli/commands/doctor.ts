@@ -152,7 +152,7 @@ async function nodeFindings(target: Target): Promise<Finding[]> {
       warning("nodes", `No node runs: nobody serves the ${shards} shards.`, "keyturn start, or keyturn dev."),
     ];
   const names = members.map(({ node }) => node).join(", ");
-  const text = `${members.length} node${members.length === 1 ? "" : "s"} (${names.slice(0, 200)}) serve ${served} of ${shards} shards.`;
+  const text = `${members.length} node${members.length === 1 ? "" : "s"} (${names.slice(0, 200)}): ${served} of ${shards} shards are served.`;
   const findings = [
     served < shards
       ? failure(

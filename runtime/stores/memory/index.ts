@@ -48,6 +48,7 @@ interface Pending {
 /** Entries of one `read` chunk. */
 const READ_CHUNK = 256;
 
+/** A store that ends with its process: for tests, and for trying things out. Several nodes may share one. */
 export class MemoryStore implements Store {
   readonly description = "memory: everything is gone with this process";
   readonly durability: Durability = "process";

@@ -82,6 +82,7 @@ function namesOf(options: NatsOptions): Names {
   return new Names(options.app ?? "keyturn");
 }
 
+/** Everything of one app on a NATS server, over one connection: what `nats(options)` opens. */
 export class NatsStore implements Store {
   readonly description: string;
   readonly durability: Durability;

@@ -72,6 +72,7 @@ export function runSource(client: Client, source: AnySource, options: RunOptions
   return new SourceRun(client, source, options, lease_ms);
 }
 
+/** A source that is being read by this process. Made by `runSource`. */
 export class SourceRun {
   /** Name of this runner, drawn. */
   readonly runner: string = randomUUID().slice(0, 13);

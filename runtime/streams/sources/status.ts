@@ -41,12 +41,19 @@ export interface SourcePartitionStatus {
 
 export interface SourceStatus {
   readonly source: string;
+  /** Items that were read, of whatever became of them. */
   readonly items: number;
+  /** Of those, for how many the mapping gave nothing. */
   readonly skipped: number;
+  /** Of those, how many became dead letters of the source. */
   readonly malformed: number;
+  /** Messages of a stream that it had dropped before they were read. */
   readonly missed: number;
+  /** Messages that came of them. */
   readonly told: number;
+  /** Messages that their actors have taken in or refused. */
   readonly delivered: number;
+  /** Everything is read and delivered. */
   readonly ended: boolean;
   /** What there is and was not read: bytes, rows, messages. Undefined if it cannot be looked at here. */
   readonly lag: number | undefined;

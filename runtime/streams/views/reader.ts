@@ -53,6 +53,7 @@ interface Merged {
   readonly windows: readonly WindowState[];
 }
 
+/** Reads what a view holds of its keys. Made by `view.reader(client)`. */
 export class ViewReader<A extends Aggregates = Aggregates> {
   readonly #client: Client;
   readonly #kind: ViewKind;

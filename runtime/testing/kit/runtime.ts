@@ -99,6 +99,7 @@ export async function testRuntime(options: TestRuntimeOptions): Promise<TestRunt
   return new TestRuntime(world);
 }
 
+/** Nodes in memory and in virtual time, for one test. Made by `testRuntime(options)`. */
 export class TestRuntime {
   /** Reaches every actor; goes through all crashes. */
   readonly client: Client;

@@ -3,7 +3,7 @@
  *
  * Owns the loop over seeds and the report of one that fails. Talks to the simulator.
  */
-import type { AnyActorDefinition } from "../../engine/definition.ts";
+import type { AnyActorDefinition, EventFor } from "../../engine/definition.ts";
 import { registryOf } from "../../engine/definition.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import type { Disk } from "../simulator/disk.ts";
@@ -13,7 +13,8 @@ import { TestFailure } from "./failure.ts";
 import { checkWhole } from "./runtime.ts";
 import { type WorkloadOptions, workloadOf } from "./workload.ts";
 
-export interface SimulateOptions<D extends AnyActorDefinition> extends WorkloadOptions<D> {
+export interface SimulateOptions<D extends AnyActorDefinition, E extends EventFor<D> = EventFor<D>>
+  extends WorkloadOptions<D, E> {
   /** How many seeds are played; 100 by default. */
   readonly seeds?: number;
   /** The first of them; 1 by default. */
@@ -57,9 +58,9 @@ const SEEDS_MAX = 10_000_000;
  * @throws TestFailure for the first seed that violates anything; its `seed`, given as `{ from: seed, seeds: 1 }`, replays
  *   it event by event. KeyturnError `invalid_options`
  */
-export async function simulateActor<D extends AnyActorDefinition>(
+export async function simulateActor<D extends AnyActorDefinition, const E extends EventFor<D>>(
   definition: D,
-  options: SimulateOptions<D>,
+  options: SimulateOptions<D, E>,
 ): Promise<SimulateReport> {
   if (typeof options !== "object" || options === null)
     throw new KeyturnError("invalid_options", "simulateActor takes a definition and { events }.");

@@ -98,6 +98,7 @@ export function spec<D extends AnyActorDefinition>(definition: D, options: SpecO
   return new Spec(definition, options, []);
 }
 
+/** What an actor was given, and what shall happen then. Made by `spec(definition)`; each step gives a new one. */
 export class Spec<D extends AnyActorDefinition> {
   readonly #definition: D;
   readonly #options: SpecOptions;

@@ -21,9 +21,9 @@ import { insist, type Result, resultOf, type Workload, type WorkloadContext } fr
 import { differences, equal, show, showEvent, textOfValue } from "./failure.ts";
 import { type MachineState, Replay } from "./replay.ts";
 
-export interface WorkloadOptions<D extends AnyActorDefinition> {
+export interface WorkloadOptions<D extends AnyActorDefinition, E extends EventFor<D> = EventFor<D>> {
   /** The next event to send, drawn; also to which of the keys, if that matters. */
-  readonly events: (random: Prng, key: string) => EventFor<D>;
+  readonly events: (random: Prng, key: string) => E;
   /** How many actors, at most; 3 by default. */
   readonly keys?: number;
   /** Client processes that ask at once, at most; 3 by default. */
@@ -49,9 +49,9 @@ interface Asked {
  * The workload of a definition, to be run with others of your own; `simulateActor` runs it alone.
  * @throws KeyturnError `invalid_options`
  */
-export function workloadOf<D extends AnyActorDefinition>(
+export function workloadOf<D extends AnyActorDefinition, const E extends EventFor<D>>(
   definition: D,
-  options: WorkloadOptions<D>,
+  options: WorkloadOptions<D, E>,
 ): Workload {
   if (typeof options?.events !== "function") {
     throw new KeyturnError(

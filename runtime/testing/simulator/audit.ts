@@ -66,6 +66,7 @@ interface LaneTrail {
   sealed: boolean;
 }
 
+/** Reads the whole journal of a disk as recovery would, and lists what is not as it has to be. */
 export async function audit(disk: Disk): Promise<Audit> {
   const walk = new Walk(disk.claims);
   for (let seq = 1; seq <= disk.lastSeq; seq++) {

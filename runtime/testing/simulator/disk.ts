@@ -40,6 +40,7 @@ export interface Claim {
   readonly seq: number;
 }
 
+/** The store that all nodes of a simulation share, on which faults strike. */
 export class Disk {
   readonly memory: MemoryStore;
   readonly faults: Faults;

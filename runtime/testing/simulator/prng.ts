@@ -10,6 +10,7 @@ import type { Random } from "../../ports/index.ts";
 
 const LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz";
 
+/** Random numbers that are the same for the same seed. */
 export class Prng implements Random {
   #a: number;
   #b: number;

@@ -46,6 +46,7 @@ export interface RunResult {
 /** Wall clocks are set to this after the faults, so that every timer is due. */
 const HEALED_SKEW_MS = 4 * 3_600_000;
 
+/** Plays one scenario in virtual time and checks what comes of it. The same scenario gives the same run, event by event. */
 export async function simulate(scenario: Scenario, options: RunOptions): Promise<RunResult> {
   const run = new Run(scenario, options);
   const rejected = (error: unknown): void => run.violated(`unhandled rejection: ${stackOf(error)}`);

@@ -60,6 +60,7 @@ export interface ScenarioOptions {
   readonly calm?: boolean | undefined;
 }
 
+/** Draws a cluster, its faults and its work from a seed. */
 export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
   const r = new Prng(seed, "scenario");
   const calm = options.calm === true;

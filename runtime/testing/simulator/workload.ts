@@ -49,6 +49,7 @@ export type Result<T> =
   | { readonly outcome: "ok"; readonly value: T }
   | { readonly outcome: "failed" | "unknown"; readonly error: KeyturnError };
 
+/** What became of a call, as a value. Errors that are not the runtime's own are thrown on. */
 export async function resultOf<T>(call: Promise<T>): Promise<Result<T>> {
   try {
     return { outcome: "ok", value: await call };

@@ -1,0 +1,13 @@
+/** `npm run docs`: writes docs/reference from the build. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { referenceOf, writeReference } from "./reference.ts";
+
+const dist = join(import.meta.dirname, "../..");
+const root = join(dist, "..");
+const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+  exports: Record<string, unknown>;
+};
+const pages = referenceOf(dist, exports);
+writeReference(join(root, "docs/reference"), pages);
+for (const { file, entries } of pages) console.log(`docs/reference/${file}: ${entries.length} exports`);
