@@ -178,7 +178,7 @@ describe("on a folder", { timeout: 60_000 }, () => {
       stdout: 'till/sandbox begins with the state of till/t/5: "open".\n',
     });
     const twice = await run("fork", "till/t/5", "--to", "till/sandbox", "--actors", "./v2.ts");
-    expect(twice).toMatchObject({ code: 1, stderr: expect.stringMatching(/till\/sandbox exists already/) });
+    expect(twice).toMatchObject({ code: 3, stderr: expect.stringMatching(/till\/sandbox exists already/) });
   });
 });
 

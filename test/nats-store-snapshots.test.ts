@@ -231,7 +231,8 @@ describe("What somebody else put into the bucket", () => {
     };
     await opened.deadLetters.put([letter]);
     expect(await opened.deadLetters.list(10)).toEqual([letter]);
-    expect(troubles).toHaveLength(3);
+    // An empty one stands for a letter that was removed.
+    expect(troubles).toHaveLength(2);
   });
 
   it("a deletion by another tool is a deletion, and what is written next expects it", async () => {

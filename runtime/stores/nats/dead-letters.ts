@@ -3,6 +3,7 @@
  *
  * Talks to the connection. A letter's subject is its position, and an expected sequence of 0 makes putting idempotent.
  * One that was removed leaves an empty message in its place, so that it is not put again; the stream forbids deleting.
+ * Lists may be answered by a replica, but not by one that has not seen what this process knows to be stored.
  */
 import type { DeadLetter, DeadLetterId, DeadLetters } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
@@ -19,11 +20,15 @@ import {
 import type { Connection } from "./connection.ts";
 import type { Names } from "./names.ts";
 
+/** Before a replica that is behind is asked again. */
+const BEHIND_MS = 5;
 const PAGE = { batch: 256, max_bytes: 8 * 1024 * 1024 };
 
 export class NatsDeadLetters implements DeadLetters {
   readonly #connection: Connection;
   readonly #names: Names;
+  /** The newest message that this process was told is stored. */
+  #known = 0;
 
   constructor(connection: Connection, names: Names) {
     this.#connection = connection;
@@ -45,7 +50,8 @@ export class NatsDeadLetters implements DeadLetters {
           headers,
           task,
         );
-        if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
+        if (!isError(answer)) this.#saw(answer.seq);
+        else if (!isConflict(answer)) throw refusalOf(task, answer);
       }),
     );
   }
@@ -64,8 +70,13 @@ export class NatsDeadLetters implements DeadLetters {
           task,
         );
         if (isError(answer)) throw refusalOf(task, answer);
+        this.#saw(answer.seq);
       }),
     );
+  }
+
+  #saw(seq: number): void {
+    if (seq > this.#known) this.#known = seq;
   }
 
   /** One that cannot be read must not hide the others. */
@@ -85,6 +96,8 @@ export class NatsDeadLetters implements DeadLetters {
   /** Letters come into the stream nearly, not quite, in the order of their positions; so all are looked through. */
   async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
     let kept: DeadLetter[] = [];
+    const known = this.#known;
+    const until_ms = performance.now() + this.#connection.timeout_ms;
     for (let seq = 1; ; ) {
       const query = { seq, next_by_subj: `${this.#names.app}.dead.*`, ...PAGE };
       const { messages, pending } = await directGet(this.#connection, this.#names.dead, query);
@@ -94,8 +107,16 @@ export class NatsDeadLetters implements DeadLetters {
       }
       if (kept.length > limit) kept = kept.sort(compare).slice(0, limit);
       const last = messages.at(-1);
-      if (pending === 0 || last === undefined) return kept.sort(compare).slice(0, limit);
-      seq = last.seq + 1;
+      if (last !== undefined) seq = last.seq + 1;
+      if (pending > 0 && last !== undefined) continue;
+      if (seq > known) return kept.sort(compare).slice(0, limit);
+      if (performance.now() > until_ms) {
+        throw new KeyturnError(
+          "store_failed",
+          `Nobody on the server has ${this.#names.dead} up to sequence ${known}, which was acknowledged: it is far behind, or it has lost what it had. Look at the server's log.`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
     }
   }
 }
