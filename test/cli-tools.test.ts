@@ -71,12 +71,14 @@ describe("keyturn dev", { timeout: 60_000 }, () => {
       "src/lib/other.ts": "export const one = 1;\n",
     });
     const ask = (...args: string[]) => keyturnEnded([...args], { cwd });
-    const dev = keyturn(["dev", "--actors", "./src/door.ts", "--json"], { cwd });
+    const dev = keyturn(["dev", "--actors", "./src/door.ts", "--http", "127.0.0.1:0", "--json"], { cwd });
     const ready = await dev.event("ready");
     expect(ready).toMatchObject({ types: [{ type: "door", version: 1, events: ["open"] }] });
     // Other commands find it without being told where.
     await dev.said(/Ready/);
     expect(await ask("send", "door/front", "open")).toMatchObject({ code: 0, stderr: "" });
+    const seen = await fetch(`${String(ready.http)}/actors/door/front`);
+    expect(await seen.json()).toMatchObject({ value: "open", turn: 1 });
 
     writeFileSync(join(cwd, "src/door.ts"), "export const = ;");
     const faulty = await dev.event("faulty");

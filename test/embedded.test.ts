@@ -54,6 +54,10 @@ describe("options", () => {
     await writeFile(home.path, "a file");
     await refused("store_failed", embedded({ path: home.path }));
   });
+
+  it.runIf(process.platform === "linux")("may not name a folder where none can be made", async () => {
+    await expect(embedded({ path: "/proc/keyturn/data" })).rejects.toThrow(/\/proc\/keyturn/);
+  });
 });
 
 describe.runIf(process.platform === "linux")("address space", () => {

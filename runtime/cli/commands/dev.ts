@@ -17,6 +17,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
+import type { HttpServer } from "../../http/index.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import type { Store } from "../../ports/index.ts";
 import { embedded } from "../../stores/embedded/index.ts";
@@ -25,7 +26,8 @@ import { textOf } from "../../words/errors.ts";
 import { loadActors, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
 import { Observing } from "../observing.ts";
-import { gather, jsonOption } from "../options.ts";
+import { httpOf } from "../http.ts";
+import { gather, type HostPort, hostPort, jsonOption } from "../options.ts";
 import { Output, type OutputFlags } from "../output.ts";
 import { DONE, type Shell, stopSignal } from "../shell.ts";
 import { RunningSources } from "../sources.ts";
@@ -36,6 +38,8 @@ interface DevFlags extends OutputFlags {
   readonly data: string;
   readonly actors?: readonly string[];
   readonly name: string;
+  /** False for none. */
+  readonly http: HostPort | false;
 }
 
 /** Editors write a file in several steps. */
@@ -63,6 +67,12 @@ export function addDev(program: Command, shell: Shell): void {
       new Option("--data <folder>", "keep everything in this folder").default(DEV_FOLDER).env("KEYTURN_DATA"),
     )
     .addOption(new Option("--name <name>", "name of the node").default("dev"))
+    .addOption(
+      new Option("--http <host:port>", "serve the actors and the dashboard there")
+        .argParser(hostPort)
+        .default({ host: "127.0.0.1", port: 8_080 }, "127.0.0.1:8080"),
+    )
+    .addOption(new Option("--no-http", "serve nothing over HTTP"))
     .addOption(jsonOption)
     .addHelpText(
       "after",
@@ -117,6 +127,7 @@ class Session {
   readonly #drained = new AbortController();
   #node: KeyturnNode | undefined;
   #sources: RunningSources | undefined;
+  #http: HttpServer | undefined;
 
   constructor(store: Store, flags: DevFlags, console: Console, output: Output) {
     this.#store = store;
@@ -136,6 +147,7 @@ class Session {
     const quiet = { ...observer, shardServing: () => undefined, shardReleased: () => undefined };
     this.#node = await startNode({ actors, store: this.#store, name, observer: quiet });
     this.#sources = new RunningSources(this.#node, actors, this.#console);
+    this.#http = await this.#serve(this.#node);
     const types = actors.map(({ type, version, machine }) => ({
       type,
       version,
@@ -143,7 +155,7 @@ class Session {
     }));
     this.#console.say(
       "ready",
-      { types, data: this.#flags.data, pid: process.pid },
+      { types, data: this.#flags.data, pid: process.pid, http: this.#http?.url },
       `Ready, in ${this.#flags.data}. It hosts:`,
     );
     if (this.#flags.json) return;
@@ -154,10 +166,27 @@ class Session {
       events.filter((event) => !event.startsWith("xstate.")).join(", "),
     ]);
     this.#output.text(this.#output.tableText(columns, rows));
+    if (this.#http !== undefined) this.#console.note(`Dashboard: ${this.#http.url}/dashboard/`);
+  }
+
+  /** A port that is taken, perhaps by another `dev`, is no reason not to run. */
+  async #serve(node: KeyturnNode): Promise<HttpServer | undefined> {
+    const { http } = this.#flags;
+    const serve = http === false ? undefined : httpOf({ http }, {});
+    if (serve === undefined) return undefined;
+    try {
+      const server: Promise<HttpServer> = serve(node, this.#console);
+      return await server;
+    } catch (error) {
+      this.#console.note(`${textOf(error)} Say another one: --http HOST:PORT.`);
+      return undefined;
+    }
   }
 
   async stop(): Promise<void> {
     const node = this.#node;
+    await this.#http?.close();
+    this.#http = undefined;
     await this.#sources?.stop();
     this.#sources = undefined;
     this.#node = undefined;

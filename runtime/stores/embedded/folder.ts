@@ -22,6 +22,17 @@ const MAGIC = 0xbeefc0de;
 const MAGIC_AT = 24;
 const PAGE_SIZE_AT = 48;
 
+/** With the folders above it. Node's own way of doing that never ends where nothing can be made, as in /proc. */
+async function makeFolder(path: string): Promise<void> {
+  if (await exists(path)) return;
+  const above = dirname(path);
+  if (above !== path) await makeFolder(above);
+  await mkdir(path, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    // Somebody else has just made it.
+    if (cause.code !== "EEXIST") throw cause;
+  });
+}
+
 export interface Folder {
   readonly path: string;
   readonly data: string;
@@ -31,7 +42,7 @@ export interface Folder {
 /** Makes the folders and sees that they can be used, without any look at the data. */
 export async function prepareFolder(path: string, map_bytes: number): Promise<Folder> {
   const folder: Folder = { path, data: join(path, "data"), lock: join(path, "lock") };
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makeFolder(path);
   const isNew =
     !(await exists(join(folder.data, "lock.mdb"))) || !(await exists(join(folder.lock, "lock.mdb")));
   if (isNew && (await freeBytes(path)) < MiB) {
