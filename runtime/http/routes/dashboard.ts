@@ -66,7 +66,14 @@ export function dashboardRoutes(app: FastifyInstance, context: HttpContext, page
 
 function pageRoutes(app: FastifyInstance): void {
   const open = { config: { open: true } };
-  app.get("/", open, async (_, reply) => reply.redirect("/dashboard/", 307));
+  app.get("/", open, async (request, reply) => {
+    // The router takes the target "*" for this one.
+    if (request.raw.url?.startsWith("/") !== true) {
+      reply.callNotFound();
+      return reply;
+    }
+    return reply.redirect("/dashboard/", 307);
+  });
   app.get("/dashboard", open, async (_, reply) => reply.redirect("/dashboard/", 307));
   app.get("/dashboard/", open, (request, reply) => file("index.html", request, reply));
   app.get<{ Params: { file: string } }>("/dashboard/:file", open, (request, reply) =>
