@@ -4,9 +4,9 @@ import { testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/
 import fc from "fast-check";
 import { afterEach, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
-import { compareKeys } from "../runtime/words/address.ts";
-import { behindPrefix } from "../runtime/client/find.ts";
+import { behindPrefix, compareKeys } from "../runtime/words/address.ts";
 import { parcel } from "./support/parcels.ts";
+import { collected } from "./support/collected.ts";
 
 const running: TestRuntime[] = [];
 
@@ -22,12 +22,6 @@ afterEach(async () => {
     await t.stop();
   }
 });
-
-async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
 
 async function keysOf(found: AsyncIterable<{ key: string }>): Promise<string[]> {
   return (await collected(found)).map(({ key }) => key);

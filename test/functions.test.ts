@@ -21,6 +21,7 @@ import { afterEach, describe, expect, expectTypeOf, it } from "vitest";
 import { z } from "zod";
 import { startServer } from "./support/nats-server.ts";
 import { temporaryPath } from "./support/temporary.ts";
+import { collected } from "./support/collected.ts";
 
 const running: TestRuntime[] = [];
 
@@ -39,12 +40,6 @@ afterEach(async () => {
     await t.stop();
   }
 });
-
-async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
 
 const counter = defineState("counter", 0);
 

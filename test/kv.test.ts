@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { failure, rig } from "./support/probe.ts";
+import { collected } from "./support/collected.ts";
 
 const running: TestRuntime[] = [];
 
@@ -22,12 +23,6 @@ afterEach(async () => {
     await t.stop();
   }
 });
-
-async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
 
 describe("a store", () => {
   it("puts, gets and deletes, one key or many", async () => {

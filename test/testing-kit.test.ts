@@ -5,6 +5,7 @@ import { assign, raise, setup } from "xstate";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { bugs, Patcher } from "./sim/bugs.ts";
 import { ledger, order } from "./support/shop.ts";
+import { collected } from "./support/collected.ts";
 
 const patcher = new Patcher();
 const DAY = 86_400_000;
@@ -14,12 +15,6 @@ async function start(options: Partial<TestRuntimeOptions> = {}): Promise<TestRun
   const t = await testRuntime({ actors: [order, ledger], ...options });
   running.push(t);
   return t;
-}
-
-async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
 }
 
 afterEach(async () => {

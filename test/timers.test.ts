@@ -4,6 +4,7 @@ import { afterEach, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
 import { parcel } from "./support/parcels.ts";
 import { failure, rig } from "./support/probe.ts";
+import { collected } from "./support/collected.ts";
 
 const running: TestRuntime[] = [];
 
@@ -19,12 +20,6 @@ afterEach(async () => {
     await t.stop();
   }
 });
-
-async function collected<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
 
 it("an actor's delays are listed, earliest first, with those of its children", async () => {
   const t = await start();

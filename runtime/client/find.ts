@@ -9,7 +9,7 @@
  */
 import type { AnyActorDefinition } from "../engine/definition.ts";
 import type { PendingTimer, TimerName } from "../engine/pending.ts";
-import { checkType, compareKeys } from "../words/address.ts";
+import { behindPrefix, checkType, compareKeys } from "../words/address.ts";
 import { durationOf } from "../words/duration.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
@@ -328,18 +328,6 @@ export function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQue
     to,
     after,
   });
-}
-
-/** The first text behind all that begin so; undefined if there is none. */
-export function behindPrefix(prefix: string): string | undefined {
-  const points = Array.from(prefix);
-  while (points.length > 0) {
-    let point = (points.pop() as string).codePointAt(0) as number;
-    // Halves of pairs are no characters.
-    point = point === 0xd7ff ? 0xe000 : point + 1;
-    if (point <= 0x10ffff) return points.join("") + String.fromCodePoint(point);
-  }
-  return undefined;
 }
 
 function checkLimit(limit: number): void {

@@ -9,9 +9,9 @@
  * as they are asked for, a page a shard at a time.
  */
 import type { ActorRef, CallOptions, Client } from "../client/client.ts";
-import { behindPrefix, type FoundActor } from "../client/find.ts";
+import type { FoundActor } from "../client/find.ts";
 import type { ActorState } from "../engine/definition.ts";
-import { compareKeys } from "../words/address.ts";
+import { behindPrefix, compareKeys } from "../words/address.ts";
 import { durationOf } from "../words/duration.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { type EntryContext, type EntryEvent, entry, KV, type Operation } from "./entry.ts";

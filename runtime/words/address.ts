@@ -149,6 +149,18 @@ function isSurrogate(unit: number): boolean {
   return unit >= 0xd800 && unit <= 0xdfff;
 }
 
+/** The first text behind all that begin so; undefined if there is none. */
+export function behindPrefix(prefix: string): string | undefined {
+  const points = Array.from(prefix);
+  while (points.length > 0) {
+    let point = (points.pop() as string).codePointAt(0) as number;
+    // Halves of pairs are no characters.
+    point = point === 0xd7ff ? 0xe000 : point + 1;
+    if (point <= 0x10ffff) return points.join("") + String.fromCodePoint(point);
+  }
+  return undefined;
+}
+
 /** FNV-1a, 32 bit, of one text of ASCII characters after another. */
 export function hashTokens(type: string, token: string): number {
   let hash = 0x811c9dc5;
