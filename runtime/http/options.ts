@@ -27,6 +27,8 @@ export type Action =
   | "types"
   | "cluster"
   | "deadLetters"
+  | "retryDeadLetter"
+  | "dropDeadLetter"
   | "health"
   | "openapi";
 
@@ -40,7 +42,7 @@ export interface Wish {
   readonly type: string | undefined;
   /** Undefined for what concerns a whole type. */
   readonly key: string | undefined;
-  /** Of an ask or send; the input of a create. Not checked yet, not frozen: do not keep it. */
+  /** Of an ask, a send or a dead letter's retry; the input of a create. Not checked yet, not frozen: do not keep it. */
   readonly event: unknown;
 }
 

@@ -33,6 +33,7 @@ import { actorRoutes } from "./routes/actor.ts";
 import { actorsRoutes } from "./routes/actors.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
+import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { known, refuseRaw } from "./refusals.ts";
@@ -97,6 +98,7 @@ export async function serveHttp(
     document ??= JSON.stringify(openapiOf({ actors, limits, secured, node: isNode, version: API_VERSION }));
     return document;
   });
+  deadLetterRoutes(app, context);
   inspectRoutes(app, context);
   dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);

@@ -24,6 +24,8 @@ const refusals = {
   "503": PROBLEM,
   default: PROBLEM,
 };
+/** Refusals of what becomes a turn. */
+const afterTurn = { "409": PROBLEM, "413": PROBLEM, "415": PROBLEM, "422": PROBLEM, "504": PROBLEM };
 const param = (name: string): Schema => ({ $ref: `#/components/parameters/${name}` });
 const etag = { etag: { description: "The actor's version.", schema: text() } };
 const events = (description: string): object => ({
@@ -97,6 +99,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     prefix: query("prefix", text(), "Whose key begins so."),
     from: query("from", text(), "Whose key is not before this one."),
     to: query("to", text(), "Whose key is before this one."),
+    letter: path("id", text({ pattern: "^[0-9.]{3,44}$" }), "The dead letter's id."),
     timerId: query("id", text(), "Only timers of that id."),
     dueBefore: query(
       "dueBefore",
@@ -152,11 +155,7 @@ export function pathsOf(
             ...json(ref("State")),
           },
           "204": { description: "It was sent, and its turn is committed." },
-          "409": PROBLEM,
-          "413": PROBLEM,
-          "415": PROBLEM,
-          "422": PROBLEM,
-          "504": PROBLEM,
+          ...afterTurn,
           ...refusals,
         },
       },
@@ -285,6 +284,18 @@ export function commonPaths({ limits: { batchRequests }, node, secured }: Descri
       responses: { "200": ok, ...more, ...refusals },
     },
   });
+  const doing = (
+    operationId: string,
+    summary: string,
+    parameters: readonly object[],
+    answers: object,
+  ): object => ({
+    operationId,
+    tags: ["server"],
+    summary,
+    parameters,
+    responses: { ...answers, ...refusals },
+  });
   const open = (path: object): object =>
     secured ? { get: { ...(path as { get: object }).get, security: [] } } : path;
   const health = { description: "As it is now.", ...json(ref("Health")) };
@@ -367,6 +378,19 @@ export function commonPaths({ limits: { batchRequests }, node, secured }: Descri
               ...json(object({ letters: list(ref("DeadLetter")), next: text() }, ["letters"])),
             },
           ),
+          "/dead-letters/{id}": {
+            delete: doing("dropDeadLetter", "Drops a dead letter for good.", [param("letter")], {
+              "204": { description: "It is gone." },
+            }),
+          },
+          "/dead-letters/{id}/retry": {
+            post: doing(
+              "retryDeadLetter",
+              "Sends a dead letter's event to its actor again, and drops the letter once that is taken. However often it is repeated, the event counts once.",
+              [param("letter"), param("timeout")],
+              { "204": { description: "It was taken, and the letter is gone." }, ...afterTurn },
+            ),
+          },
         }
       : {}),
     "/health": probe("health", "How this node is."),
