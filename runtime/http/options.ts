@@ -20,6 +20,8 @@ export type Action =
   | "history"
   | "timers"
   | "cancelTimer"
+  | "fork"
+  | "whatIf"
   | "delete"
   | "find"
   | "count"
@@ -42,7 +44,7 @@ export interface Wish {
   readonly type: string | undefined;
   /** Undefined for what concerns a whole type. */
   readonly key: string | undefined;
-  /** Of an ask, a send or a dead letter's retry; the input of a create. Not checked yet, not frozen: do not keep it. */
+  /** Of an ask, a send or a dead letter's retry; the input of a create; the body of a fork or a what-if. Not checked yet, not frozen: do not keep it. */
   readonly event: unknown;
 }
 
@@ -104,6 +106,8 @@ export interface HttpLimits {
   readonly grace_ms: number;
   /** Actors or turns on one page. */
   readonly page: number;
+  /** Events of one what-if, and delays that fall due in it. */
+  readonly whatIfSteps: number;
   /** None by default. */
   readonly rate: RateLimit | undefined;
 }
@@ -130,6 +134,7 @@ export const httpDefaults: HttpLimits = {
   timeoutMax_ms: 60_000,
   grace_ms: 5_000,
   page: 1_000,
+  whatIfSteps: 256,
   rate: undefined,
 };
 

@@ -35,6 +35,7 @@ import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
 import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
+import { pastRoutes } from "./routes/past.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { known, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
@@ -88,6 +89,7 @@ export async function serveHttp(
   const app = makeApp(options, context, gate);
   const paths = pathsOf(app);
   actorRoutes(app, context);
+  pastRoutes(app, context);
   actorsRoutes(app, context);
   batchRoutes(app, context, rate);
   const health = isNode ? () => target.health() : (options.health ?? (() => ({ live: true, ready: true })));

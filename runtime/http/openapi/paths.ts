@@ -206,6 +206,48 @@ export function pathsOf(
         },
       ),
     },
+    [`${one}/fork`]: {
+      post: {
+        operationId: id("fork"),
+        tags,
+        summary: "Begins a sandbox, another actor of the type, with the state after one of this one's turns.",
+        parameters: [...key, param("timeout")],
+        requestBody: { required: true, ...json(ref("Fork")) },
+        responses: {
+          "201": {
+            description: "The sandbox has begun.",
+            headers: { ...etag, location: { schema: text() } },
+            ...json(ref("State")),
+          },
+          "410": PROBLEM,
+          ...afterTurn,
+          ...refusals,
+        },
+      },
+    },
+    [`${one}/what-if`]: {
+      post: {
+        operationId: id("whatIf"),
+        tags,
+        summary:
+          "Puts events to the state after a turn, in memory, and tells what each would do. Nothing is stored, told or run.",
+        parameters: [...key, param("timeout")],
+        requestBody: {
+          required: true,
+          ...json(
+            object({ at: ref("PastPlace"), events: list({ anyOf: [eventSchema, ref("TimedEvent")] }) }, [
+              "events",
+            ]),
+          ),
+        },
+        responses: {
+          "200": { description: "What would happen.", ...json(ref("WhatIf")) },
+          "410": PROBLEM,
+          ...afterTurn,
+          ...refusals,
+        },
+      },
+    },
     [`${one}/watch`]: {
       get: get(
         "watch",
