@@ -28,6 +28,7 @@ import {
   Delete,
   Get,
   History,
+  Mailbox,
   Query,
   type RequestKind,
   Send,
@@ -40,6 +41,7 @@ import { journalAt } from "../words/position.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
+import type { MailboxState } from "../engine/mailbox.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
@@ -554,6 +556,15 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   async timers(options: Omit<CallOptions, "requestId"> = {}): Promise<readonly PendingTimer[]> {
     const self = this as unknown as ActorRef;
     return (await this.#client.request(self, Timers, undefined, options)) as readonly PendingTimer[];
+  }
+
+  /**
+   * What waits for the actor just now, on the node that has it: messages without a turn, and what it has invoked and is
+   * not answered yet. Answered past all of that, at once; nothing is loaded for it.
+   */
+  async mailbox(options: Omit<CallOptions, "requestId"> = {}): Promise<MailboxState> {
+    const self = this as unknown as ActorRef;
+    return (await this.#client.request(self, Mailbox, undefined, options)) as MailboxState;
   }
 
   /**

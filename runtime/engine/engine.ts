@@ -49,6 +49,7 @@ import { Inquiry } from "./inquiry.ts";
 import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
+import { MailboxLook } from "./mailbox.ts";
 import {
   type ActionEffect,
   familyOf,
@@ -165,6 +166,8 @@ export class Engine {
   #stopped = false;
   /** Types of views and sinks that are not hosted here, and since when messages for them have come. Monotonic. */
   readonly #missing = new Map<string, number>();
+  /** What came of work and waits until its actor has room for it, or can be read. */
+  readonly #later = new Set<Job>();
 
   constructor(parts: EngineParts) {
     this.parts = parts;
@@ -210,6 +213,7 @@ export class Engine {
       this.outbox,
       parts.lease,
       parts.tally,
+      (job) => this.#look(job),
     );
     this.#alarm = new Alarm(
       world.clock,
@@ -295,6 +299,7 @@ export class Engine {
     this.works.stop();
     this.catalogs.stop();
     this.#queue.clear();
+    this.#later.clear();
     this.outbox.stop();
   }
 
@@ -550,6 +555,25 @@ export class Engine {
     }
   }
 
+  /** What waits for an actor. Nothing is loaded for it, and nothing is held up. */
+  #look(job: Job): void {
+    const { id } = job.message;
+    if (job.shard.failed !== undefined) this.#answers.reject(job, job.shard.failed);
+    else if (!this.parts.registry.has(typeOfId(id))) this.#answers.reject(job, unknownType(typeOfId(id)));
+    else {
+      const look = new MailboxLook(id, this.parts.world.clock);
+      const a = this.actors.get(id);
+      for (const batch of [this.#inFlight, this.#open])
+        for (const entry of batch?.entries ?? []) look.stepped(entry);
+      const parked = a?.loading === true ? "loading" : "deferred";
+      for (const channel of job.shard.ins.values()) for (const one of channel.parked) look.waits(one, parked);
+      for (const one of this.#later) look.waits(one, "deferred");
+      for (const one of a?.mailbox ?? []) look.waits(one, "loading");
+      this.#queue.each((one) => look.waits(one, "queued"));
+      this.#answers.settle(job, undefined, look.state(a, this.works.of(id)));
+    }
+  }
+
   #cancelTimer(a: Activation, job: Job, now: number): boolean {
     try {
       const { latest } = a;
@@ -697,7 +721,9 @@ export class Engine {
 
   /** What came of a child waits: its actor cannot be read, or what it tells does not fit into the outbox. */
   #bringLater(job: Job): void {
+    this.#later.add(job);
     this.parts.world.clock.after(PARK_MS, () => {
+      this.#later.delete(job);
       if (this.#stopped || job.shard.phase === "gone") return;
       this.#queue.push(job);
       this.schedule();

@@ -20,6 +20,7 @@ export type Action =
   | "history"
   | "timers"
   | "cancelTimer"
+  | "mailbox"
   | "fork"
   | "whatIf"
   | "delete"

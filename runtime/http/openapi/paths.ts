@@ -195,6 +195,17 @@ export function pathsOf(
         ...json(object({ timers: list(ref("Timer")) })),
       }),
     },
+    [`${one}/mailbox`]: {
+      get: get(
+        "mailbox",
+        "What waits for the actor just now, and what it has invoked.",
+        [...key, param("timeout")],
+        {
+          description: "Messages that have no turn yet, the first first, and invocations that are not done.",
+          ...json(ref("Mailbox")),
+        },
+      ),
+    },
     [`${one}/timers/{id}`]: {
       delete: get(
         "cancelTimer",

@@ -78,6 +78,38 @@ export function commonSchemas(): Record<string, Schema> {
       },
       ["turn", "time", "status", "position"],
     ),
+    Mailbox: object(
+      {
+        depth: { ...whole(), description: "Messages that wait." },
+        oldest: { type: "number", description: "Since when the first does, milliseconds since the epoch." },
+        waiting: list(
+          object({
+            event: text(),
+            from: text({ enum: ["client", "actor", "timer", "work"] }),
+            phase: text({ enum: ["committing", "deferred", "loading", "queued"] }),
+            since: { type: "number" },
+          }),
+        ),
+        memory: text({ enum: ["absent", "loading", "loaded", "failed"] }),
+        failure: object({ code: text(), reason: text() }),
+        invocations: list(
+          object(
+            {
+              path: text(),
+              src: text(),
+              kind: text(),
+              phase: text({ enum: ["running", "queued", "retrying", "asked"] }),
+              since: { type: "number" },
+              attempt: whole(1),
+              due: { type: "number" },
+              to: text(),
+            },
+            ["path", "src", "kind", "phase"],
+          ),
+        ),
+      },
+      ["depth", "waiting", "memory", "invocations"],
+    ),
     PastPlace: {
       description: "A turn, or the last one up to a position; the present without it.",
       anyOf: [whole(1), object({ position: whole(1) })],
