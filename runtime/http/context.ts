@@ -16,6 +16,7 @@ import type { Caller } from "./auth.ts";
 import { fromJson, type Json } from "./json.ts";
 import type { Action, HttpLimits, HttpOptions } from "./options.ts";
 import { Refusal, refusedBy, type Problem } from "./problem.ts";
+import type { Socket, SocketStream } from "./sockets.ts";
 import type { EventStream, Streams } from "./streams.ts";
 
 declare module "fastify" {
@@ -28,6 +29,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Needs no token. */
     open?: boolean;
+    /** Can be asked as a WebSocket. */
+    socket?: boolean;
   }
 }
 
@@ -140,6 +143,15 @@ export class HttpContext {
     reply.hijack();
     request.release();
     const stream = this.#parts.streams.open(reply.raw, reply.getHeaders(), request.caller.until_ms);
+    if (stream.signal.aborted) giveBack();
+    else stream.signal.addEventListener("abort", giveBack);
+    return stream;
+  }
+
+  /** Begins to tell on a WebSocket in the place that was taken. */
+  openSocket(request: FastifyRequest, socket: Socket, giveBack: () => void): SocketStream {
+    request.release();
+    const stream = this.#parts.streams.openSocket(socket, request.caller.until_ms);
     if (stream.signal.aborted) giveBack();
     else stream.signal.addEventListener("abort", giveBack);
     return stream;

@@ -5,11 +5,13 @@
  * tokens (who calls) and the rate (how often).
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type {} from "@fastify/websocket";
 import { type Caller, Tokens } from "./auth.ts";
 import { Guard } from "./guard.ts";
 import type { HttpLimits, HttpOptions } from "./options.ts";
 import { Refusal } from "./problem.ts";
 import type { Rate } from "./rate.ts";
+import { tokenInAddress } from "./upgrade.ts";
 
 /** What every request goes through first. */
 export class Gate {
@@ -31,7 +33,9 @@ export class Gate {
   async enter(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     this.#takePlace(request, reply);
     if (this.#guard.check(request, reply)) return reply.send();
-    const isOpen = request.routeOptions.config?.open === true;
+    const { open: isOpen = false, socket: canUpgrade = false } = request.routeOptions.config ?? {};
+    if (request.ws && !request.is404 && !canUpgrade)
+      throw new Refusal(400, "invalid_options", "There is no WebSocket here. Ask without an upgrade.");
     const anybody: Caller = {
       subject: undefined,
       claims: {},
@@ -43,7 +47,7 @@ export class Gate {
       if (!isOpen) this.#rate?.take(anybody.name, 1, performance.now());
       return undefined;
     }
-    request.caller = await this.#tokens.callerOf(request.headers.authorization).catch((error: unknown) => {
+    request.caller = await this.#tokens.callerOf(tokenOf(request)).catch((error: unknown) => {
       // Who guesses is slowed down by his address.
       this.#rate?.take(anybody.name, 1, performance.now());
       throw error;
@@ -80,7 +84,13 @@ export class Gate {
       this.#bytes -= bytes;
     };
     reply.raw.once("close", request.release);
+    // The response of an upgrade is not Node's own, and nobody tells it that its connection is gone.
+    if (request.ws) request.raw.socket.once("close", request.release);
   }
+}
+
+function tokenOf({ ws, headers, raw }: FastifyRequest): string | undefined {
+  return headers.authorization ?? (ws ? tokenInAddress(raw.url) : undefined);
 }
 
 /** What its body may take, as far as it will be read. */
