@@ -13,14 +13,15 @@ import type { ActorState, AnyActorDefinition, ChildState } from "../engine/defin
 import type { HistoryTurn } from "../engine/history.ts";
 import { configText } from "../engine/machine/chart.ts";
 import { splitPath } from "../engine/machine/family.ts";
+import { FAILED, OBSERVABLE_NEXT, PROMISE_REJECT, PROMISE_RESOLVE } from "../engine/machine/internals.ts";
 import { InnerMachines } from "../engine/machine/machines.ts";
 import { limits } from "../words/limits.ts";
 import { toJson } from "./json.ts";
 
 /** Version of the package whose receivers this is made for. */
 const PROTOCOL = "0.7.2";
-/** What a state's own end, or that of an actor, is called; the latter's id follows. */
-const OF_CHILD = /^xstate\.(?:done\.actor|error\.actor|snapshot)\.(.+)$/s;
+/** Events that are for a child itself: what its work outside gave. */
+const OF_WORK: ReadonlySet<string> = new Set([PROMISE_RESOLVE, PROMISE_REJECT, OBSERVABLE_NEXT, FAILED]);
 
 /** Who is told. */
 export interface InspectionOutput {
@@ -91,22 +92,46 @@ export class Inspection {
       await this.#tellChildren({}, Date.now(), { type: "xstate.stop" });
       await this.#tellActor(state);
     }
-    const missing = Math.min(state.turn - this.#turn, limits.historyPage);
-    if (missing <= 0) return;
-    const { turns } = await this.#ref.historyPage({ order: "newest", limit: missing });
-    for (const turn of [...turns].reverse()) if (turn.turn > this.#turn) await this.#tellTurn(turn);
+    if (state.turn <= this.#turn) return;
+    for (const turn of await this.#turnsSince(state.turn)) await this.#tellTurn(turn);
+  }
+
+  /** Turns that are not told, oldest first. More may have come since one of them was seen, and pages may be short. */
+  async #turnsSince(seen: number): Promise<HistoryTurn[]> {
+    const found: HistoryTurn[] = [];
+    let limit = Math.min(seen - this.#turn, limits.historyPage);
+    let cursor: string | undefined;
+    do {
+      const page = await this.#ref.historyPage({ order: "newest", limit, cursor });
+      for (const turn of page.turns) {
+        if (turn.turn <= this.#turn) return found.reverse();
+        found.push(turn);
+      }
+      cursor = page.next;
+      limit = limits.historyPage - found.length;
+    } while (cursor !== undefined && limit > 0);
+    return found.reverse();
   }
 
   async #tellTurn(turn: HistoryTurn): Promise<void> {
     const { type } = turn.event as { readonly type: string };
     const event = toJson(turn.event);
-    const child = OF_CHILD.exec(type)?.[1];
-    const source = child !== undefined && this.#seen.has(child) ? { sourceId: this.#sessionOf(child) } : {};
-    await this.#tell("@xstate.event", this.#root, turn.time, { event, ...source });
+    const receiver = OF_WORK.has(type) ? this.#worker(turn.children) : "";
+    await this.#tell("@xstate.event", this.#sessionOf(receiver), turn.time, { event });
     const snapshot = this.#snapshotOf(turn, turn.children);
     await this.#tell("@xstate.snapshot", this.#root, turn.time, { event, snapshot });
     await this.#tellChildren(turn.children, turn.time, { type });
     this.#turn = turn.turn;
+  }
+
+  /** The path of the child that a turn has moved on outside of any machine; "" if that is not sure. */
+  #worker(children: Children = {}): string {
+    const moved = Object.entries(children).filter(([path, child]) => {
+      const before = this.#seen.get(path);
+      if (before === undefined || child.value !== undefined) return false;
+      return before.snapshot !== JSON.stringify(this.#snapshotOf(child, children, path));
+    });
+    return moved.length === 1 ? (moved[0]?.[0] as string) : "";
   }
 
   /** Tells of the children that are new, have changed, or are gone. */
