@@ -67,10 +67,12 @@ class Heard {
   #wake: () => void = () => undefined;
 
   constructor(url: string) {
-    createWebSocketReceiver({ server: url.replace("http", "ws") }).subscribe((event: StatelyInspectionEvent) => {
-      this.all.push(event);
-      this.#wake();
-    });
+    createWebSocketReceiver({ server: url.replace("http", "ws") }).subscribe(
+      (event: StatelyInspectionEvent) => {
+        this.all.push(event);
+        this.#wake();
+      },
+    );
   }
 
   async until(fits: (told: Told) => boolean): Promise<Told> {
@@ -157,7 +159,11 @@ describe("Stately's own receiver", () => {
     expect(forecast).toMatchObject({ parentId: "farm/f", definition: '{"id":"forecast"}' });
     expect(heard.all.map(({ event }) => event?.type)).toContain("begin");
     const done = await heard.until(({ event }) => event?.type === "xstate.promise.resolve");
-    expect(done).toMatchObject({ type: "@xstate.event", sessionId: "farm/f#forecast", event: { data: "fair" } });
+    expect(done).toMatchObject({
+      type: "@xstate.event",
+      sessionId: "farm/f#forecast",
+      event: { data: "fair" },
+    });
     await heard.until(
       ({ sessionId, snapshot }) => sessionId === "farm/f#forecast" && snapshot?.status === "done",
     );
@@ -234,7 +240,9 @@ describe("who may attach", () => {
     const token = await sign();
     const heard = new Heard(`${at}?access_token=${token}`);
     await heard.until(({ type }) => type === "@xstate.actor");
-    await opened(socketTo(server, "/actors/counter/a/inspect", { headers: { authorization: `Bearer ${token}` } }));
+    await opened(
+      socketTo(server, "/actors/counter/a/inspect", { headers: { authorization: `Bearer ${token}` } }),
+    );
     expect(await refused(at)).toEqual([401, "access_denied"]);
     expect(await refused(`${at}?access_token=${token}x`)).toEqual([401, "access_denied"]);
     expect(await refused(`${server.url}/actors/counter/b/inspect?access_token=${token}`)).toEqual([
@@ -298,7 +306,9 @@ describe("bounds", () => {
     for (let n = 0; n < 5; n++) {
       const raw = new RawConnection(server);
       // No key: the handshake itself is wrong.
-      raw.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`);
+      raw.write(
+        `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`,
+      );
       expect(await raw.ended()).toMatch(/^HTTP\/1\.1 400/);
     }
     expect((await call("GET", "/actors/counter/a")).status).toBe(200);

@@ -87,7 +87,13 @@ export class SocketStream implements OpenStream {
   #close(code: number, why: string): void {
     if (this.signal.aborted) return;
     this.#over.abort();
-    this.#socket.close(code, Buffer.from(why).subarray(0, REASON_LENGTH).toString().replace(/\uFFFD$/, ""));
+    this.#socket.close(
+      code,
+      Buffer.from(why)
+        .subarray(0, REASON_LENGTH)
+        .toString()
+        .replace(/\uFFFD$/, ""),
+    );
     const cut = setTimeout(() => this.#socket.terminate(), CLOSE_MS);
     this.#socket.once("close", () => clearTimeout(cut));
   }

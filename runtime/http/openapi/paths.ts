@@ -82,6 +82,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
+    upTo: query("upTo", { type: "integer", minimum: 1 }, "Turns up to this one, newest first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
     child: query("child", text(), "Path of the child whose timer it is."),
     state: query("state", text(), "In this state or below it: waiting.payment."),
@@ -182,7 +183,7 @@ export function pathsOf(
       get: get(
         "history",
         "The actor's turns, a page at a time.",
-        [...key, param("order"), param("turns"), param("cursor"), param("timeout")],
+        [...key, param("order"), param("turns"), param("upTo"), param("cursor"), param("timeout")],
         {
           description: "Turns; `next` is missing at the end.",
           ...json(object({ turns: list(ref("Turn")), next: text() }, ["turns"])),

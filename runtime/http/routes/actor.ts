@@ -79,13 +79,14 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
   });
 
   app.get<Place>("/actors/:type/:key/history", async (request, reply) => {
-    const query = queryOf(request, ["order", "limit", "cursor"]);
+    const query = queryOf(request, ["order", "limit", "cursor", "upTo"]);
     const { type, key } = request.params;
     await context.allow(request, "history", type, key);
     const page = await refOf(request).historyPage({
       order: orderIn(query.get("order")),
       limit: wholeIn(query, "limit", limits.historyPage, HISTORY_PAGE),
       cursor: query.get("cursor"),
+      upTo: query.has("upTo") ? wholeIn(query, "upTo", 9_999_999_999, 1) : undefined,
       timeout_ms: context.callOptions(request, undefined).timeout_ms,
     });
     return context.json(reply, { turns: page.turns.map(toJson), next: page.next });
