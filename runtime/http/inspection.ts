@@ -135,7 +135,8 @@ export class Inspection {
   }
 
   /** Tells of the children that are new, have changed, or are gone. */
-  async #tellChildren(children: Children = {}, time: number, event: { type: string }): Promise<void> {
+  async #tellChildren(given: Children | undefined, time: number, event: { type: string }): Promise<void> {
+    const children = given ?? {};
     for (const [path, { src }] of this.#seen) {
       if (children[path]?.src === src) continue;
       this.#seen.delete(path);
