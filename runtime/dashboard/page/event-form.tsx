@@ -18,6 +18,8 @@ export interface EventFormProps {
   /** Events of the past by type: what to begin with. */
   readonly examples: ReadonlyMap<string, Readonly<Record<string, Json>>>;
   readonly isNew: boolean;
+  /** Takes the event instead of the actor: it is for a what-if. */
+  readonly compose?: ((event: Json) => void) | undefined;
 }
 
 type Mode = "ask" | "send" | "create";
@@ -29,7 +31,7 @@ type Outcome = {
 };
 
 export function EventForm(props: EventFormProps): VNode {
-  const { described, taken, chosen, examples, isNew } = props;
+  const { described, taken, chosen, examples, isNew, compose } = props;
   const names = useMemo(() => namesOf(described, taken), [described, taken]);
   const [event, setEvent] = useState("");
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>({});
@@ -55,6 +57,14 @@ export function EventForm(props: EventFormProps): VNode {
     );
   }, [current, fields, example === undefined]);
 
+  const add = (): void => {
+    try {
+      compose?.(eventFrom(current, fields, texts, rest));
+      setOutcome(undefined);
+    } catch (error) {
+      setOutcome({ mode: "send", error: textOf(error), ms: 0 });
+    }
+  };
   const submit = async (mode: Mode): Promise<void> => {
     setBusy(true);
     const began_ms = performance.now();
@@ -76,10 +86,11 @@ export function EventForm(props: EventFormProps): VNode {
   return (
     <form
       class="event-form"
-      aria-label="Send an event"
+      aria-label={compose === undefined ? "Send an event" : "Imagine an event"}
       onSubmit={(submitted) => {
         submitted.preventDefault();
-        void submit("ask");
+        if (compose === undefined) void submit("ask");
+        else add();
       }}
     >
       <label for="event-type">
@@ -130,6 +141,13 @@ export function EventForm(props: EventFormProps): VNode {
           />
         ))
       )}
+      {compose !== undefined ? (
+        <div class="actions">
+          <button type="submit" class="main">
+            What if?
+          </button>
+        </div>
+      ) : (
       <div class="actions">
         <button type="submit" class="main" disabled={isBusy}>
           Ask
@@ -148,6 +166,7 @@ export function EventForm(props: EventFormProps): VNode {
           </button>
         )}
       </div>
+      )}
       {outcome !== undefined && <Result outcome={outcome} />}
     </form>
   );

@@ -12,6 +12,16 @@ export function Trouble({ error }: { error: string | undefined }): VNode | null 
   );
 }
 
+/** In place of what is not there yet. It shows after a moment only, so what comes at once does not flicker. */
+export function Waiting({ what, isSlow = false }: { what: string; isSlow?: boolean }): VNode {
+  return (
+    <p class="being-read" role="status">
+      <span class="spinner" aria-hidden="true" /> Reading {what} …
+      {isSlow && " With many of them the first time takes a while."}
+    </p>
+  );
+}
+
 export function StatusTag({ status }: { status: Status }): VNode {
   return <span class={`tag status-${status}`}>{status}</span>;
 }

@@ -1,34 +1,34 @@
 /** A type: its statechart with how many actors stand where, and its actors, a page at a time. */
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { ask, type Count, type Found, type TypeDescription } from "./api.ts";
+import { ask, type Found, type TypeDescription } from "./api.ts";
 import { Chart, isLarge } from "./chart.tsx";
-import { States } from "./cluster.tsx";
+import { CountedStates, Total } from "./cluster.tsx";
+import { useCount } from "./counting.ts";
 import { count, moment, stateText } from "./format.ts";
 import { linkTo, usePolled, useSettled } from "./hooks.ts";
-import { StatusTag, Trouble } from "./parts.tsx";
+import { StatusTag, Trouble, Waiting } from "./parts.tsx";
 import { short } from "./value.tsx";
 
 const PAGE = 50;
 const LIST_MS = 1_500;
-const COUNT_MS = 1_000;
 const SETTLE_MS = 200;
 
 export function TypeView({ type, query }: { type: string; query: URLSearchParams }): VNode {
   const described = usePolled((signal) => ask<TypeDescription>(`/types/${type}`, { signal }), 60_000, [type]);
-  const counts = usePolled((signal) => ask<Count>(`/types/${type}/count`, { signal }), COUNT_MS, [type]);
+  const counts = useCount(type);
   return (
     <>
       <nav class="crumbs" aria-label="Where this is">
         <a href={linkTo([])}>Cluster</a> / <span aria-current="page">{type}</span>
       </nav>
-      <h1>
-        {type}
-        {counts.value !== undefined && <span class="total"> {count(counts.value.total)}</span>}
+      <h1 class="with-total">
+        <span>{type}</span> <Total counted={counts} />
       </h1>
       <Trouble error={described.error} />
       <div class="columns">
         <section class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`} aria-label="Statechart">
+          {described.value === undefined && described.error === undefined && <Waiting what="the machine" />}
           {described.value !== undefined && (
             <Chart
               chart={described.value.chart}
@@ -42,10 +42,10 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
         <section
           class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`}
           aria-label="Actors by state"
+          ref={counts.place}
         >
           <h2>By state</h2>
-          <Trouble error={counts.error} />
-          {counts.value !== undefined && <States type={type} counts={counts.value} />}
+          <CountedStates type={type} counted={counts} />
         </section>
       </div>
       <List key={type} type={type} index={described.value?.index ?? []} given={query} />
@@ -83,7 +83,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
   // A link to the same view with another filter.
   useEffect(() => change(filtersIn(given)), [text]);
   const cursor = cursors.at(-1) ?? "";
-  const { value, error } = usePolled(
+  const { value, error, isSlow } = usePolled(
     (signal) => ask<{ actors: Found[]; next?: string }>(listPath(type, asked, cursor), { signal }),
     LIST_MS,
     [type, asked, cursor],
@@ -186,12 +186,13 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
           ))}
         </tbody>
       </table>
+      {value === undefined && error === undefined && <Waiting what="actors" isSlow={isSlow} />}
       {value !== undefined && value.actors.length === 0 && (
-        <p class="dim">
-          No such actors. (One that no message has reached has no row, but can be opened by its address.)
+        <p class="nothing">
+          No such actors. One that no message has reached has no row, but can be opened by its address.
         </p>
       )}
-      <div class="pager">
+      <div class="pager" hidden={cursors.length < 2 && next === undefined}>
         <button type="button" disabled={cursors.length < 2} onClick={() => setCursors(cursors.slice(0, -1))}>
           ← Before
         </button>
