@@ -59,7 +59,18 @@ const trip = defineActor({
   }),
 });
 
-const dashboard = new Dashboard([order, counter, trip]);
+/** A machine with a context of any size. */
+const pad = defineActor({
+  type: "pad-with-a-name-that-is-as-long-as-names-of-types-may-be-64-char",
+  machine: setup({
+    types: { context: {} as Record<string, unknown>, events: {} as { type: "write"; parts: Record<string, unknown> } },
+  }).createMachine({
+    context: {},
+    on: { write: { actions: assign(({ event }) => event.parts) } },
+  }),
+});
+
+const dashboard = new Dashboard([order, counter, trip, pad]);
 const look: Dashboard["look"] = (hash, options) => dashboard.look(hash, options);
 const shot: Dashboard["shot"] = (page, name) => dashboard.shot(page, name);
 let node: Dashboard["node"];
@@ -200,11 +211,10 @@ describe("what waits and what works", () => {
     await page.route("**/actors/counter/busy/mailbox", (route) => route.fulfill({ json: answer }));
     await page.locator('[data-depth="500"]').waitFor();
     const mailbox = page.getByRole("region", { name: "Mailbox" });
-    await countOf(page, "[data-waiting]", (n) => n === 12);
-    expect(await mailbox.innerText()).toMatch(/The first has waited for 1 min \d+ s\.[\s\S]*put off[\s\S]*488 more/);
+    await countOf(page, "[data-waiting]", (n) => n === 3);
+    expect(await mailbox.locator('[data-many="30"]').innerText()).toMatch(/on[\s\S]*30[\s\S]*for its turn/);
+    expect(await mailbox.innerText()).toMatch(/The first has waited for 1 min[\s\S]*put off[\s\S]*468 more/);
     await shot(page, "mailbox");
-    await mailbox.getByRole("button", { name: "Show" }).click();
-    await countOf(page, "[data-waiting]", (n) => n === 32);
   });
 });
 
@@ -275,3 +285,121 @@ describe("counts that take long", () => {
     await shot(page, "counting-again");
   });
 });
+
+describe("whatever is shown", () => {
+  const key = `${"a-very-long-key-without-any-break".repeat(4)}/und:so weiter`;
+  const sizes = [
+    { viewport: { width: 1_280, height: 900 } },
+    { viewport: { width: 375, height: 740 }, hasTouch: true, isMobile: true },
+  ] as const;
+
+  it.each(sizes)("nothing is wider than a screen of $viewport.width", async (size) => {
+    const parts = {
+      ...Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`part${n}`, n])),
+      text: "Lorem".repeat(400),
+      url: `https://example.com/${"path/".repeat(40)}`,
+      deep: { er: { and: { deeper: { still: Array.from({ length: 100 }, (_, n) => ({ n })) } } } },
+      when: new Date(0),
+    };
+    const ref = node.client.actor(pad, key);
+    await ref.send({ type: "write", parts });
+    await ref.send({ type: "write", parts: { ...parts, text: "Ipsum".repeat(400), part1: "changed" } });
+    await node.store.deadLetters.put([
+      {
+        position: { journal: 0, seq: 8_000_001 },
+        index: 0,
+        type: pad.type,
+        key,
+        event: { type: "write", parts: { text: "x".repeat(3_000) } },
+        time: 0,
+        code: "machine_failed",
+        reason: `It threw ${"and threw ".repeat(60)}${"x".repeat(300)}`,
+      },
+    ]);
+    const page = await look("", size);
+    const address = `#/actors/${pad.type}/${encodeURIComponent(key)}`;
+    for (const [hash, ready] of [
+      [`#/types/${pad.type}`, "tr[data-key]"],
+      [address, "[data-detail]"],
+      ["#/dead", ".letter"],
+    ] as const) {
+      await page.goto(`${dashboard.server.url}/dashboard/${hash}`);
+      await page.waitForSelector(ready);
+      await shot(page, `long-${size.viewport.width}-${hash.split("/")[1]}`);
+      expect(await page.locator("html").evaluate((html) => html.scrollWidth)).toBe(size.viewport.width);
+    }
+    await page.goto(`${dashboard.server.url}/dashboard/${address}`);
+    await page.waitForSelector("[data-detail]");
+    await page.getByRole("button", { name: "What if" }).click();
+    await page.getByRole("button", { name: "What if?" }).click();
+    await page.waitForSelector('[data-imagined="0"]');
+    await shot(page, `long-${size.viewport.width}-what-if`);
+    expect(await page.locator("html").evaluate((html) => html.scrollWidth)).toBe(size.viewport.width);
+    await page.getByRole("region", { name: "What if" }).getByRole("button", { name: "Fork" }).click();
+    await shot(page, `long-${size.viewport.width}-fork`);
+    expect(await page.locator("html").evaluate((html) => html.scrollWidth)).toBe(size.viewport.width);
+  });
+
+  it("texts can be read: contrast of at least 4.5 in light and dark, in every view", async () => {
+    const ref = node.client.actor(trip, "contrast");
+    await ref.send({ type: "begin" });
+    await ref.send({ type: "go" });
+    for (const colorScheme of ["light", "dark"] as const) {
+      const page = await look("", { colorScheme });
+      for (const [hash, ready] of [
+        ["#/", '[data-type="trip"] [data-state]'],
+        ["#/types/trip", "tr[data-key]"],
+        ["#/actors/trip/contrast?turn=1", '[data-detail="1"]'],
+        ["#/dead", ".letter"],
+      ] as const) {
+        await page.goto(`${dashboard.server.url}/dashboard/${hash}`);
+        await page.waitForSelector(ready);
+        await shot(page, `${colorScheme}-${hash.split("/")[1]?.split("?")[0] || "cluster"}`);
+        expect(await page.evaluate(faintTexts), `${colorScheme} ${hash}`).toEqual([]);
+      }
+      await page.goto(`${dashboard.server.url}/dashboard/#/actors/trip/contrast`);
+      await page.waitForSelector('[data-detail="2"]');
+      await page.keyboard.press("w");
+      await page.locator("#event-type").selectOption("pay");
+      await page.getByRole("button", { name: "What if?" }).click();
+      await page.waitForSelector('[data-imagined="0"]');
+      await shot(page, `${colorScheme}-what-if`);
+      expect(await page.evaluate(faintTexts), `${colorScheme} what if`).toEqual([]);
+    }
+  });
+});
+
+/** Runs in the page: texts whose contrast with their ground is too low, each with its ratio. */
+const faintTexts = `(() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a), 1];
+  const light = ([r, g, b]) => [r, g, b]
+    .map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, part, n) => sum + part * [0.2126, 0.7152, 0.0722][n], 0);
+  const groundOf = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.push(rgba(getComputedStyle(at).backgroundColor));
+    return layers.reverse().reduce((ground, layer) => over(layer, ground), [255, 255, 255, 1]);
+  };
+  const faint = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    const text = node.textContent.trim();
+    if (text === "" || element.closest("svg, script, noscript, option, .skip, :disabled, .counting") || !element.checkVisibility()) continue;
+    const ground = groundOf(element);
+    const ink = over(rgba(getComputedStyle(element).color), ground);
+    const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) faint.push(text.slice(0, 30) + " " + ratio.toFixed(2) + " " + element.className);
+  }
+  return [...new Set(faint)];
+})()`;

@@ -321,6 +321,14 @@ describe("how it looks", () => {
     await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
   });
 
+  it("an address that changes while the page is still beginning is followed", async () => {
+    const page = await look("");
+    // As the program has been run, and nothing is drawn yet.
+    await page.addInitScript(`addEventListener("DOMContentLoaded", () => { location.hash = "#/dead"; })`);
+    await page.reload();
+    await page.waitForSelector("h1:text('Dead letters')");
+  });
+
   it("can be used with the keyboard alone", async () => {
     await underway("keys");
     const page = await look("");

@@ -139,6 +139,7 @@ export function ActorView({
               />
             )}
           </section>
+          <ChildrenCard children={shown?.children} described={described.value} isPast={isPast} />
         </div>
         <div class="narrow">
           {described.value !== undefined && state !== undefined && (
@@ -175,7 +176,6 @@ export function ActorView({
             )}
             {!isPast && <Ending state={state} />}
           </section>
-          <ChildrenCard children={shown?.children} described={described.value} isPast={isPast} />
           {asking === null && (
             <>
               <MailboxCard type={type} actorKey={actorKey} />

@@ -51,7 +51,9 @@ export function DeadView(): VNode {
     }
     setBusy(false);
     const many = chosen.length - refused;
-    setSummary(`${count(many)} ${what}.${refused > 0 ? ` ${count(refused)} refused: they stay.` : ""}`);
+    // Of one alone its own row says it.
+    const stays = refused === 0 ? "" : ` ${count(refused)} refused: still here.`;
+    if (many > 0 || chosen.length > 1) setSummary(`${count(many)} ${what}.${stays}`);
     again();
   };
   return (

@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Json } from "./api.ts";
 import { type Difference, differences } from "./diff.ts";
-import { stateText } from "./format.ts";
+import { eventText, stateText } from "./format.ts";
 import { linkTo } from "./hooks.ts";
 import { short, Value } from "./value.tsx";
 
@@ -36,7 +36,7 @@ export function Detail(props: DetailProps): VNode {
   return (
     <>
       <p class="event">
-        <strong>{type}</strong> {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
+        <strong title={type}>{eventText(type)}</strong> {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
       </p>
       <p class="way">
         {from !== undefined && from !== to && (

@@ -27,6 +27,8 @@ export function usePlace(): Place {
   useEffect(() => {
     const changed = (): void => setPlace(placeNow());
     addEventListener("hashchange", changed);
+    // It may have changed before anybody listened.
+    changed();
     return () => removeEventListener("hashchange", changed);
   }, []);
   return place;

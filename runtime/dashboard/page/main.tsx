@@ -74,7 +74,7 @@ function App(): VNode {
             ref={search}
             type="search"
             aria-label="Go to an actor"
-            placeholder="type/key"
+            placeholder="Go to type/key"
             autoComplete="off"
             autocapitalize="off"
             spellcheck={false}

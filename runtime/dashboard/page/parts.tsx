@@ -22,6 +22,16 @@ export function Waiting({ what, isSlow = false }: { what: string; isSlow?: boole
   );
 }
 
+/** For what comes by itself, when its time is there. */
+export function Clock(): VNode {
+  return (
+    <svg class="clock" viewBox="0 0 16 16" width="12" height="12" aria-hidden="true">
+      <circle cx="8" cy="8" r="6.5" />
+      <path d="M8 4.2V8l2.6 1.8" />
+    </svg>
+  );
+}
+
 export function StatusTag({ status }: { status: Status }): VNode {
   return <span class={`tag status-${status}`}>{status}</span>;
 }

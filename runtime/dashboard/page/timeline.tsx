@@ -5,7 +5,7 @@ import type { ChartState } from "../../words/chart.ts";
 import type { Turn } from "./api.ts";
 import { colourIn } from "./chart.tsx";
 import { Detail } from "./detail.tsx";
-import { count, moment, span, stateText } from "./format.ts";
+import { count, eventText, moment, span, stateText } from "./format.ts";
 
 /** Beyond so many turns the strip shows a stretch around the one that is looked at. */
 const STRIP = 240;
@@ -116,7 +116,7 @@ function Strip(props: {
             tabIndex={-1}
             key={number}
             class={kinds.join(" ")}
-            title={turn === undefined ? `Turn ${number}` : `Turn ${number}: ${turn.event.type} → ${state}`}
+            title={turn === undefined ? `Turn ${number}` : `Turn ${number}: ${eventText(turn.event.type)} → ${state}`}
             onClick={() => onSelect(number)}
           />
         );
@@ -196,7 +196,7 @@ function Rows(props: {
             >
               <span class="n">{number}</span>
               <span class={`dot c${colourIn(chart, turn.value)}`} aria-hidden="true" />
-              <span class="what">{turn.event.type}</span>
+              <span class="what">{eventText(turn.event.type)}</span>
               <span class="to">{stateText(turn.value)}</span>
               <time class="dim">{moment(turn.time)}</time>
             </button>

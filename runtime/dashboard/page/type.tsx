@@ -134,7 +134,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
             <input
               type="search"
               name="where"
-              placeholder={`${index[0]}=value, ${index.at(-1)}=gte:10`}
+              placeholder={index.length > 1 ? `${index[0]}=ada, ${index[1]}=gte:10` : `${index[0]}=ada`}
               value={filters.where}
               onInput={(event) => change({ where: event.currentTarget.value })}
               autoComplete="off"

@@ -1,10 +1,9 @@
 /** What waits: messages for an actor, what it has invoked, and the delays of its machine. */
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { actorPath, ask, type Invocation, type Mailbox, textOf, type Timer, type Waiting } from "./api.ts";
-import { spanText } from "./chart-layout.ts";
 import { splitAddress } from "./detail.tsx";
-import { count, moment, span } from "./format.ts";
+import { count, eventText, moment, span } from "./format.ts";
 import { linkTo, useNow, usePolled } from "./hooks.ts";
 import { Trouble } from "./parts.tsx";
 
@@ -23,9 +22,9 @@ export function MailboxCard({ type, actorKey }: { type: string; actorKey: string
   const path = `${actorPath(type, actorKey)}/mailbox`;
   const { value, error } = usePolled((signal) => ask<Mailbox>(path, { signal }), MAILBOX_MS, [path]);
   const now = useNow(1_000);
-  const [isWhole, setWhole] = useState(false);
-  const shown = isWhole ? value?.waiting : value?.waiting.slice(0, SHOWN);
-  const rest = (value?.depth ?? 0) - (shown?.length ?? 0);
+  const groups = useMemo(() => grouped(value?.waiting ?? []), [value]);
+  const shown = groups.slice(0, SHOWN);
+  const rest = (value?.depth ?? 0) - shown.reduce((sum, { many }) => sum + many, 0);
   return (
     <section class="card" aria-label="Mailbox">
       <h2>
@@ -48,25 +47,17 @@ export function MailboxCard({ type, actorKey }: { type: string; actorKey: string
         <p class="dim quiet-line">The first has waited for {span(Math.max(0, now - value.oldest))}.</p>
       )}
       <ul class="waiting">
-        {shown?.map(({ event, from, phase, since }, n) => (
-          <li key={n} data-waiting={event} title={`since ${moment(since)}`}>
+        {shown.map(({ message: { event, from, phase, since }, many }, n) => (
+          <li key={n} data-waiting={event} data-many={many} title={`since ${moment(since)}`}>
             <span class={`phase ${phase}`} title={PHASES[phase]} />
             <strong>{event}</strong>
+            {many > 1 && <span class="tag">× {count(many)}</span>}
             <span class="dim">from {from === "actor" ? "another actor" : `a ${from}`}</span>
-            <span class="age dim">{phase === "committing" ? "being written" : PHASES[phase].split(":")[0]}</span>
+            <span class="age dim">{PHASES[phase].split(":")[0]}</span>
           </li>
         ))}
       </ul>
-      {rest > 0 && (
-        <p class="dim quiet-line">
-          {count(rest)} more{" "}
-          {!isWhole && (value?.waiting.length ?? 0) > SHOWN && (
-            <button type="button" class="link" onClick={() => setWhole(true)}>
-              Show {count(Math.min(rest, (value?.waiting.length ?? 0) - SHOWN))} of them
-            </button>
-          )}
-        </p>
-      )}
+      {rest > 0 && <p class="dim quiet-line">And {count(rest)} more.</p>}
       {value !== undefined && value.invocations.length > 0 && (
         <>
           <h3 class="sub">Invoked, not done</h3>
@@ -79,6 +70,19 @@ export function MailboxCard({ type, actorKey }: { type: string; actorKey: string
       )}
     </section>
   );
+}
+
+/** Neighbours of one kind in one row. */
+function grouped(waiting: readonly Waiting[]): { readonly message: Waiting; many: number }[] {
+  const groups: { readonly message: Waiting; many: number }[] = [];
+  for (const message of waiting) {
+    const last = groups.at(-1);
+    const { event, from, phase } = last?.message ?? {};
+    if (last !== undefined && event === message.event && from === message.from && phase === message.phase)
+      last.many++;
+    else groups.push({ message, many: 1 });
+  }
+  return groups;
 }
 
 function memoryText(memory: Mailbox["memory"]): string {
@@ -148,7 +152,7 @@ export function Timers(props: { type: string; actorKey: string; position: number
             </span>
             <span class="id">
               {timer.child === undefined ? "" : `${timer.child}: `}
-              {timerText(timer.id)}
+              {eventText(timer.id)}
             </span>
             <button type="button" class="small-button" onClick={() => cancel(timer)}>
               Cancel
@@ -158,12 +162,4 @@ export function Timers(props: { type: string; actorKey: string; position: number
       </ul>
     </section>
   );
-}
-
-/** XState's own name of an `after` in words: how long, and in which state. */
-export function timerText(id: string): string {
-  const [, delay, state] = /^xstate\.after\.([^.]+)\.(.+)$/.exec(id) ?? [];
-  if (delay === undefined || state === undefined) return id;
-  const time = /^\d+$/.test(delay) ? spanText(Number(delay)) : delay;
-  return `after ${time} in ${state.replace(/^[^.]+\./, "")}`;
 }

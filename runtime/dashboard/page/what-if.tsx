@@ -8,11 +8,10 @@ import type { ChartState } from "../../words/chart.ts";
 import { type ActorState, actorPath, ask, type Json, Refused, textOf, type WhatIf, type WhatIfStep } from "./api.ts";
 import { colourIn } from "./chart.tsx";
 import { Detail } from "./detail.tsx";
-import { count, moment, span, stateText } from "./format.ts";
+import { count, eventText, moment, span, stateText } from "./format.ts";
 import { linkTo } from "./hooks.ts";
-import { Dialog, Trouble } from "./parts.tsx";
+import { Clock, Dialog, Trouble } from "./parts.tsx";
 import { short } from "./value.tsx";
-import { timerText } from "./waiting.tsx";
 
 /** An event, or time that passes. */
 export type Given = { readonly event: Json } | { readonly after: string };
@@ -115,7 +114,13 @@ export function WhatIfPanel(props: {
         {given.map((one, n) => (
           <li key={n} data-given={n}>
             <span class="chip">
-              {"after" in one ? `⏱ ${one.after}` : givenText(one.event)}
+              {"after" in one ? (
+                <>
+                  <Clock /> {one.after}
+                </>
+              ) : (
+                givenText(one.event)
+              )}
               <button type="button" aria-label={`Take out ${n + 1}`} onClick={() => imagined.remove(n)}>
                 ×
               </button>
@@ -145,7 +150,7 @@ export function WhatIfPanel(props: {
                   aria-hidden="true"
                 />
                 <span class="what">
-                  {one.fired ? `⏱ ${timerText(one.event.type)}` : one.event.type}
+                  {one.fired && <Clock />} {eventText(one.event.type)}
                 </span>
                 <span class="to">{one.refused === undefined ? stateText(one.state.value) : one.refused.code}</span>
                 <time class="dim">+{span(one.time - begun_ms)}</time>
@@ -165,7 +170,7 @@ export function WhatIfPanel(props: {
           {result.timers.map(({ id, due }, n) => (
             <span key={id}>
               {n > 0 ? "; " : ""}
-              {timerText(id)} ({moment(due)})
+              {eventText(id)} ({moment(due)})
             </span>
           ))}
           .
