@@ -241,6 +241,8 @@ describe("a long past", () => {
     await page.locator('input[name="turn"]').fill("5010");
     await page.waitForSelector('[data-detail="5010"]');
     expect(asked).toEqual([]);
+    // The list has followed.
+    await expect.poll(() => page.evaluate(isRowInView)).toBe(true);
     await shot(page, "long");
   });
 });
@@ -250,9 +252,9 @@ describe("counts that take long", () => {
     await node.client.actor(counter, "counted").send({ type: "add", by: 1 });
     const page = await dashboard.look("#/dead");
     let mode: "slow" | "late" | "well" = "slow";
-    let release: () => void = () => undefined;
+    const held: (() => void)[] = [];
     await page.route("**/types/*/count", async (route) => {
-      if (mode === "slow") await new Promise<void>((resolve) => (release = resolve));
+      if (mode === "slow") await new Promise<void>((resolve) => held.push(resolve));
       if (mode === "late")
         await route.fulfill({
           status: 504,
@@ -268,7 +270,7 @@ describe("counts that take long", () => {
     expect(await page.getByRole("alert").count()).toBe(0);
     await shot(page, "counting");
     mode = "late";
-    release();
+    for (const release of held) release();
     // Not an error either: it is being counted still.
     await page.waitForResponse((response) => response.status() === 504);
     await card.getByText("counting…").waitFor();
@@ -330,6 +332,10 @@ describe("whatever is shown", () => {
     }
     await page.goto(`${dashboard.server.url}/dashboard/${address}`);
     await page.waitForSelector("[data-detail]");
+    await page.waitForSelector('.changes [data-path="part1"]');
+    // Another Date, but the same.
+    expect(await page.locator('.changes [data-path="when"]').count()).toBe(0);
+    expect(await page.locator("[data-context]").innerText()).toMatch(/part39[\s\S]*24 more/);
     await page.getByRole("button", { name: "What if" }).click();
     await page.getByRole("button", { name: "What if?" }).click();
     await page.waitForSelector('[data-imagined="0"]');
@@ -368,6 +374,12 @@ describe("whatever is shown", () => {
     }
   });
 });
+
+/** Runs in the page: whether the list of turns shows the one that is looked at. */
+const isRowInView = `(() => {
+  const [row, list] = [".turns [aria-current]", ".turns"].map((one) => document.querySelector(one)?.getBoundingClientRect());
+  return row !== undefined && row.top >= list.top && row.bottom <= list.bottom;
+})()`;
 
 /** Runs in the page: texts whose contrast with their ground is too low, each with its ratio. */
 const faintTexts = `(() => {

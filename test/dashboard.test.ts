@@ -216,6 +216,7 @@ describe("dead letters", () => {
     await row("9000002.0").waitFor({ state: "detached" });
     await letter("cancelled-too");
     await page.getByRole("button", { name: "Drop all on this page" }).click();
+    await page.getByRole("dialog").waitFor();
     await shot(page, "dead-drop");
     await page.getByRole("dialog").getByRole("button", { name: "Drop", exact: true }).click();
     await page.getByText("None. That is how it should be.").waitFor();

@@ -5,7 +5,7 @@ import { type ActorState, actorPath, ask, type Json, textOf, type Turn, type Typ
 import { Chart, eventsTaken, isLarge, litIn } from "./chart.tsx";
 import { ChildrenCard } from "./children.tsx";
 import { EventForm } from "./event-form.tsx";
-import { count, stateText } from "./format.ts";
+import { count, pathsOf, stateText } from "./format.ts";
 import { linkTo, usePolled } from "./hooks.ts";
 import { useLive } from "./live.ts";
 import { Dialog, StatusTag, Trouble, Waiting } from "./parts.tsx";
@@ -82,7 +82,9 @@ export function ActorView({
       <header class="actor-head">
         <h1>{actorKey}</h1>
         {state !== undefined && <StatusTag status={state.status} />}
-        {state !== undefined && <span class="state-chip on">{stateText(state.value)}</span>}
+        {state !== undefined && pathsOf(state.value).length > 0 && (
+          <span class="state-chip on">{stateText(state.value)}</span>
+        )}
         <span class={`tag ${live.error === undefined ? "connected" : "broken"}`}>
           {live.error === undefined ? (state === undefined ? "reading …" : "live") : "not connected"}
         </span>
@@ -139,7 +141,7 @@ export function ActorView({
               />
             )}
           </section>
-          <ChildrenCard children={shown?.children} described={described.value} isPast={isPast} />
+          <ChildrenCard children={shown?.children} described={described.value} frame={frame} />
         </div>
         <div class="narrow">
           {described.value !== undefined && state !== undefined && (

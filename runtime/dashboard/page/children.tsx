@@ -14,15 +14,16 @@ const OPEN = 2;
 export function ChildrenCard(props: {
   children: Children | undefined;
   described: TypeDescription | undefined;
-  isPast: boolean;
+  /** How what is not of now is framed. */
+  frame: string;
 }): VNode | null {
-  const { children = {}, described, isPast } = props;
+  const { children = {}, described, frame } = props;
   const found = Object.entries(children);
   const charts = useMemo(() => chartsOf(described, children), [described, children]);
   if (found.length === 0) return null;
   const withCharts = found.filter(([path]) => charts.has(path)).length;
   return (
-    <section class={`card ${isPast ? "in-past" : ""}`} aria-label="Children">
+    <section class={`card ${frame}`} aria-label="Children">
       <h2>
         Children <span class="tag">{found.length}</span>
       </h2>

@@ -3,7 +3,7 @@ import type { VNode } from "preact";
 import { useMemo } from "preact/hooks";
 import type { Json } from "./api.ts";
 import { type Difference, differences } from "./diff.ts";
-import { eventText, stateText } from "./format.ts";
+import { eventText, pathsOf, stateText } from "./format.ts";
 import { linkTo } from "./hooks.ts";
 import { short, Value } from "./value.tsx";
 
@@ -44,7 +44,7 @@ export function Detail(props: DetailProps): VNode {
             <span class="state-chip">{from}</span> <span aria-hidden="true">→</span>{" "}
           </>
         )}
-        <span class="state-chip on">{to}</span> {time}
+        {pathsOf(after.value).length > 0 && <span class="state-chip on">{to}</span>} {time}
       </p>
       {refusal !== undefined && (
         <p class="trouble">

@@ -3,7 +3,7 @@
  * as JSON otherwise. What the current state takes is offered first.
  */
 import type { VNode } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useState } from "preact/hooks";
 import { actorPath, ask, type Json, Refused, type Schema, textOf, type TypeDescription } from "./api.ts";
 import { Value } from "./value.tsx";
 
@@ -45,11 +45,12 @@ export function EventForm(props: EventFormProps): VNode {
     setEvent(name);
     setOutcome(undefined);
   };
-  useEffect(() => {
+  // Both at once: what is typed a moment later must not be written over.
+  useLayoutEffect(() => {
     if (chosen !== undefined) begin(chosen.event);
   }, [chosen]);
   // What is being typed is kept while turns come in.
-  useEffect(() => {
+  useLayoutEffect(() => {
     const { type: _, ...parts } = example ?? { type: "" };
     setRest(JSON.stringify(parts, null, 1).replace(/\n\s*/g, " "));
     setTexts(
@@ -123,7 +124,7 @@ export function EventForm(props: EventFormProps): VNode {
           Its other parts, as JSON
           <textarea
             name="rest"
-            rows={2}
+            rows={rowsFor(rest)}
             spellcheck={false}
             value={rest}
             onInput={(input) => setRest(input.currentTarget.value)}
@@ -170,6 +171,11 @@ export function EventForm(props: EventFormProps): VNode {
       {outcome !== undefined && <Result outcome={outcome} />}
     </form>
   );
+}
+
+/** As many as the text takes, within reason. */
+function rowsFor(text: string): number {
+  return Math.min(10, Math.max(2, Math.ceil(text.length / 36), text.split("\n").length));
 }
 
 function Result({ outcome: { mode, value, error, ms } }: { outcome: Outcome }): VNode {

@@ -179,9 +179,10 @@ function Rows(props: {
     const row = list.current?.querySelector<HTMLElement>(".on");
     const frame = list.current;
     if (row == null || frame === null) return;
-    const top = row.offsetTop - frame.offsetTop;
+    // The frame is what its rows are placed in.
+    const top = row.offsetTop;
     if (top < frame.scrollTop || top > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top - 60;
-  }, [at]);
+  }, [at, numbers]);
   return (
     <ol class="turns" ref={list} aria-label="Turns, newest first">
       {numbers.map((number) => {

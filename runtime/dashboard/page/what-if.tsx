@@ -29,44 +29,51 @@ export interface Imagined {
   remove(n: number): void;
 }
 
+/** What is imagined of one place. */
+interface Dream {
+  readonly place: string;
+  readonly given: readonly Given[];
+  readonly result?: WhatIf | undefined;
+  readonly error?: string | undefined;
+  readonly isAsking: boolean;
+  readonly step: number;
+}
+
 /** @param at the turn that it begins after; null if nobody asks */
 export function useWhatIf(type: string, key: string, at: number | null): Imagined | undefined {
-  const [given, setGiven] = useState<readonly Given[]>([]);
-  const [result, setResult] = useState<WhatIf>();
-  const [error, setError] = useState<string>();
-  const [isAsking, setAsking] = useState(false);
-  const [step, setStep] = useState(-1);
-  useEffect(() => {
-    setGiven([]);
-    setResult(undefined);
-    setError(undefined);
-    setStep(-1);
-  }, [type, key, at]);
+  const place = `${type}/${key}@${at}`;
+  const empty: Dream = { place, given: [], isAsking: true, step: -1 };
+  const [kept, setKept] = useState(empty);
+  // With another place it begins anew, at once: whoever is quick must not lose what he put to it.
+  const dream = kept.place === place ? kept : empty;
+  const change = (by: (dream: Dream) => Partial<Dream>): void =>
+    setKept((before) => {
+      const now = before.place === place ? before : empty;
+      return { ...now, ...by(now) };
+    });
+  const { given } = dream;
+  const asked = JSON.stringify(given);
   useEffect(() => {
     if (at === null) return undefined;
     const stop = new AbortController();
+    change(() => ({ isAsking: true }));
     const events = given.map((one) => ("after" in one ? one : one.event));
-    setAsking(true);
-    ask<WhatIf>(`${actorPath(type, key)}/what-if`, {
-      method: "POST",
-      body: { ...(at === 0 ? {} : { at }), events },
-      signal: stop.signal,
-    })
-      .then((found) => {
-        setResult(found);
-        setError(undefined);
-        setStep(found.steps.length - 1);
-        setAsking(false);
-      })
-      .catch((failure: unknown) => {
+    const body = { ...(at === 0 ? {} : { at }), events };
+    ask<WhatIf>(`${actorPath(type, key)}/what-if`, { method: "POST", body, signal: stop.signal }).then(
+      (result) => {
+        if (stop.signal.aborted) return;
+        change(() => ({ result, error: undefined, step: result.steps.length - 1, isAsking: false }));
+      },
+      (failure: unknown) => {
         if (stop.signal.aborted) return;
         const code = failure instanceof Refused ? `${failure.problem.code}: ` : "";
-        setError(`${code}${textOf(failure)}`);
-        setAsking(false);
-      });
+        change(() => ({ error: `${code}${textOf(failure)}`, isAsking: false }));
+      },
+    );
     return () => stop.abort();
-  }, [type, key, at, given]);
+  }, [place, asked]);
   if (at === null) return undefined;
+  const { result, error, isAsking, step } = dream;
   return {
     at: at === 0 ? undefined : at,
     given,
@@ -74,9 +81,9 @@ export function useWhatIf(type: string, key: string, at: number | null): Imagine
     error,
     isAsking,
     step,
-    select: setStep,
-    add: (one) => setGiven([...given, one]),
-    remove: (n) => setGiven(given.filter((_, place) => place !== n)),
+    select: (step) => change(() => ({ step })),
+    add: (one) => change(({ given }) => ({ given: [...given, one] })),
+    remove: (n) => change(({ given }) => ({ given: given.filter((_, place) => place !== n) })),
   };
 }
 
