@@ -27,7 +27,12 @@ const trip = defineActor({
   machine: setup({
     types: {
       context: {} as { note: string; legs: number },
-      events: {} as { type: "begin" } | { type: "go" } | { type: "note"; text: string } | { type: "pay" } | { type: "end" },
+      events: {} as
+        | { type: "begin" }
+        | { type: "go" }
+        | { type: "note"; text: string }
+        | { type: "pay" }
+        | { type: "end" },
     },
     actors: { leg, weather: outside.promise("weather"), drive: fromDurablePromise(async () => 1) },
   }).createMachine({
@@ -63,7 +68,10 @@ const trip = defineActor({
 const pad = defineActor({
   type: "pad-with-a-name-that-is-as-long-as-names-of-types-may-be-64-char",
   machine: setup({
-    types: { context: {} as Record<string, unknown>, events: {} as { type: "write"; parts: Record<string, unknown> } },
+    types: {
+      context: {} as Record<string, unknown>,
+      events: {} as { type: "write"; parts: Record<string, unknown> },
+    },
   }).createMachine({
     context: {},
     on: { write: { actions: assign(({ event }) => event.parts) } },
@@ -105,12 +113,16 @@ describe("what if", () => {
     await page.locator("#event-type").selectOption("pay");
     await page.getByRole("button", { name: "What if?" }).click();
     await panel.locator('[data-told="account/ada"]').waitFor();
-    expect(await panel.innerText()).toMatch(/would tell account\/ada[\s\S]*debit[\s\S]*would emit[\s\S]*trip\.paid/);
+    expect(await panel.innerText()).toMatch(
+      /would tell account\/ada[\s\S]*debit[\s\S]*would emit[\s\S]*trip\.paid/,
+    );
     await page.locator('input[name="after"]').fill("2 hours");
     await page.getByRole("button", { name: "Pass", exact: true }).click();
     await panel.locator('[data-step="2"]').waitFor();
     expect(await lit(page)).toEqual(["late"]);
-    expect(await panel.locator('[data-step="2"]').innerText()).toMatch(/after 1 h in underway[\s\S]*late[\s\S]*\+1 h/);
+    expect(await panel.locator('[data-step="2"]').innerText()).toMatch(
+      /after 1 h in underway[\s\S]*late[\s\S]*\+1 h/,
+    );
     await shot(page, "what-if");
     // Any step can be looked at, and taken out.
     await panel.locator('[data-step="0"] button').click();

@@ -1,5 +1,6 @@
 /** The dashboard in a real browser, against real nodes: what is seen, live, and what can be done with it. */
 import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
 import { SignJWT } from "jose";
 import type { KeyturnNode } from "keyturn";
 import { serveHttp } from "keyturn/http";
@@ -229,21 +230,26 @@ describe("dead letters", () => {
 it("Stately's inspector, in a window of its own, is told what the actor does", async () => {
   await underway("inspected");
   const page = await look("#/actors/order/inspected");
-  // Stands for the inspector: says that it is there, and shows what it is told, as Stately's receiver does.
-  const receiver = `<ol></ol><script>
-    addEventListener("message", ({ data }) => {
-      if (typeof data._version !== "string") return;
-      const line = document.createElement("li");
-      line.textContent = [data.type, data.event?.type, JSON.stringify(data.snapshot?.value)].join(" ");
-      document.querySelector("ol").append(line);
-    });
-    opener.postMessage({ type: "@statelyai.connected" }, "*");
-  </script>`;
+  // What Stately's page listens with: the receiver of its own package.
+  const { outputFiles } = await build({
+    stdin: {
+      contents: `import { createBrowserReceiver } from "@statelyai/inspect";
+        createBrowserReceiver().subscribe(({ type, event, snapshot }) => {
+          const line = document.createElement("li");
+          line.textContent = [type, event?.type, JSON.stringify(snapshot?.value)].join(" ");
+          document.body.append(line);
+        });`,
+      resolveDir: import.meta.dirname,
+    },
+    bundle: true,
+    write: false,
+    platform: "browser",
+    format: "iife",
+  });
+  const body = `<!doctype html><body><script>${outputFiles[0]?.text.replaceAll("</script", "<\\/script")}</script>`;
   await page
     .context()
-    .route("https://stately.ai/inspect", (route) =>
-      route.fulfill({ contentType: "text/html", body: receiver }),
-    );
+    .route("https://stately.ai/inspect", (route) => route.fulfill({ contentType: "text/html", body }));
   const opened = page.waitForEvent("popup");
   await page.getByRole("button", { name: "Inspect" }).click();
   const address = `ws://127.0.0.1:${server.port}/actors/order/inspected/inspect`;

@@ -148,7 +148,7 @@ export class HttpContext {
     return stream;
   }
 
-  /** Begins to tell on a WebSocket in the place that was taken. */
+  /** Begins to tell on a WebSocket in the place that was taken. @internal */
   openSocket(request: FastifyRequest, socket: Socket, giveBack: () => void): SocketStream {
     request.release();
     const stream = this.#parts.streams.openSocket(socket, request.caller.until_ms);

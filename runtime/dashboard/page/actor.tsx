@@ -1,7 +1,15 @@
 /** One actor: where it stands in its statechart, what it knows and waits for, its past, and what it can be sent. */
 import type { VNode } from "preact";
 import { useMemo, useRef, useState } from "preact/hooks";
-import { type ActorState, actorPath, ask, type Json, textOf, type Turn, type TypeDescription } from "./api.ts";
+import {
+  type ActorState,
+  actorPath,
+  ask,
+  type Json,
+  textOf,
+  type Turn,
+  type TypeDescription,
+} from "./api.ts";
 import { Chart, eventsTaken, isLarge, litIn } from "./chart.tsx";
 import { ChildrenCard } from "./children.tsx";
 import { EventForm } from "./event-form.tsx";

@@ -53,7 +53,9 @@ function Child(props: {
       <strong>{idOf(path)}</strong>
       {!isInline && src !== idOf(path) && <span class="dim">{src}</span>}
       {status !== "active" && <StatusTag status={status} />}
-      {value !== undefined && <span class={`state-chip ${status === "active" ? "on" : ""}`}>{stateText(value)}</span>}
+      {value !== undefined && (
+        <span class={`state-chip ${status === "active" ? "on" : ""}`}>{stateText(value)}</span>
+      )}
       {value === undefined && status === "active" && <span class="dim">at work</span>}
     </>
   );
@@ -98,7 +100,10 @@ function parentOf(path: string): string {
 }
 
 function idOf(path: string): string {
-  return path.slice(path.lastIndexOf("/") + 1).replaceAll("~1", "/").replaceAll("~0", "~");
+  return path
+    .slice(path.lastIndexOf("/") + 1)
+    .replaceAll("~1", "/")
+    .replaceAll("~0", "~");
 }
 
 function depthOf(path: string): number {

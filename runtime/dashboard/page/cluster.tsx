@@ -166,7 +166,9 @@ export function CountedStates({ type, counted }: { type: string; counted: Counte
         ))}
       </ul>
       {isCounting && (
-        <p class="dim small">All of a type is read once before it is counted. With many actors that takes a while.</p>
+        <p class="dim small">
+          All of a type is read once before it is counted. With many actors that takes a while.
+        </p>
       )}
     </>
   );

@@ -72,8 +72,8 @@ export function DeadView(): VNode {
         )}
       </div>
       <p class="lead">
-        Messages that were refused for good and had nobody waiting for the error, oldest first. One that is sent
-        again, and taken, is gone from here.
+        Messages that were refused for good and had nobody waiting for the error, oldest first. One that is
+        sent again, and taken, is gone from here.
       </p>
       <Trouble error={error} />
       <p class="summary" role="status">

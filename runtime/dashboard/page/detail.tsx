@@ -36,7 +36,8 @@ export function Detail(props: DetailProps): VNode {
   return (
     <>
       <p class="event">
-        <strong title={type}>{eventText(type)}</strong> {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
+        <strong title={type}>{eventText(type)}</strong>{" "}
+        {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
       </p>
       <p class="way">
         {from !== undefined && from !== to && (

@@ -149,24 +149,24 @@ export function EventForm(props: EventFormProps): VNode {
           </button>
         </div>
       ) : (
-      <div class="actions">
-        <button type="submit" class="main" disabled={isBusy}>
-          Ask
-        </button>
-        <button type="button" disabled={isBusy} onClick={() => submit("send")}>
-          Send
-        </button>
-        {isNew && fields === undefined && (
-          <button
-            type="button"
-            disabled={isBusy}
-            title="Begins the actor; the JSON above is its input"
-            onClick={() => submit("create")}
-          >
-            Create
+        <div class="actions">
+          <button type="submit" class="main" disabled={isBusy}>
+            Ask
           </button>
-        )}
-      </div>
+          <button type="button" disabled={isBusy} onClick={() => submit("send")}>
+            Send
+          </button>
+          {isNew && fields === undefined && (
+            <button
+              type="button"
+              disabled={isBusy}
+              title="Begins the actor; the JSON above is its input"
+              onClick={() => submit("create")}
+            >
+              Create
+            </button>
+          )}
+        </div>
       )}
       {outcome !== undefined && <Result outcome={outcome} />}
     </form>

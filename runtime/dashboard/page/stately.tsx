@@ -31,8 +31,8 @@ createWebSocketReceiver({
       {isOpen && (
         <Dialog title="Stately's inspector" onClose={() => setOpen(false)}>
           <p>
-            This server speaks its protocol. Opened here, the inspector is a window of stately.ai, which is then told
-            this actor's states and events.
+            This server speaks its protocol. Opened here, the inspector is a window of stately.ai, which is
+            then told this actor's states and events.
           </p>
           {isRefused && <p class="trouble">The browser did not open a window. Allow it, then try again.</p>}
           <p>A program of yours attaches by WebSocket:</p>
@@ -40,7 +40,11 @@ createWebSocketReceiver({
             <code>{code}</code>
           </pre>
           <div class="actions">
-            <button type="button" class="main" onClick={() => setRefused(!inspectWithStately(type, actorKey))}>
+            <button
+              type="button"
+              class="main"
+              onClick={() => setRefused(!inspectWithStately(type, actorKey))}
+            >
               Open stately.ai ↗
             </button>
             <button type="button" onClick={() => void navigator.clipboard?.writeText(url)}>

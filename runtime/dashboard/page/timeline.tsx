@@ -116,7 +116,11 @@ function Strip(props: {
             tabIndex={-1}
             key={number}
             class={kinds.join(" ")}
-            title={turn === undefined ? `Turn ${number}` : `Turn ${number}: ${eventText(turn.event.type)} → ${state}`}
+            title={
+              turn === undefined
+                ? `Turn ${number}`
+                : `Turn ${number}: ${eventText(turn.event.type)} → ${state}`
+            }
             onClick={() => onSelect(number)}
           />
         );
@@ -134,7 +138,9 @@ function TurnDetail(props: {
   const { turn, before, at, isReading } = props;
   if (turn === undefined)
     return (
-      <p class="dim">{isReading ? `Reading turn ${count(at)} …` : `Turn ${count(at)} cannot be told any more.`}</p>
+      <p class="dim">
+        {isReading ? `Reading turn ${count(at)} …` : `Turn ${count(at)} cannot be told any more.`}
+      </p>
     );
   const { time, refusal } = turn;
   return (

@@ -5,7 +5,16 @@
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { ChartState } from "../../words/chart.ts";
-import { type ActorState, actorPath, ask, type Json, Refused, textOf, type WhatIf, type WhatIfStep } from "./api.ts";
+import {
+  type ActorState,
+  actorPath,
+  ask,
+  type Json,
+  Refused,
+  textOf,
+  type WhatIf,
+  type WhatIfStep,
+} from "./api.ts";
 import { colourIn } from "./chart.tsx";
 import { Detail } from "./detail.tsx";
 import { count, eventText, moment, span, stateText } from "./format.ts";
@@ -159,7 +168,9 @@ export function WhatIfPanel(props: {
                 <span class="what">
                   {one.fired && <Clock />} {eventText(one.event.type)}
                 </span>
-                <span class="to">{one.refused === undefined ? stateText(one.state.value) : one.refused.code}</span>
+                <span class="to">
+                  {one.refused === undefined ? stateText(one.state.value) : one.refused.code}
+                </span>
                 <time class="dim">+{span(one.time - begun_ms)}</time>
               </button>
             </li>
@@ -168,7 +179,11 @@ export function WhatIfPanel(props: {
       )}
       {shown !== undefined && (
         <div class="detail" data-imagined={step}>
-          <StepDetail step={shown} before={beforeStep(imagined, base, step)} isFirst={base?.turn === 0 && step === 0} />
+          <StepDetail
+            step={shown}
+            before={beforeStep(imagined, base, step)}
+            isFirst={base?.turn === 0 && step === 0}
+          />
         </div>
       )}
       {result !== undefined && result.timers.length > 0 && (
@@ -187,11 +202,7 @@ export function WhatIfPanel(props: {
   );
 }
 
-function StepDetail(props: {
-  step: WhatIfStep;
-  before: ActorState | undefined;
-  isFirst: boolean;
-}): VNode {
+function StepDetail(props: { step: WhatIfStep; before: ActorState | undefined; isFirst: boolean }): VNode {
   const { step, before, isFirst } = props;
   return (
     <Detail
@@ -275,7 +286,10 @@ export function ForkDialog(props: {
     }
   };
   return (
-    <Dialog title={`Fork ${actorKey}${at === undefined ? "" : `, after turn ${count(at)}`}`} onClose={onClose}>
+    <Dialog
+      title={`Fork ${actorKey}${at === undefined ? "" : `, after turn ${count(at)}`}`}
+      onClose={onClose}
+    >
       <p>
         Another actor begins with that state. It is one like any other: what it is sent has all its effects.
       </p>
@@ -312,7 +326,8 @@ export function ForkDialog(props: {
               checked={sends}
               onChange={(event) => setSends(event.currentTarget.checked)}
             />
-            Send it {events.length === 1 ? "the event" : `the ${events.length} events`} of the what-if, for real
+            Send it {events.length === 1 ? "the event" : `the ${events.length} events`} of the what-if, for
+            real
           </label>
         )}
         <Trouble error={refusal} />

@@ -5,7 +5,8 @@
  * without any known type there is one set of paths for all.
  */
 import type { JsonSchema } from "./json-schema.ts";
-import { commonPaths, type Described, parameters, pathsOf } from "./paths.ts";
+import { type Described, parameters, pathsOf } from "./paths.ts";
+import { commonPaths } from "./server-paths.ts";
 import { commonSchemas, schemasOf } from "./schemas.ts";
 import { object, ref, text } from "./words.ts";
 
