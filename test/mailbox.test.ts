@@ -1,10 +1,11 @@
 /** What waits for an actor at one moment: messages without a turn, and what it has invoked. */
-import { ask, defineActor } from "keyturn";
+import { ask, connect, defineActor, nats, startNode } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
 import { failure, keyIn, probeOf, type Rig, rig } from "./support/probe.ts";
 import { expectProblem, served } from "./support/http.ts";
+import { startServer } from "./support/nats-server.ts";
 import { Outside } from "./support/outside.ts";
 
 const add = { type: "add", by: 1 } as const;
@@ -198,4 +199,42 @@ it("is told over HTTP to who may know", async () => {
   may = true;
   expect((await call("GET", "/actors/counter/a/mailbox")).body).toEqual({ ...empty, memory: "loaded" });
   expectProblem(await call("GET", "/actors/counter/a/mailbox?x=1"), 400, "invalid_options");
+});
+
+it("is told over a real server, by the node that has the actor, wherever who asks is", async () => {
+  const outside = new Outside();
+  const machine = setup({
+    types: { events: {} as { type: "go" } },
+    actors: { slow: outside.promise("slow"), ask },
+  }).createMachine({
+    initial: "idle",
+    states: {
+      idle: { on: { go: "going" } },
+      going: {
+        invoke: [
+          { id: "job", src: "slow" },
+          { id: "question", src: "ask", input: { to: "clerk/other/1", event: { type: "go" } } },
+        ],
+      },
+    },
+  });
+  const clerk = defineActor({ type: "clerk", machine });
+  const server = await startServer({ durability: "process" });
+  const node = await startNode({ actors: [clerk], store: await nats({ servers: server.url }), shards: 4 });
+  const client = await connect({ nats: { servers: server.url } });
+  try {
+    const ref = client.actor(clerk, "a/b ü");
+    expect(await ref.mailbox()).toEqual({ ...empty, memory: "absent" });
+    await ref.send({ type: "go" });
+    await expect.poll(async () => (await ref.mailbox()).invocations.length).toBe(1);
+    expect(await ref.mailbox()).toMatchObject({
+      depth: 0,
+      memory: "loaded",
+      invocations: [{ path: "job", src: "slow", kind: "promise", phase: "running", attempt: 1 }],
+    });
+  } finally {
+    await client.disconnect();
+    await node.stop();
+    await server.stop();
+  }
 });

@@ -77,7 +77,13 @@ export function ActorView({
     <section class={`card chart-card ${frame}`} aria-label="Statechart">
       {chart === undefined && described.error === undefined && <Waiting what="the machine" />}
       {chart !== undefined && (
-        <Chart chart={chart} value={shown?.value} step={step} onEvent={(event) => setChosen({ event })} />
+        <Chart
+          chart={chart}
+          title={type}
+          value={shown?.value}
+          step={step}
+          onEvent={(event) => setChosen({ event })}
+        />
       )}
     </section>
   );

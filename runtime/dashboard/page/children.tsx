@@ -63,7 +63,7 @@ function Child(props: {
   return (
     <details open={isOpen && chart !== undefined}>
       <summary class="child-head">{head}</summary>
-      {chart !== undefined && <Chart chart={chart} value={value} />}
+      {chart !== undefined && <Chart chart={chart} title={isInline ? idOf(path) : src} value={value} />}
       {context !== undefined && <Value value={context} />}
       {output !== undefined && output !== null && (
         <p>

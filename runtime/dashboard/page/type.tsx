@@ -32,6 +32,7 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
           {described.value !== undefined && (
             <Chart
               chart={described.value.chart}
+              title={type}
               counts={counts.value?.states}
               onState={(state) => {
                 location.hash = linkTo(["types", type], { state });
@@ -48,7 +49,7 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
           <CountedStates type={type} counted={counts} />
         </section>
       </div>
-      <List key={type} type={type} index={described.value?.index ?? []} given={query} />
+      <List key={type} type={type} index={described.value?.index} given={query} />
     </>
   );
 }
@@ -65,8 +66,10 @@ function filtersIn(query: URLSearchParams): Filters {
   return { prefix: text("prefix"), state: text("state"), status: text("status"), where: text("where") };
 }
 
-function List(props: { type: string; index: readonly string[]; given: URLSearchParams }): VNode {
-  const { type, index, given } = props;
+function List(props: { type: string; index: readonly string[] | undefined; given: URLSearchParams }): VNode {
+  const { type, index = [], given } = props;
+  // When actors of other types had their last turn is not kept.
+  const hasTimes = props.index !== undefined;
   const [filters, setFilters] = useState(() => filtersIn(given));
   /** Cursors of the pages before this one, and of this one. */
   const [cursors, setCursors] = useState<readonly string[]>([""]);
@@ -160,9 +163,11 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
                 {path}
               </th>
             ))}
-            <th scope="col" class="extra">
-              Last turn
-            </th>
+            {hasTimes && (
+              <th scope="col" class="extra">
+                Last turn
+              </th>
+            )}
           </tr>
         </thead>
         <tbody>
@@ -181,7 +186,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
                   {short(fields[path], 40)}
                 </td>
               ))}
-              <td class="extra dim">{time === undefined || time === 0 ? "–" : moment(time)}</td>
+              {hasTimes && <td class="extra dim">{time === undefined || time === 0 ? "–" : moment(time)}</td>}
             </tr>
           ))}
         </tbody>
