@@ -108,7 +108,7 @@ async function takeGroup(
     });
     if (revision === undefined || engine.stopped) return;
     // What was just replayed is to be in snapshots before somebody has to replay it again.
-    if (tail.length > 0) engine.tailRecords++;
+    if (tail.length > 0) engine.tail.add(1, 0);
     taker.claimed(state, entry, revision);
   });
 }

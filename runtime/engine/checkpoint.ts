@@ -67,19 +67,12 @@ export class Checkpointer {
     const engine = this.#engine;
     const shards = wanted.filter(isHealthy);
     if (shards.length === 0 || engine.stopped) return new Set();
-    const { tailRecords, tailBytes } = engine;
     const whole = shards.length === [...engine.shards.values()].filter(isHealthy).length;
-    if (whole) {
-      engine.tailRecords = 0;
-      engine.tailBytes = 0;
-    }
+    const tail = whole ? engine.tail.cut() : undefined;
     try {
       return await this.#write(shards, cut);
     } catch (error) {
-      if (whole) {
-        engine.tailRecords += tailRecords;
-        engine.tailBytes += tailBytes;
-      }
+      if (tail !== undefined) engine.tail.add(tail.records, tail.bytes);
       throw error;
     }
   }
