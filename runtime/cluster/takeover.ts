@@ -115,13 +115,7 @@ async function takeGroup(
 
 /** The segment that begins where this node's lane stands. */
 function open(engine: Engine): Segment {
-  const { store } = engine.parts;
-  return {
-    journal: store.journal.number,
-    lane: engine.lane.name,
-    from: engine.committedSeq + 1,
-    to: undefined,
-  };
+  return { lane: engine.lane.name, from: engine.committedSeq + 1, to: undefined };
 }
 
 /** A shard's segments with the open one closed: by sealing its lane, or where this node's own lane stands. */

@@ -90,8 +90,7 @@ export class Checkpointer {
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
     await forEach([...of], CUTS_AT_ONCE, (shard) => shard.letters.put(engine.parts.store.deadLetters));
-    const journal = engine.parts.store.journal.number;
-    const segments = [{ journal, lane: engine.lane.name, from, to: undefined }];
+    const segments = [{ lane: engine.lane.name, from, to: undefined }];
     const done = new Set<ShardState>();
     await forEach([...of], CUTS_AT_ONCE, async (shard) => {
       if (isHealthy(shard) && (await cut(shard, segments))) done.add(shard);

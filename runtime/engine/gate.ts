@@ -143,7 +143,7 @@ export class Gate {
     if (turn.timers.length > 0) alarm.lookAt(shard.due.next());
     if (taken.refusal !== undefined) {
       const at = [batch.ref.seq, taken.index] as const;
-      shard.letters.add(decodeRecord(taken.record), at, this.#parts.store.journal.number, batch.time);
+      shard.letters.add(decodeRecord(taken.record), at, batch.time);
       this.bury(shard);
     }
   }
