@@ -48,6 +48,7 @@ import {
 } from "./internals.ts";
 import { type LogicHost, Logics } from "./logic.ts";
 import { Naming } from "./naming.ts";
+import { settle } from "./planned.ts";
 import { readMembers, type ReadingHost, silence } from "./reading.ts";
 
 export interface TreeHost extends LogicHost {
@@ -406,7 +407,7 @@ export class Tree {
       root: this.root,
       machine: this.#machine,
       check: (snapshot, before, id) => {
-        if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
+        if (isMachineSnapshot(snapshot)) settle(snapshot);
         this.#host.checkChild(snapshot, before, id);
       },
       nameOf: (actor, parent) => this.#naming.nameOf(actor, parent),
@@ -562,12 +563,4 @@ function stopActor(child: XActor): void {
 function isEmpty(children: object): boolean {
   for (const _ in children) return false;
   return true;
-}
-
-/**
- * Puts a snapshot's states into document order. XState keeps them in the order in which they were entered, and takes
- * eventless transitions of several regions in that order: a restored actor would take them otherwise.
- */
-export function settleNodes(snapshot: MachineSnapshot): void {
-  snapshot._nodes.sort((a, b) => a.order - b.order);
 }
