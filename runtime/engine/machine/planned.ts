@@ -15,7 +15,7 @@
  * 1. A step that is not done to its end has collected nothing.
  * 2. Configurations and plans are bounded; past the bounds XState steps.
  */
-import { assign, type EventObject } from "xstate";
+import type { EventObject } from "xstate";
 import type { ExecutableAction, Machine, MachineSnapshot, Scope } from "./internals.ts";
 import { type Microstep, microstepOf, type Node, type Transition, stateValueOf } from "./microstep.ts";
 import { type Choice, choiceOf, choose } from "./selection.ts";
@@ -80,8 +80,6 @@ interface BuiltIn {
   readonly execute?: (scope: Scope, params: unknown) => void;
   readonly assignment?: Action["assignment"];
 }
-
-const resolveAssign = (assign({}) as unknown as BuiltIn).resolve;
 
 /** XState's actions whose `resolve` can be called as it is. */
 const RESOLVABLE: ReadonlySet<string> = new Set([
@@ -190,8 +188,8 @@ export class PlannedSteps {
 
   #forget(): void {
     this.#isBusy = false;
-    this.#collected.length = 0;
-    this.#raised.length = 0;
+    if (this.#collected.length > 0) this.#collected.length = 0;
+    if (this.#raised.length > 0) this.#raised.length = 0;
     this.#context = undefined;
   }
 
@@ -205,7 +203,8 @@ export class PlannedSteps {
 
   /** @param nodes in the order of the document */
   #configuration(nodes: NodeList, value: unknown): Configuration | undefined {
-    const name = JSON.stringify(value);
+    // By both: the value tells the order of regions, and XState can be led into sets that no value describes.
+    const name = `${JSON.stringify(value)} ${nodes.map(({ order }) => order).join()}`;
     const known = this.#configurations.get(name);
     if (known !== undefined) return known;
     if (this.#configurations.size >= CONFIGURATIONS_MAX) return undefined;
@@ -293,7 +292,8 @@ export class PlannedSteps {
       const shown = isInline ? action.name || "(anonymous)" : name;
       return { type: shown, run, params, assignment: undefined, resolve: undefined };
     }
-    if (resolve === resolveAssign) return { type, run, params, assignment, resolve: undefined };
+    // By its name: a program may have XState twice, as two module formats.
+    if (type === "xstate.assign") return { type, run, params, assignment, resolve: undefined };
     if (!RESOLVABLE.has(type)) leave();
     return { type, run, params, assignment: undefined, resolve };
   }
