@@ -51,6 +51,8 @@ interface Spec {
   readonly always: readonly Doing[];
   readonly afters: readonly (readonly [state: number, target: number])[];
   readonly tags: readonly (readonly [state: number, tag: string])[];
+  /** States whose initial transition does something. */
+  readonly initials: readonly (readonly [state: number, action: string])[];
 }
 
 const leaf: fc.Arbitrary<Shape> = fc.oneof(
@@ -103,6 +105,7 @@ const specs = fc.record<Spec>({
   ),
   afters: fc.array(fc.tuple(states, states), { maxLength: 1 }),
   tags: fc.array(fc.tuple(states, fc.constantFrom("red", "green")), { maxLength: 2 }),
+  initials: pairs,
 });
 
 interface Context {
@@ -201,6 +204,12 @@ function build(spec: Spec): Machine {
   for (const [state, target] of spec.afters)
     if (isPlain(state % configs.length) && target % configs.length !== 0)
       (configs[state % configs.length] as Record<string, unknown>).after = { 1000: named(target) };
+  for (const [state, name] of spec.initials)
+    if (kinds[state % configs.length] === "compound")
+      (configs[state % configs.length] as Record<string, unknown>).initial = {
+        target: "k0",
+        actions: [actionOf(name)],
+      };
   for (const [state, tag] of spec.tags)
     if (kinds[state % configs.length] !== "history")
       (configs[state % configs.length] as Record<string, unknown>).tags = [tag];
@@ -369,6 +378,22 @@ describe("planned steps", () => {
     ],
   ])("plan %s", (_, config) => {
     expect(plannedOf(config, ["a", "a", "a", "a"])).toEqual([4, 4]);
+  });
+
+  it("keep regions that are entered anew in XState's order", () => {
+    const config = {
+      type: "parallel",
+      states: {
+        p: {
+          id: "p",
+          initial: "x",
+          states: { x: { on: { a: "y" } }, y: {} },
+          on: { b: { target: "#p", reenter: true }, c: { actions: "count" } },
+        },
+        q: { on: { c: { actions: "double" } } },
+      },
+    };
+    expect(plannedOf(config, ["a", "c", "b", "c", "c", "a", "c"])).toEqual([7, 7]);
   });
 
   it.each([
