@@ -320,7 +320,7 @@ describe("whatever is shown", () => {
     await ref.send({ type: "write", parts: { ...parts, text: "Ipsum".repeat(400), part1: "changed" } });
     await node.store.deadLetters.put([
       {
-        position: { journal: 0, seq: 8_000_001 },
+        position: 8_000_001,
         index: 0,
         type: pad.type,
         key,

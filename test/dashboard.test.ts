@@ -194,7 +194,7 @@ describe("dead letters", () => {
 
   it("are gone once they are taken, or dropped", async () => {
     const put = (seq: number, event: object) => ({
-      position: { journal: 0, seq },
+      position: seq,
       index: 0,
       type: "counter",
       key: "late",

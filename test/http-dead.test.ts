@@ -32,7 +32,7 @@ async function withLetters(options: HttpOptions = {}): Promise<Served> {
   const all = await served([box], options);
   await all.node.store.deadLetters.put(
     [1, 2, 3].map((seq) => ({
-      position: { journal: 0, seq },
+      position: seq,
       index: 0,
       type: "box",
       key: "a/b",

@@ -1,29 +1,28 @@
 /**
  * Dead letters by their ids: found, sent again, dropped.
  *
- * Owns the form of an id (`<sequence>.<index>`, with the journal's number before it if that is not 0), which the command
- * line and HTTP show, and the request id that makes sending a letter again count once, whoever does it and how often.
+ * Owns the form of an id (`<position>.<index>`), which the command line and HTTP show, and the request id that makes sending a letter again count once, whoever does it and how often.
  * Talks to the store's dead letters and to the client.
  */
 import type { DeadLetter, DeadLetterId, DeadLetters } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { Client } from "./client.ts";
 
-const ID = /^(?:(\d{1,16})\.)?(\d{1,16})\.(\d{1,9})$/;
+const ID = /^(\d{1,16})\.(\d{1,9})$/;
 
 /** A letter's id as people see it. */
-export function letterId({ position: { journal, seq }, index }: DeadLetterId): string {
-  return journal === 0 ? `${seq}.${index}` : `${journal}.${seq}.${index}`;
+export function letterId({ position, index }: DeadLetterId): string {
+  return `${position}.${index}`;
 }
 
 /** @throws KeyturnError `invalid_options` */
 export function parseLetterId(text: string): DeadLetterId {
-  const [, journal = "0", seq, index] = ID.exec(text) ?? [];
-  if (seq === undefined || !Number.isSafeInteger(Number(seq)) || !Number.isSafeInteger(Number(journal))) {
+  const [, position, index] = ID.exec(text) ?? [];
+  if (position === undefined || !Number.isSafeInteger(Number(position))) {
     const wrong = `"${text.slice(0, 80)}" is not the id of a dead letter: the list of dead letters shows them.`;
     throw new KeyturnError("invalid_options", wrong);
   }
-  return { position: { journal: Number(journal), seq: Number(seq) }, index: Number(index) };
+  return { position: Number(position), index: Number(index) };
 }
 
 /** The letter of that id; undefined if there is none (any more). */

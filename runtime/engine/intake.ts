@@ -22,7 +22,7 @@ import {
 import { limits } from "../words/limits.ts";
 import { type Job, newJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
-import type { Lease } from "./engine.ts";
+import type { Lease } from "./parts.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";

@@ -3,18 +3,23 @@
  *
  * Owns the form. The engine shows what it holds, in the order in which that will have its turn, and what it does not say
  * here waits nowhere on this node: a client, or another shard's outbox, may hold more. Questions that only read are left
- * out: they change nothing and hold nothing up. Talks to nobody.
+ * out: they change nothing and hold nothing up. Changes nothing; talks to those who hold messages, and to the answers.
  */
 import type { Clock } from "../ports/index.ts";
 import { CancelTimer, Create, Delete, Replace } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { type Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
-import { isWrite } from "./answers.ts";
+import { type Answers, isWrite } from "./answers.ts";
+import type { Commits } from "./commits.ts";
+import type { Registry } from "./definition.ts";
+import type { LocalIntake } from "./local-intake.ts";
 import { familyOf, isAskTimeout, isWorkTimer, type WorkEvent } from "./machine.ts";
 import type { LogicKind } from "./machine/logic.ts";
-import { decodeRecord } from "./record.ts";
-import type { Taken } from "./step.ts";
-import type { WorkHere } from "./works.ts";
+import type { Queue } from "./queue.ts";
+import { decodeRecord, typeOfId } from "./record.ts";
+import type { ShardState } from "./shard.ts";
+import { type Taken, unknownType } from "./step.ts";
+import type { WorkHere, Works } from "./works.ts";
 
 /** A message that has no committed turn yet. */
 export interface WaitingMessage {
@@ -73,8 +78,54 @@ const ASKED: ReadonlyMap<number, string> = new Map([
   [TimerJob, "(due)"],
 ]);
 
+/** Who holds messages, or what they are for. */
+export interface Holders {
+  readonly actors: ReadonlyMap<string, Activation>;
+  readonly queue: Queue;
+  readonly commits: Commits;
+  readonly local: LocalIntake;
+  readonly works: Works;
+}
+
+/** Answers who asks what waits for an actor. Nothing is loaded for it, and nothing is held up. */
+export class Mailboxes {
+  readonly #clock: Clock;
+  readonly #registry: Registry;
+  readonly #answers: Answers;
+  readonly #holders: Holders;
+
+  constructor(clock: Clock, registry: Registry, answers: Answers, holders: Holders) {
+    this.#clock = clock;
+    this.#registry = registry;
+    this.#answers = answers;
+    this.#holders = holders;
+  }
+
+  answer(job: Job): void {
+    const { shard, message } = job;
+    const { id } = message;
+    const type = typeOfId(id);
+    if (shard.failed !== undefined) this.#answers.reject(job, shard.failed);
+    else if (!this.#registry.has(type)) this.#answers.reject(job, unknownType(type));
+    else this.#answers.settle(job, undefined, this.#stateOf(id, shard));
+  }
+
+  #stateOf(id: string, { ins }: ShardState): MailboxState {
+    const { actors, queue, commits, local, works } = this.#holders;
+    const look = new Look(id, this.#clock);
+    const a = actors.get(id);
+    commits.each((taken) => look.stepped(taken));
+    const parked = a?.loading === true ? "loading" : "deferred";
+    for (const channel of ins.values()) for (const job of channel.parked) look.waits(job, parked);
+    for (const job of local.later) look.waits(job, "deferred");
+    for (const job of a?.mailbox ?? []) look.waits(job, "loading");
+    queue.each((job) => look.waits(job, "queued"));
+    return look.state(a, works.of(id));
+  }
+}
+
 /** Collects what waits for one actor. */
-export class MailboxLook {
+class Look {
   readonly #id: string;
   readonly #now: number;
   /** What the monotonic clock is behind the epoch. */
