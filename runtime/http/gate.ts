@@ -84,8 +84,6 @@ export class Gate {
       this.#bytes -= bytes;
     };
     reply.raw.once("close", request.release);
-    // The response of an upgrade is not Node's own, and nobody tells it that its connection is gone.
-    if (request.ws) request.raw.socket.once("close", request.release);
   }
 }
 
