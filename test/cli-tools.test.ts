@@ -238,6 +238,17 @@ describe("keyturn doctor and top", { timeout: 60_000 }, () => {
 });
 
 describe("on a real NATS server", { timeout: 60_000 }, () => {
+  it("does not say that there are no actors where only nobody serves them", async () => {
+    const server = await startServer();
+    onTestFinished(() => server.stop());
+    const node = await startNode({ actors: [counter], store: nats({ servers: server.url }), shards: 8 });
+    await node.client.actor(counter, "left").send({ type: "add", by: 1 });
+    await node.stop();
+    const { stdout, stderr } = await cli(["list", "--nats", server.url]);
+    expect(stdout).toMatch(/counter +1/);
+    expect(stderr).toMatch(/No node runs\. Counted in the stored snapshots/);
+  });
+
   it("asks, looks, examines, and drains a node, which ends", async () => {
     const server = await startServer();
     onTestFinished(() => server.stop());

@@ -29,7 +29,7 @@ export function projectFiles(options: ProjectOptions): Readonly<Record<string, s
     engines: { node: ">=20.19" },
     scripts: {
       dev: "keyturn dev --actors ./src/actors.ts",
-      start: "keyturn start --nats 127.0.0.1:4222 --actors ./src/actors.ts",
+      start: "keyturn start --nats 127.0.0.1:4222 --monitor http://127.0.0.1:8222 --actors ./src/actors.ts",
       test: "vitest run",
       types: "tsc --noEmit",
     },
