@@ -2,7 +2,7 @@
 import { defineActor } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
-import { ShardRows } from "../runtime/engine/catalog.ts";
+import { ShardRows } from "../runtime/engine/catalog/rows.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import { positionOf } from "../runtime/words/position.ts";
 import { FaultStore } from "./support/fault-store.ts";
@@ -114,10 +114,18 @@ describe("contract 11: rows are bounded", () => {
 
   it("the newest place is known in each journal", () => {
     const rows = new ShardRows("log");
-    const row = { turn: 1, time: 0, value: "on", status: "active", fields: [], timers: [] } as const;
-    rows.set({ ...row, key: "a", at: [positionOf(0, 500), 0] });
-    rows.set({ ...row, key: "b", at: [positionOf(1, 20), 0] });
-    rows.set({ ...row, key: "c", at: [positionOf(0, 400), 0] });
+    const row = {
+      turn: 1,
+      time: 0,
+      value: "on",
+      state: "on",
+      status: "active",
+      fields: [],
+      timers: [],
+    } as const;
+    rows.set({ ...row, key: "a", position: positionOf(0, 500) });
+    rows.set({ ...row, key: "b", position: positionOf(1, 20) });
+    rows.set({ ...row, key: "c", position: positionOf(0, 400) });
     expect([0, 1, 2].map((journal) => rows.lastIn(journal))).toEqual([500, positionOf(1, 20), 0]);
   });
 
@@ -126,9 +134,10 @@ describe("contract 11: rows are bounded", () => {
     rows.deleted = undefined;
     const row = {
       turn: 1,
-      at: [1, 0],
+      position: 1,
       time: 0,
       value: "on",
+      state: "on",
       status: "active",
       fields: [],
       timers: [],

@@ -42,7 +42,7 @@ import { Activation, ChildJob, type Job, linkOf, newJob, TimerJob, type Turn } f
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, isWrite, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
-import { Catalogs } from "./catalog.ts";
+import { Catalogs } from "./catalog/catalogs.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
 import { Inquiry } from "./inquiry.ts";

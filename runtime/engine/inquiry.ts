@@ -10,9 +10,9 @@ import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
 import type { Answers } from "./answers.ts";
-import type { Catalogs } from "./catalog.ts";
+import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
-import type { ShardRows } from "./catalog.ts";
+import type { ShardRows } from "./catalog/rows.ts";
 import { answerChanges, answerQuery } from "./queries.ts";
 import { asError } from "./step.ts";
 

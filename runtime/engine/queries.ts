@@ -10,10 +10,10 @@ import { limits } from "../words/limits.ts";
 import type { Condition, FoundRow, Scalar, ShardAnswer, ShardQuery, TimerRow } from "../words/queries.ts";
 import { isScalar } from "../words/queries.ts";
 import { sizeOf } from "../words/values.ts";
-import { OMITTED, type Row, type ShardRows } from "./catalog.ts";
+import { OMITTED, type Row } from "./catalog/row.ts";
+import type { ShardRows } from "./catalog/rows.ts";
 import type { AnyActorDefinition } from "./definition.ts";
 import type { StateValue } from "./machine/internals.ts";
-import { pathOf } from "./population.ts";
 
 /** A page is full when its rows take so much. */
 const PAGE_BYTES = limits.frameBytes / 4;
@@ -29,6 +29,7 @@ export function answerQuery(
   query: ShardQuery,
   now: number,
 ): ShardAnswer {
+  if (query.ask === "count" && isOfStates(query)) return countStates(rows, query);
   const fits = tester(definition, query, now);
   if (query.ask === "count") return countRows(rows, query, fits);
   return query.ask === "timers" ? findTimers(rows, query, fits) : findRows(rows, definition, query, fits);
@@ -99,11 +100,30 @@ function findRows(
   return { paths: index, found, ...(next === undefined ? {} : { next }) };
 }
 
-function packRow({ key, value, status, turn, at, time, fields }: Row): FoundRow {
+function packRow({ key, value, status, turn, position, time, fields }: Row): FoundRow {
   const omitted = fields.flatMap((field, place) => (field === OMITTED ? [place] : []));
-  const row = [key, value, status, turn, at[0], time] as const;
+  const row = [key, value, status, turn, position, time] as const;
   if (omitted.length === 0) return [...row, fields];
   return [...row, fields.map((field) => (field === OMITTED ? null : field)), omitted];
+}
+
+/** Whether nothing but state and status decides who is counted: those counts are kept. */
+function isOfStates({ from, to, after, olderThan, where }: ShardQuery): boolean {
+  const others = [from, to, after, olderThan].some((other) => other !== undefined && other !== null);
+  return !others && Object.keys(where ?? {}).length === 0;
+}
+
+function countStates(rows: ShardRows, { state, status }: ShardQuery): ShardAnswer {
+  const path = (state ?? undefined)?.split(".");
+  const counts = new Map<string, number>();
+  let turns = 0;
+  for (const tally of rows.tallies()) {
+    if ((status ?? tally.status) !== tally.status) continue;
+    if (path !== undefined && !isIn(tally.value, path)) continue;
+    counts.set(tally.state, (counts.get(tally.state) ?? 0) + tally.count);
+    turns += tally.turns;
+  }
+  return { counts: Object.fromEntries(counts), turns };
 }
 
 function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {
@@ -112,8 +132,7 @@ function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer 
   const next = walk(rows, query, (row) => {
     if (fits(row)) {
       turns += row.turn;
-      const state = pathOf(row.value);
-      counts.set(state, (counts.get(state) ?? 0) + 1);
+      counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     return true;
   });

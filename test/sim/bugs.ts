@@ -6,7 +6,8 @@
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
-import { Catalogs, ShardRows } from "../../runtime/engine/catalog.ts";
+import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
+import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";

@@ -14,188 +14,24 @@
  *    in the store, and stands.
  * 3. Rows are bounded by the node's `catalogRows`, over all types.
  */
-import { compareKeys, decodeKey, placeOfId } from "../words/address.ts";
-import { KeyturnError, textOf } from "../words/errors.ts";
-import { limits } from "../words/limits.ts";
-import { journalAt } from "../words/position.ts";
-import { sizeOf } from "../words/values.ts";
-import type { Activation, Turn } from "./activation.ts";
-import { linkOf } from "./activation.ts";
-import type { ActorState, AnyActorDefinition, HostedType } from "./definition.ts";
-import type { Engine } from "./engine.ts";
-import { isDamage } from "./loader.ts";
-import { familyOf, persist, withoutRefs } from "./machine.ts";
-import type { StateValue } from "./machine/internals.ts";
-import { adopt } from "./migration.ts";
-import { type PendingTimer, pendingTimers } from "./pending.ts";
-import { type Link, typeOfId } from "./record.ts";
-import type { ShardState } from "./shard.ts";
-import { type ActorData, decodeSnapshot, type Patch } from "./state.ts";
+import { decodeKey, placeOfId } from "../../words/address.ts";
+import { KeyturnError, textOf } from "../../words/errors.ts";
+import { limits } from "../../words/limits.ts";
+import type { Activation, Turn } from "../activation.ts";
+import type { HostedType } from "../definition.ts";
+import type { Engine } from "../engine.ts";
+import { isDamage } from "../loader.ts";
+import { typeOfId } from "../record.ts";
+import type { ShardState } from "../shard.ts";
+import { type ActorData, decodeSnapshot, type Patch } from "../state.ts";
+import { rowOfData, rowOfTurn } from "./row.ts";
+import { ShardRows } from "./rows.ts";
 
-/** What a catalog knows of an actor. */
-export interface Row {
-  readonly key: string;
-  readonly turn: number;
-  /** Its last record. */
-  readonly at: Link;
-  /** When that was, milliseconds since the epoch; 0 if the type has no index. */
-  readonly time: number;
-  readonly value: StateValue;
-  readonly status: ActorState["status"];
-  /** Values at the paths of the type's index, in its order; OMITTED for one that is too large. */
-  readonly fields: readonly unknown[];
-  readonly timers: readonly PendingTimer[];
-}
-
-/** Stands for a value that is too large for a row. */
-export const OMITTED: unique symbol = Symbol("keyturn.omitted");
-
-/** The largest value that a row keeps, bytes as they are estimated. */
-const FIELD_BYTES = 1_024;
 /** Entries asked for at once when a catalog is built: they are decoded in some ten milliseconds, then turns go on. */
 const WALK_ENTRIES = 1_000;
 /** A catalog that nobody has asked for so long is dropped. */
 const IDLE_MS = 10 * 60_000;
 const SWEEP_MS = 60_000;
-const nothing: readonly never[] = [];
-
-/** Keys that are kept unsorted, besides twice as many as there are rows. */
-const ADDED_MAX = 1_024;
-
-/** Changes that are remembered for watchers, of one type in one shard. */
-const CHANGES_MAX = 8_192;
-
-/** The actors of one type in one shard. */
-export class ShardRows {
-  /** Names this list: numbers of changes count within it. */
-  readonly log: string;
-  /** Number of the last change. */
-  number = 0;
-  /** The newest place in each journal of any of these actors. */
-  readonly #last: number[] = [];
-  /** Keys that changed; the last one is change `number`. */
-  #changed: string[] = [];
-  readonly #waiting = new Set<() => void>();
-  readonly #rows = new Map<string, Row>();
-  /** Keys in order; some may be gone. */
-  #sorted: string[] = [];
-  #added: string[] = [];
-  #gone = 0;
-  /** While the walk goes on: actors that were deleted, which it may still find. */
-  deleted: Set<string> | undefined = new Set();
-
-  constructor(log: string) {
-    this.log = log;
-  }
-
-  get size(): number {
-    return this.#rows.size;
-  }
-
-  /** The newest place in a journal of any of these actors, 0 if there is none. */
-  lastIn(journal: number): number {
-    return this.#last[journal] ?? 0;
-  }
-
-  get complete(): boolean {
-    return this.deleted === undefined;
-  }
-
-  get(key: string): Row | undefined {
-    return this.#rows.get(key);
-  }
-
-  set(row: Row): void {
-    const isNew = !this.#rows.has(row.key);
-    this.#rows.set(row.key, row);
-    if (isNew) this.#add(row.key);
-    const [position] = row.at;
-    const journal = journalAt(position);
-    if (position > (this.#last[journal] ?? 0)) this.#last[journal] = position;
-    this.deleted?.delete(row.key);
-    this.#change(row.key);
-  }
-
-  delete(key: string): void {
-    if (this.#rows.delete(key)) this.#gone++;
-    this.deleted?.add(key);
-    this.#change(key);
-  }
-
-  #add(key: string): void {
-    this.#added.push(key);
-    // Where actors come and go, and nobody asks for their keys.
-    if (this.#added.length > 2 * this.#rows.size + ADDED_MAX) this.keys();
-  }
-
-  #change(key: string): void {
-    if (this.deleted !== undefined) return;
-    this.number++;
-    this.#changed.push(key);
-    if (this.#changed.length >= 2 * CHANGES_MAX) this.#changed = this.#changed.slice(-CHANGES_MAX);
-    this.wake();
-  }
-
-  /** Whoever waits for a change looks again. */
-  wake(): void {
-    if (this.#waiting.size === 0) return;
-    for (const wake of this.#waiting) wake();
-    this.#waiting.clear();
-  }
-
-  /** Keys that changed behind a number, in order; undefined if that is not known any more. */
-  changedSince(number: number): readonly string[] | undefined {
-    const count = this.number - number;
-    if (count < 0 || count > this.#changed.length) return undefined;
-    return count === 0 ? nothing : this.#changed.slice(-count);
-  }
-
-  /** Calls back, once, with the next change. Returns the way to stop it. */
-  onChange(wake: () => void): () => void {
-    this.#waiting.add(wake);
-    return () => this.#waiting.delete(wake);
-  }
-
-  /** Whether something newer is known of an actor than what the walk can find. */
-  knows(key: string): boolean {
-    return this.#rows.has(key) || this.deleted?.has(key) === true;
-  }
-
-  /** All keys in the order of their bytes; some may be gone. */
-  keys(): readonly string[] {
-    if (this.#added.length > 0) {
-      this.#sorted = merged(this.#sorted, this.#added.sort(compareKeys));
-      this.#added = [];
-    }
-    if (this.#gone > 64 && this.#gone * 2 > this.#sorted.length) {
-      this.#sorted = this.#sorted.filter((key) => this.#rows.has(key));
-      this.#gone = 0;
-    }
-    return this.#sorted;
-  }
-
-  /** How many keys are kept, some of them gone. */
-  get kept(): number {
-    return this.#sorted.length + this.#added.length;
-  }
-}
-
-/** Two sorted lists as one, each key once. */
-function merged(some: readonly string[], others: readonly string[]): string[] {
-  const all: string[] = [];
-  let a = 0;
-  let b = 0;
-  const put = (key: string): void => {
-    if (all.at(-1) !== key) all.push(key);
-  };
-  while (a < some.length && b < others.length) {
-    if (compareKeys(some[a] as string, others[b] as string) <= 0) put(some[a++] as string);
-    else put(others[b++] as string);
-  }
-  while (a < some.length) put(some[a++] as string);
-  while (b < others.length) put(others[b++] as string);
-  return all;
-}
 
 /** The actors of one type on this node. */
 interface Catalog {
@@ -427,90 +263,4 @@ function sizeIn({ shards }: Catalog): number {
 function tooMany(type: string, most: number): KeyturnError {
   const text = `There are more than ${most} actors of type "${type}" on one node, as many as it keeps rows for. Raise its setting catalogRows, or add nodes.`;
   return new KeyturnError("overloaded", text);
-}
-
-function rowOfTurn(a: Activation, turn: Turn): Row {
-  const { definition } = a.hosted;
-  const snapshot = turn.snapshot as NonNullable<Turn["snapshot"]>;
-  const { timers } = turn;
-  const family = familyOf(snapshot);
-  return {
-    key: a.key,
-    turn: turn.turn,
-    at: linkOf(turn),
-    time: turn.time,
-    value: snapshot.value,
-    status: snapshot.status,
-    // References to children are shown as they are stored.
-    fields: fieldsOf(definition, snapshot.context, family === undefined ? same : withoutRefs),
-    timers:
-      timers.length === 0
-        ? nothing
-        : briefly(pendingTimers(timers, (session) => family?.bySession(session)?.path)),
-  };
-}
-
-function rowOfData(hosted: HostedType, key: string, stored: ActorData, now: number): Row {
-  const { definition } = hosted;
-  if (stored.version < definition.version) return rowOfOlder(hosted, key, stored, now);
-  return rowOfStored(definition, key, stored);
-}
-
-/** One that an older version wrote is found as it is when it is used. */
-function rowOfOlder(hosted: HostedType, key: string, stored: ActorData, now: number): Row {
-  const { definition } = hosted;
-  try {
-    const { snapshot, timers } = adopt(hosted, stored, now);
-    return rowOfStored(definition, key, { ...stored, machine: persist(snapshot), timers });
-  } catch {
-    // It cannot be used either, until somebody mends its migration.
-    return rowOfStored(definition, key, stored);
-  }
-}
-
-function rowOfStored(definition: AnyActorDefinition, key: string, data: ActorData): Row {
-  const { machine, timers, turn, last, time = 0 } = data;
-  const pathOf = (session: string): string | undefined =>
-    machine.children?.find(([, own]) => own === session)?.[0];
-  return {
-    key,
-    turn,
-    at: last,
-    time,
-    value: machine.value,
-    status: machine.status,
-    fields: fieldsOf(definition, machine.context),
-    timers: timers.length === 0 ? nothing : briefly(pendingTimers(timers, pathOf)),
-  };
-}
-
-/** Without what their events carry: rows are many. */
-function briefly(timers: readonly PendingTimer[]): PendingTimer[] {
-  return timers.map((timer) => ({ ...timer, event: { type: timer.event.type } }));
-}
-
-function same(value: unknown): unknown {
-  return value;
-}
-
-function fieldsOf(
-  { index }: AnyActorDefinition,
-  context: unknown,
-  shown: (value: unknown) => unknown = same,
-): readonly unknown[] {
-  if (index === undefined || index.length === 0) return nothing;
-  return index.map((path) => {
-    let value: unknown = context;
-    for (const name of path.split(".")) {
-      if (typeof value !== "object" || value === null) return undefined;
-      value = (value as Record<string, unknown>)[name];
-    }
-    value = shown(value);
-    return isSmall(value) ? value : OMITTED;
-  });
-}
-
-function isSmall(value: unknown): boolean {
-  if (typeof value === "string") return value.length <= FIELD_BYTES;
-  return typeof value !== "object" || value === null || sizeOf(value) <= FIELD_BYTES;
 }
