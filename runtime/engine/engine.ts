@@ -43,6 +43,7 @@ import { Alarm } from "./alarm.ts";
 import { Answers, isTurn, isWrite, stateBytes, stateOf } from "./answers.ts";
 import { OpenBatch } from "./batch.ts";
 import { Catalogs } from "./catalog/catalogs.ts";
+import { IndexWriter } from "./catalog/index-writer.ts";
 import { type ActorState, type HostedType, type Registry, retryAfter } from "./definition.ts";
 import { HistoryReader } from "./history.ts";
 import { Inquiry } from "./inquiry.ts";
@@ -145,6 +146,7 @@ export class Engine {
   readonly outbox: Outbox;
   readonly works: Works;
   readonly catalogs: Catalogs;
+  readonly indexes: IndexWriter;
   /** Sequence of the last batch whose gate was opened, or of the lane's end when it was empty. */
   committedSeq = 0;
   /** Records and bytes appended since the last checkpoint. */
@@ -191,6 +193,7 @@ export class Engine {
       host.logger = (id, label, value) => parts.observer.logged(id, label, value);
     }
     this.catalogs = new Catalogs(this);
+    this.indexes = new IndexWriter(this);
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.#tracing = parts.telemetry && new Tracing(parts.telemetry, world);
@@ -241,11 +244,17 @@ export class Engine {
     return this.#inFlight ?? this.#queue.peek();
   }
 
+  /** Resolves when what is running and what it queued is done: long work goes on in parts, with turns in between. */
+  breathe(): Promise<void> {
+    return new Promise((resolve) => this.parts.world.clock.defer(resolve));
+  }
+
   // ---- Shards, given and taken by the cluster -------------------------------------------------------------------
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
     shard.watched_ms = this.parts.world.clock.now();
+    this.indexes.add(shard);
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#bury(shard);
@@ -261,6 +270,7 @@ export class Engine {
     for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
     this.works.stopShard(shard);
     this.catalogs.drop(shard);
+    this.indexes.drop(shard);
     this.watches.move(shard);
   }
 
@@ -294,6 +304,7 @@ export class Engine {
     this.actors.clear();
     this.works.stop();
     this.catalogs.stop();
+    this.indexes.stop();
     this.#queue.clear();
     this.outbox.stop();
   }

@@ -13,7 +13,7 @@ import type { Answers } from "./answers.ts";
 import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
-import { answerChanges, answerQuery } from "./queries.ts";
+import { answerChanges, answerQuery, canAnswer } from "./queries.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
@@ -67,9 +67,14 @@ export class Inquiry {
 
   async #answer(job: Job, hosted: HostedType): Promise<unknown> {
     const query = checkShardQuery(job.message.event);
-    const rows = await this.#catalogs.of(job.shard, hosted);
-    if (query.ask === "changes") await this.#change(rows, query);
-    await this.#current();
+    const isEnough = (rows: ShardRows): boolean => canAnswer(rows, query);
+    let rows: ShardRows;
+    do {
+      rows = await this.#catalogs.of(job.shard, hosted, isEnough);
+      if (query.ask === "changes") await this.#change(rows, query);
+      await this.#current();
+      // What was enough may be gone meanwhile.
+    } while (!canAnswer(rows, query) && job.shard.phase !== "gone");
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);

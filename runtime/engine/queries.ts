@@ -35,6 +35,16 @@ export function answerQuery(
   return query.ask === "timers" ? findTimers(rows, query, fits) : findRows(rows, definition, query, fits);
 }
 
+/** Whether a question can be answered now: a page, if the rows that come first are found; all else if all are. */
+export function canAnswer(rows: ShardRows, query: ShardQuery): boolean {
+  const { complete, below } = rows;
+  if (complete) return true;
+  if (below === undefined || (query.ask !== "find" && query.ask !== "timers")) return false;
+  const keys = rows.keys();
+  const first = keys[firstKey(keys, query)];
+  return first !== undefined && compareKeys(first, below) < 0;
+}
+
 type Test = (row: Row) => boolean;
 
 /**
@@ -158,16 +168,18 @@ function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer
  */
 function walk(rows: ShardRows, query: ShardQuery, take: (row: Row) => boolean): string | undefined {
   const keys = rows.keys();
+  const { complete, below } = rows;
   const end = query.to ?? undefined;
   let at = firstKey(keys, query);
   for (let looks = 1; at < keys.length; at++, looks++) {
     const key = keys[at] as string;
+    if (below !== undefined && compareKeys(key, below) >= 0) break;
     if (end !== undefined && compareKeys(key, end) >= 0) return undefined;
     const row = rows.get(key);
     if ((row === undefined || take(row)) && looks < limits.queryLooks) continue;
-    return at + 1 < keys.length ? key : undefined;
+    return at + 1 < keys.length || !complete ? key : undefined;
   }
-  return undefined;
+  return complete ? undefined : keys[at - 1];
 }
 
 /** Place of the first key that is asked for. */

@@ -14,7 +14,7 @@
  *    in the store, and stands.
  * 3. Rows are bounded by the node's `catalogRows`, over all types.
  */
-import { decodeKey, placeOfId } from "../../words/address.ts";
+import { decodeKey, encodeKey, placeOfId } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import type { Activation, Turn } from "../activation.ts";
@@ -24,6 +24,7 @@ import { isDamage } from "../loader.ts";
 import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot, type Patch } from "../state.ts";
+import { fillFromIndexes } from "./index-reader.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
 
@@ -94,31 +95,70 @@ export class Catalogs {
     this.#catalogs.clear();
   }
 
+  /** What is known of a type in a shard, however much that is. */
+  known(shard: ShardState, type: string): ShardRows | undefined {
+    return this.#catalogs.get(type)?.shards.get(shard);
+  }
+
+  /** Finds the actors of a type, some time, for whoever will ask. */
+  find(hosted: HostedType): void {
+    const catalog = this.#catalogOf(hosted);
+    // Whoever asks is told what is wrong.
+    if (catalog.walk === undefined) this.#begun(catalog).catch(() => undefined);
+  }
+
   /**
-   * The actors of a type in a shard, once they are known.
+   * The actors of a type in a shard, once all of them are known, or enough for whoever asks.
    * @throws KeyturnError `store_failed`; `overloaded` if there are more than a node may keep rows for
    */
-  of(shard: ShardState, hosted: HostedType): ShardRows | Promise<ShardRows> {
+  of(
+    shard: ShardState,
+    hosted: HostedType,
+    isEnough: (rows: ShardRows) => boolean,
+  ): ShardRows | Promise<ShardRows> {
+    const catalog = this.#catalogOf(hosted);
+    const rows = catalog.shards.get(shard);
+    return rows !== undefined && isEnough(rows) ? rows : this.#found(catalog, shard, isEnough);
+  }
+
+  #catalogOf(hosted: HostedType): Catalog {
     const { type } = hosted.definition;
     let catalog = this.#catalogs.get(type);
     if (catalog === undefined)
       this.#catalogs.set(type, (catalog = { hosted, shards: new Map(), walk: undefined, used_ms: 0 }));
     catalog.used_ms = this.#engine.parts.world.clock.monotonic();
-    const rows = catalog.shards.get(shard);
-    return rows?.complete === true ? rows : this.#found(catalog, shard);
+    return catalog;
   }
 
-  async #found(catalog: Catalog, shard: ShardState): Promise<ShardRows> {
+  async #found(
+    catalog: Catalog,
+    shard: ShardState,
+    isEnough: (rows: ShardRows) => boolean,
+  ): Promise<ShardRows> {
     while (true) {
-      const rows = catalog.shards.get(shard);
-      if (rows?.complete === true) return rows;
+      let rows = catalog.shards.get(shard);
+      if (rows !== undefined && isEnough(rows)) return rows;
       if (this.#engine.stopped || shard.phase === "gone") return this.#rows();
       if (shard.failed !== undefined) throw shard.failed;
-      catalog.walk ??= this.#walk(catalog).finally(() => {
-        catalog.walk = undefined;
-      });
-      await catalog.walk;
+      const walk = this.#begun(catalog);
+      rows = catalog.shards.get(shard);
+      let forget: (() => void) | undefined;
+      try {
+        await new Promise<void>((resolve, reject) => {
+          forget = rows?.onChange(resolve);
+          walk.then(resolve, reject);
+        });
+      } finally {
+        forget?.();
+      }
     }
+  }
+
+  #begun(catalog: Catalog): Promise<void> {
+    catalog.walk ??= this.#walk(catalog).finally(() => {
+      catalog.walk = undefined;
+    });
+    return catalog.walk;
   }
 
   #rows(): ShardRows {
@@ -129,8 +169,14 @@ export class Catalogs {
     this.#sweepLater();
     const wanted = this.#begin(catalog);
     try {
-      await this.#read(catalog, wanted);
-      for (const one of [...wanted.values()]) await this.#end(catalog, one, wanted);
+      const others = await this.#readIndexes(catalog, wanted);
+      if (others.length > 0) {
+        const left = new Map(others.map((one) => [one.shard.shard, one] as const));
+        await this.#read(catalog, left);
+        for (const one of [...left.values()]) await this.#end(catalog, one, left);
+      }
+      for (const { shard } of wanted.values())
+        if (shard.phase === "gone" || shard.failed !== undefined) catalog.shards.delete(shard);
       this.#makeRoom(catalog);
     } catch (cause) {
       for (const { shard, rows } of wanted.values())
@@ -160,7 +206,54 @@ export class Catalogs {
       } else if (a.committed.snapshot === undefined) one.rows.delete(a.key);
       else one.rows.set(rowOfTurn(a, a.committed));
     }
+    for (const { shard, rows, patches } of wanted.values())
+      for (const [key, row] of this.#engine.indexes.waiting(shard, type)) {
+        if (rows.knows(key) || patches.has(`${type}.${encodeKey(key)}`)) continue;
+        if (row === undefined) rows.delete(key);
+        else rows.set(row);
+      }
     return wanted;
+  }
+
+  #readIndexes(catalog: Catalog, wanted: Map<number, Wanted>): Promise<readonly Wanted[]> {
+    return fillFromIndexes<Wanted>(
+      {
+        snapshots: this.#engine.parts.store.snapshots,
+        hosted: catalog.hosted,
+        breathe: () => this.#engine.breathe(),
+        isWanted: (one) =>
+          !this.#engine.stopped &&
+          wanted.get(one.shard.shard) === one &&
+          catalog.shards.get(one.shard) === one.rows,
+        settle: async (some) => {
+          for (const one of some) await this.#settle(catalog, one, wanted);
+        },
+        grown: () => this.#makeRoom(catalog),
+      },
+      [...wanted.values()],
+    );
+  }
+
+  /** What the tail says of actors is looked for by their names: where there is an index, nobody comes upon them. */
+  async #settle(catalog: Catalog, one: Wanted, wanted: Map<number, Wanted>): Promise<void> {
+    const { rows, patches } = one;
+    try {
+      while (patches.size > 0) {
+        const some = [...patches].slice(0, WALK_ENTRIES);
+        const based = some.filter(([, patch]) => !patch.standsAlone).map(([id]) => id);
+        const found = based.length === 0 ? [] : await this.#engine.parts.store.snapshots.read(based);
+        const stored = new Map(based.map((id, at) => [id, found[at]?.value] as const));
+        for (const [id] of some) {
+          const { key } = placeOfId(id, this.#engine.parts.shards);
+          const value = stored.get(id);
+          if (rows.knows(key)) patches.delete(id);
+          else this.#find(catalog, one, id, key, value && decodeSnapshot(id, value));
+        }
+        await this.#engine.breathe();
+      }
+    } catch (cause) {
+      await this.#damaged(catalog, one, wanted, cause);
+    }
   }
 
   async #read(catalog: Catalog, wanted: Map<number, Wanted>): Promise<void> {
@@ -182,6 +275,7 @@ export class Catalogs {
       }
       this.#makeRoom(catalog);
       cursor = next;
+      await this.#engine.breathe();
     } while (cursor !== undefined);
   }
 
@@ -196,7 +290,7 @@ export class Catalogs {
   }
 
   async #end(catalog: Catalog, one: Wanted, wanted: Map<number, Wanted>): Promise<void> {
-    const { shard, rows, patches } = one;
+    const { rows, patches } = one;
     try {
       for (const id of [...patches.keys()]) {
         const key = decodeKey(id.slice(id.indexOf(".") + 1));
@@ -207,9 +301,7 @@ export class Catalogs {
       await this.#damaged(catalog, one, wanted, cause);
       return;
     }
-    rows.deleted = undefined;
-    // Given away meanwhile, or stopped.
-    if (shard.phase === "gone" || shard.failed !== undefined) catalog.shards.delete(shard);
+    rows.finish();
   }
 
   /** As when the actor were used: damage stops its shard, and no other's actors are less well found. */

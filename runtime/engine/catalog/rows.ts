@@ -49,8 +49,9 @@ export class ShardRows {
   #sorted: string[] = [];
   #added: string[] = [];
   #gone = 0;
-  /** While the walk goes on: actors that were deleted, which it may still find. */
+  /** Until all rows are found: actors that were deleted, which may still be found in the store. */
   deleted: Set<string> | undefined = new Set();
+  #below: string | undefined;
 
   constructor(log: string) {
     this.log = log;
@@ -69,8 +70,31 @@ export class ShardRows {
     return this.deleted === undefined;
   }
 
+  /** Until all rows are found: those with keys below this one are. */
+  get below(): string | undefined {
+    return this.#below;
+  }
+
+  /** All rows with keys below this one are found. */
+  reach(below: string): void {
+    this.#below = below;
+    this.wake();
+  }
+
+  /** All rows are found. */
+  finish(): void {
+    this.deleted = undefined;
+    this.#below = undefined;
+    this.wake();
+  }
+
   get(key: string): Row | undefined {
     return this.#rows.get(key);
+  }
+
+  /** In no order. */
+  all(): Row[] {
+    return [...this.#rows.values()];
   }
 
   set(row: Row): void {
@@ -150,7 +174,7 @@ export class ShardRows {
     return count === 0 ? nothing : this.#changed.slice(-count);
   }
 
-  /** Calls back, once, with the next change. Returns the way to stop it. */
+  /** Calls back, once, with the next change, or when more rows are found. Returns the way to stop it. */
   onChange(wake: () => void): () => void {
     this.#waiting.add(wake);
     return () => this.#waiting.delete(wake);
@@ -161,7 +185,7 @@ export class ShardRows {
     return this.#rows.has(key) || this.deleted?.has(key) === true;
   }
 
-  /** All keys in the order of their bytes; some may be gone. */
+  /** All keys in the order of their bytes; some may be gone. The next call may change the list. */
   keys(): readonly string[] {
     if (this.#added.length > 0) {
       this.#sorted = merged(this.#sorted, this.#added.sort(compareKeys));
@@ -180,8 +204,14 @@ export class ShardRows {
   }
 }
 
-/** Two sorted lists as one, each key once. */
-function merged(some: readonly string[], others: readonly string[]): string[] {
+/** Two sorted lists as one, each key once. The first may be changed. */
+function merged(some: string[], others: readonly string[]): string[] {
+  const last = some.at(-1);
+  if (last === undefined || compareKeys(last, others[0] as string) < 0) {
+    // As they are read from an index.
+    for (const key of others) if (some.at(-1) !== key) some.push(key);
+    return some;
+  }
   const all: string[] = [];
   let a = 0;
   let b = 0;

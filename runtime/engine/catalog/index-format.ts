@@ -1,0 +1,128 @@
+/**
+ * The stored index of one type in one shard, as bytes: a root, `_index.<shard>.<type>`, and pieces,
+ * `_index.<shard>.<type>.<number>`, among the snapshots.
+ *
+ * Owns the format. Talks to the codec; index-reader.ts and index-writer.ts read and write it. Golden files hold it
+ * (test/golden).
+ *
+ * Pieces hold rows in the order of keys, one stretch of keys each. What changed since they were written stands in the
+ * root, as runs, the newest last. So the rows are those of the pieces with the runs laid over them.
+ *
+ * Invariants:
+ * 1. A piece is written once: its number is used for nothing else, by anybody, ever.
+ * 2. A root is of one version of the type and of one list of paths; to all others it says nothing.
+ */
+import { checksumOf, decode, encode, envelope, openEnvelope } from "../../words/codec.ts";
+import { limits } from "../../words/limits.ts";
+import type { AnyActorDefinition } from "../definition.ts";
+
+const ROOT_MAGIC = 0x49;
+const PIECE_MAGIC = 0x52;
+const VERSION = 1;
+
+/** Runs may take so much together, or a share of what the pieces take; then they are worked into the pieces. */
+const RUN_BYTES_MIN = 16 * 1024;
+const RUN_BYTES_MAX = 512 * 1024;
+const RUN_SHARE = 0.25;
+const RUNS_MAX = 64;
+/** What a root may take in all. */
+const ROOT_BYTES = limits.stateBytes;
+
+/** One piece, as the root names it. */
+export interface PieceRef {
+  readonly number: number;
+  readonly checksum: number;
+  readonly bytes: number;
+  /** Its first key; it may hold keys up to that of the next piece. */
+  readonly first: string;
+}
+
+export interface Root {
+  /** Pieces up to this number were claimed by somebody, and are never written again. */
+  readonly claimed: number;
+  /** In the order of their keys. */
+  readonly pieces: readonly PieceRef[];
+  /** Numbers of pieces that may lie in the store and are of no use. */
+  readonly leftovers: readonly number[];
+  /** Blocks of what changed, the newest last. */
+  readonly runs: readonly Uint8Array[];
+  /** False if it does not hold all actors: nobody may read them from it. */
+  readonly whole: boolean;
+}
+
+export const noRoot: Root = { claimed: 0, pieces: [], leftovers: [], runs: [], whole: false };
+
+export function rootId(shard: number, type: string): string {
+  return `_index.${shard}.${type}`;
+}
+
+export function pieceId(shard: number, type: string, number: number): string {
+  return `_index.${shard}.${type}.${number}`;
+}
+
+/** Undefined if there is too much in it for one value. */
+export function encodeRoot(
+  shard: number,
+  definition: AnyActorDefinition,
+  root: Root,
+): Uint8Array | undefined {
+  const { claimed, pieces, leftovers, runs, whole } = root;
+  const { type, version, index = [] } = definition;
+  const packed = pieces.map(({ number, checksum, bytes, first }) => [number, checksum, bytes, first]);
+  const body = encode([shard, type, version, index, claimed, packed, leftovers, runs, whole]);
+  return body.length > ROOT_BYTES - 64 ? undefined : envelope(body, ROOT_MAGIC, VERSION);
+}
+
+/**
+ * What a root says, `whole` only if it is of this definition. Undefined for what cannot be read: the index is made of
+ * snapshots, and can be made again.
+ */
+export function decodeRoot(
+  shard: number,
+  { type, version, index = [] }: AnyActorDefinition,
+  bytes: Uint8Array,
+): Root | undefined {
+  const body = openEnvelope(bytes, ROOT_MAGIC, VERSION);
+  if (typeof body === "string") return undefined;
+  const [ofShard, ofType, ofVersion, paths, claimed, packed, leftovers, runs, whole] = decode(body) as [
+    number,
+    string,
+    number,
+    string[],
+    number,
+    [number, number, number, string][],
+    number[],
+    Uint8Array[],
+    boolean,
+  ];
+  if (ofShard !== shard || ofType !== type) return undefined;
+  const fits =
+    ofVersion === version && paths.length === index.length && paths.every((p, at) => p === index[at]);
+  const pieces = packed.map(([number, checksum, size, first]) => ({ number, checksum, bytes: size, first }));
+  return { claimed, pieces, leftovers, runs, whole: whole && fits };
+}
+
+/** Whether the runs are to be worked into the pieces. */
+export function isFull({ pieces, runs }: Root): boolean {
+  const sum = (sizes: readonly number[]): number => sizes.reduce((total, size) => total + size, 0);
+  const share = RUN_SHARE * sum(pieces.map(({ bytes }) => bytes));
+  const most = Math.min(RUN_BYTES_MAX, Math.max(RUN_BYTES_MIN, share));
+  return runs.length > RUNS_MAX || sum(runs.map(({ length }) => length)) > most;
+}
+
+export function encodePiece(shard: number, type: string, number: number, block: Uint8Array): Uint8Array {
+  return envelope(encode([shard, type, number, block]), PIECE_MAGIC, VERSION);
+}
+
+/** The block in a piece; undefined if it is not the one that the root names. */
+export function decodePiece(
+  shard: number,
+  type: string,
+  { number, checksum }: PieceRef,
+  bytes: Uint8Array | undefined,
+): Uint8Array | undefined {
+  const body = bytes === undefined ? "truncated" : openEnvelope(bytes, PIECE_MAGIC, VERSION);
+  if (typeof body === "string" || checksumOf(bytes as Uint8Array) !== checksum) return undefined;
+  const [ofShard, ofType, ofNumber, block] = decode(body) as [number, string, number, Uint8Array];
+  return ofShard === shard && ofType === type && ofNumber === number ? block : undefined;
+}
