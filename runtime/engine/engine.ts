@@ -1003,6 +1003,7 @@ export class Engine {
       if (turn.snapshot === undefined) {
         a.life++;
         a.saved = a.revision === 0 && !a.written ? 0 : -1;
+        this.indexes.deleted(a);
       }
       const timersChanged = turn.timers !== a.committed.timers;
       if (timersChanged) shard.due.set(a.id, nextDue(turn.timers, now));

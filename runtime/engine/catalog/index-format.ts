@@ -24,7 +24,7 @@ const VERSION = 1;
 const RUN_BYTES_MIN = 16 * 1024;
 const RUN_BYTES_MAX = 512 * 1024;
 const RUN_SHARE = 0.25;
-const RUNS_MAX = 64;
+const RUNS_MAX = 8;
 /** What a root may take in all. */
 const ROOT_BYTES = limits.stateBytes;
 

@@ -90,6 +90,11 @@ export class IndexWriter {
     kept?.changed.set(a.key, turn.snapshot === undefined ? undefined : rowOfTurn(a, turn));
   }
 
+  /** A deletion was committed: of an actor that was never stored, nothing else would say so. */
+  deleted(a: Activation): void {
+    this.#keptOf(a.shard, a.hosted)?.changed.set(a.key, undefined);
+  }
+
   /** A checkpoint has stored what the tail says of an actor. */
   patched(shard: ShardState, id: string, data: ActorData | undefined): void {
     const hosted = this.#engine.parts.registry.get(typeOfId(id));
