@@ -50,7 +50,10 @@ export interface Root {
   readonly whole: boolean;
 }
 
+/** Of nobody: what stands in the place of a root that cannot be read. */
 export const noRoot: Root = { claimed: 0, pieces: [], leftovers: [], runs: [], whole: false };
+/** Where an index is kept and nothing was written into it yet. */
+const emptyRoot: Root = { ...noRoot, whole: true };
 
 export function rootId(shard: number, type: string): string {
   return `_index.${shard}.${type}`;
@@ -74,16 +77,18 @@ export function encodeRoot(
 }
 
 /**
- * What a root says, `whole` only if it is of this definition. Undefined for what cannot be read: the index is made of
+ * What a root says, `whole` only if it is of this definition. What cannot be read is no damage: the index is made of
  * snapshots, and can be made again.
+ * @param bytes undefined if there is none, where the shard's entry says that the index is kept
  */
 export function decodeRoot(
   shard: number,
   { type, version, index = [] }: AnyActorDefinition,
-  bytes: Uint8Array,
-): Root | undefined {
+  bytes: Uint8Array | undefined,
+): Root {
+  if (bytes === undefined) return emptyRoot;
   const body = openEnvelope(bytes, ROOT_MAGIC, VERSION);
-  if (typeof body === "string") return undefined;
+  if (typeof body === "string") return noRoot;
   const [ofShard, ofType, ofVersion, paths, claimed, packed, leftovers, runs, whole] = decode(body) as [
     number,
     string,
@@ -95,7 +100,7 @@ export function decodeRoot(
     Uint8Array[],
     boolean,
   ];
-  if (ofShard !== shard || ofType !== type) return undefined;
+  if (ofShard !== shard || ofType !== type) return noRoot;
   const fits =
     ofVersion === version && paths.length === index.length && paths.every((p, at) => p === index[at]);
   const pieces = packed.map(([number, checksum, size, first]) => ({ number, checksum, bytes: size, first }));

@@ -77,9 +77,8 @@ async function rootsOf<F extends Filling>(
 ): Promise<(Root | undefined)[]> {
   const found = await snapshots.read(some.map(({ shard }) => rootId(shard.shard, definition.type)));
   return some.map(({ shard }, at) => {
-    const value = found[at]?.value;
-    const root = value === undefined ? undefined : decodeRoot(shard.shard, definition, value);
-    return root?.whole === true ? root : undefined;
+    const root = decodeRoot(shard.shard, definition, found[at]?.value);
+    return root.whole ? root : undefined;
   });
 }
 

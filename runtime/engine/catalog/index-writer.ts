@@ -114,10 +114,17 @@ export class IndexWriter {
     yield* kept?.changed ?? [];
   }
 
-  /** A shard is this node's: of the types that its index was kept of, those count that this node keeps on. */
+  /**
+   * A shard is this node's: of the types that its index was kept of, those count that this node keeps on. Where there
+   * was no checkpoint yet everything is in the tail, and all begin.
+   */
   add(shard: ShardState): void {
+    const { registry } = this.#engine.parts;
     for (const type of shard.indexed)
-      if (this.#engine.parts.registry.get(type)?.definition.index === undefined) shard.indexed.delete(type);
+      if (registry.get(type)?.definition.index === undefined) shard.indexed.delete(type);
+    if (shard.stored.revision > 0) return;
+    for (const { definition } of registry.values())
+      if (definition.index !== undefined) shard.indexed.add(definition.type);
   }
 
   drop(shard: ShardState): void {
@@ -296,7 +303,6 @@ export class IndexWriter {
 
   /** Nobody takes the root for a whole one any more. */
   async #void(kept: Kept, root: Root, revision: number): Promise<boolean> {
-    if (revision === 0) return true;
     if (kept.known !== revision) await this.#engine.saver.checkOwner(kept.shard);
     const leftovers = [...stillLeft(kept, root), ...root.pieces.map(({ number }) => number)];
     const empty: Root = { ...root, pieces: [], runs: [], leftovers, whole: false };
@@ -401,8 +407,7 @@ export class IndexWriter {
     const found = await this.#engine.parts.store.snapshots.read(some.map(rootIdOf));
     return some.map(({ shard, hosted }, at) => {
       const { value, revision = 0 } = found[at] ?? {};
-      const root = value === undefined ? undefined : decodeRoot(shard.shard, hosted.definition, value);
-      return { root: root ?? noRoot, revision };
+      return { root: decodeRoot(shard.shard, hosted.definition, value), revision };
     });
   }
 
