@@ -16,42 +16,40 @@
  *    node's own: what a former owner stored late is older news, and what is laid over it is all that is newer.
  * 2. A shard is listed as kept only while no root that it has can be taken for a whole one that is older.
  */
-import type { SnapshotWrite } from "../../ports/index.ts";
 import { decodeKey } from "../../words/address.ts";
-import { checksumOf } from "../../words/codec.ts";
 import type { Activation, Turn } from "../activation.ts";
+import { forEach } from "../concurrently.ts";
 import type { HostedType } from "../definition.ts";
 import type { Engine } from "../engine.ts";
 import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
-import { decodeBlock, encodeBlock } from "./block.ts";
+import { encodeBlock } from "./block.ts";
+import { encodeRoot, isFull, noRoot, type PieceRef, type Root } from "./index-format.ts";
+import { addUp, blockOf, type Changes, divide, merge, shareOut } from "./index-merge.ts";
 import {
-  decodePiece,
-  decodeRoot,
-  encodePiece,
-  encodeRoot,
-  isFull,
-  noRoot,
-  type PieceRef,
-  pieceId,
-  type Root,
-  rootId,
-} from "./index-format.ts";
-import { addUp, blockOf, type Changes, divide, merge, type NewPiece, shareOut } from "./index-merge.ts";
+  freshPiece,
+  type FreshPiece,
+  type IndexPlace,
+  IndexStore,
+  rootIdOf,
+  type StoredRoot,
+} from "./index-store.ts";
 import { type Row, rowOfData, rowOfTurn } from "./row.ts";
 
 /** Roots in one call of the store. */
 const ROOTS_AT_ONCE = 32;
-/** Pieces in one call of the store. */
-const PIECES_AT_ONCE = 16;
+/** Indexes whose pieces are written at once: the rows of a shard are in memory meanwhile. */
+const WORKED_IN_AT_ONCE = 8;
+/** More changes at once are no run: they are worked into the pieces. */
+const RUN_ROWS = 2_048;
+/** Numbers of pieces that one ownership of a shard may use. */
+const NUMBERS_EACH = 2 ** 24;
 /** Rounds in which roots may turn out to have been written by another. */
 const CONFLICTS_MAX = 8;
 
 /** The index of one type in one shard. */
-interface Kept {
-  readonly shard: ShardState;
-  readonly hosted: HostedType;
+interface Kept extends IndexPlace {
   /** What was stored of actors since the root was written. */
   changed: Changes;
   /** What is just being written into it. */
@@ -69,19 +67,16 @@ interface Kept {
 /** A shard whose index may begin. */
 export type Beginning = Pick<Kept, "shard" | "hosted" | "known">;
 
-interface StoredRoot {
-  readonly root: Root;
-  readonly revision: number;
-}
-
 export class IndexWriter {
   readonly #engine: Engine;
+  readonly #store: IndexStore;
   readonly #kept = new Map<ShardState, Map<string, Kept>>();
   /** Types of which actors were stored in shards that have no index. */
   readonly #missing = new Set<string>();
 
   constructor(engine: Engine) {
     this.#engine = engine;
+    this.#store = new IndexStore(engine.parts.store.snapshots, () => engine.breathe());
   }
 
   /** The saver has stored a turn's snapshot, or a deletion. */
@@ -157,7 +152,7 @@ export class IndexWriter {
       const known = index === undefined ? [] : shards.filter((shard) => this.#canBegin(shard, type));
       for (let at = 0; at < known.length; at += ROOTS_AT_ONCE) {
         const some = known.slice(at, at + ROOTS_AT_ONCE).map((shard) => newKept(shard, hosted));
-        const stored = await this.#roots(some);
+        const stored = await this.#store.roots(some);
         for (const [place, kept] of some.entries()) {
           const { root, revision } = stored[place] as StoredRoot;
           if (await this.#void(kept, root, revision)) beginnings.push(kept);
@@ -239,42 +234,35 @@ export class IndexWriter {
         kept.writing = undefined;
       }
     }
-    for (const kept of some) await this.#sweep(kept);
+    await forEach(some, WORKED_IN_AT_ONCE, (kept) => this.#sweep(kept));
   }
 
   /** Returns those whose roots were changed by another. */
   async #tryWrite(some: readonly Kept[]): Promise<Kept[]> {
-    const stored = await this.#roots(some);
+    const stored = await this.#store.roots(some);
     const refused: Kept[] = [];
-    const runs: { kept: Kept; value: Uint8Array; revision: number; leftovers: readonly number[] }[] = [];
+    const runs: Run[] = [];
+    const others: { readonly kept: Kept; readonly stored: StoredRoot }[] = [];
     for (const [at, kept] of some.entries()) {
       const { root, revision } = stored[at] as StoredRoot;
       if (kept.known !== revision) await this.#engine.saver.checkOwner(kept.shard);
       kept.known = revision;
-      const { definition } = kept.hosted;
-      const changes = kept.writing as Changes;
-      if (kept.begun !== undefined || !root.whole) {
-        if (!(await this.#anew(kept, root, revision))) refused.push(kept);
-        continue;
-      }
-      const run = encodeBlock(blockOf(changes), definition.index?.length ?? 0);
-      const longer = {
-        ...root,
-        leftovers: stillLeft(kept, root),
-        runs: [...root.runs, Uint8Array.from(run)],
-      };
-      const value = isFull(longer) ? undefined : encodeRoot(kept.shard.shard, definition, longer);
-      if (value !== undefined) runs.push({ kept, value, revision, leftovers: longer.leftovers });
-      else if (!(await this.#workIn(kept, root, revision, changes))) refused.push(kept);
+      const run = kept.begun === undefined && root.whole ? runOf(kept, root, revision) : undefined;
+      if (run !== undefined) runs.push(run);
+      else others.push({ kept, stored: { root, revision } });
     }
-    if (runs.length === 0) return refused;
-    const answers = await this.#engine.parts.store.snapshots.write(
-      runs.map(({ kept, value, revision }) => writeOf(kept, rootIdOf(kept), value, revision)),
-    );
-    for (const [at, { kept, leftovers }] of runs.entries()) {
-      if (this.#stored(kept, answers[at])) kept.leftovers = leftovers;
-      else refused.push(kept);
+    const answers = runs.length === 0 ? [] : await this.#store.writeRoots(runs);
+    for (const [at, { place: kept, root }] of runs.entries()) {
+      if (!this.#stored(kept, answers[at])) refused.push(kept);
+      else kept.leftovers = root.leftovers;
     }
+    await forEach(others, WORKED_IN_AT_ONCE, async ({ kept, stored: { root, revision } }) => {
+      const isWritten =
+        kept.begun === undefined && root.whole
+          ? await this.#workIn(kept, root, revision, kept.writing as Changes)
+          : await this.#anew(kept, root, revision);
+      if (!isWritten) refused.push(kept);
+    });
     return refused;
   }
 
@@ -320,136 +308,87 @@ export class IndexWriter {
 
   /** Works runs and changes into the pieces; those that nothing falls to stay as they are. False after a conflict. */
   async #workIn(kept: Kept, root: Root, revision: number, changes: Changes): Promise<boolean> {
-    const { shard, hosted } = kept;
-    const { type, index = [] } = hosted.definition;
     const shares = shareOut(root.pieces, addUp(root.runs, changes));
-    const rows = await this.#rowsOf(
-      kept,
-      root.pieces.filter((_, at) => shares[at]?.length),
-    );
+    const touched = root.pieces.filter((_, at) => shares[at]?.length);
+    const rows = await this.#store.rowsIn(kept, touched);
     if (rows === undefined) {
       // A piece is not what the root names.
       if (!(await this.#void(kept, root, revision))) return false;
       this.#forget(kept);
       return true;
     }
-    const made: (PieceRef | NewPiece)[] = [];
-    const replaced: number[] = [];
+    const columns = kept.hosted.definition.index?.length ?? 0;
+    // Numbers of an ownership of its own, so that no damage to a root can bring one up again.
+    let claimed = Math.max(root.claimed, kept.shard.epoch * NUMBERS_EACH);
+    const pieces: PieceRef[] = [];
+    const fresh: FreshPiece[] = [];
     for (const [at, share] of shares.entries()) {
       const piece = root.pieces[at];
-      if (share.length === 0 && piece !== undefined) made.push(piece);
-      else {
-        if (piece !== undefined) replaced.push(piece.number);
-        made.push(
-          ...divide(merge(piece === undefined ? [] : (rows.get(piece.number) ?? []), share), index.length),
-        );
-        await this.#engine.breathe();
-      }
-    }
-    // Numbers of an ownership of its own, so that no damage to a root can bring one up again.
-    let claimed = Math.max(root.claimed, shard.epoch * NUMBERS_EACH);
-    const pieces: PieceRef[] = [];
-    const fresh: { readonly number: number; readonly bytes: Uint8Array }[] = [];
-    for (const one of made) {
-      if ("number" in one) {
-        pieces.push(one);
+      if (piece !== undefined && share.length === 0) {
+        pieces.push(piece);
         continue;
       }
-      const number = ++claimed;
-      const bytes = encodePiece(shard.shard, type, number, one.block);
-      pieces.push({ number, checksum: checksumOf(bytes), bytes: bytes.length, first: one.first });
-      fresh.push({ number, bytes });
-    }
-    const numbers = fresh.map(({ number }) => number);
-    const leftovers = stillLeft(kept, root);
-    const claim = await this.#replace(
-      kept,
-      { ...root, claimed, leftovers: [...leftovers, ...numbers] },
-      revision,
-    );
-    if (claim === undefined) return false;
-    await this.#writePieces(kept, fresh);
-    const next: Root = { claimed, pieces, leftovers: [...leftovers, ...replaced], runs: [], whole: true };
-    return this.#stored(kept, await this.#replace(kept, next, claim));
-  }
-
-  /** Undefined if there are others than the root names. */
-  async #rowsOf(kept: Kept, pieces: readonly PieceRef[]): Promise<Map<number, readonly Row[]> | undefined> {
-    const { snapshots } = this.#engine.parts.store;
-    const rows = new Map<number, readonly Row[]>();
-    for (let at = 0; at < pieces.length; at += PIECES_AT_ONCE) {
-      const some = pieces.slice(at, at + PIECES_AT_ONCE);
-      const found = await snapshots.read(some.map(({ number }) => pieceIdOf(kept, number)));
-      for (const [place, piece] of some.entries()) {
-        const { type } = kept.hosted.definition;
-        const block = decodePiece(kept.shard.shard, type, piece, found[place]?.value);
-        if (block === undefined) return undefined;
-        rows.set(piece.number, decodeBlock(block).rows);
+      const before = piece === undefined ? [] : (rows.get(piece.number) as readonly Row[]);
+      for (const made of divide(merge(before, share), columns)) {
+        const one = freshPiece(kept, ++claimed, made);
+        pieces.push(one.ref);
+        fresh.push(one);
       }
       await this.#engine.breathe();
     }
-    return rows;
-  }
-
-  async #writePieces(kept: Kept, fresh: readonly { number: number; bytes: Uint8Array }[]): Promise<void> {
-    for (let at = 0; at < fresh.length; at += PIECES_AT_ONCE) {
-      const answers = await this.#engine.parts.store.snapshots.write(
-        fresh
-          .slice(at, at + PIECES_AT_ONCE)
-          .map(({ number, bytes }) => writeOf(kept, pieceIdOf(kept, number), bytes, 0)),
-      );
-      if (answers.includes(undefined))
-        throw new Error(`A piece of the index of ${rootIdOf(kept)} is there already.`);
-    }
-  }
-
-  async #roots(some: readonly Pick<Kept, "shard" | "hosted">[]): Promise<StoredRoot[]> {
-    const found = await this.#engine.parts.store.snapshots.read(some.map(rootIdOf));
-    return some.map(({ shard, hosted }, at) => {
-      const { value, revision = 0 } = found[at] ?? {};
-      return { root: decodeRoot(shard.shard, hosted.definition, value), revision };
-    });
+    const left = stillLeft(kept, root);
+    const numbers = fresh.map(({ ref }) => ref.number);
+    const claim = await this.#replace(kept, { ...root, claimed, leftovers: [...left, ...numbers] }, revision);
+    if (claim === undefined) return false;
+    await this.#store.writePieces(kept, fresh);
+    const leftovers = [...left, ...touched.map(({ number }) => number)];
+    const next: Root = { claimed, pieces, leftovers, runs: [], whole: true };
+    return this.#stored(kept, await this.#replace(kept, next, claim));
   }
 
   /** The new revision; undefined if the root is not at that one. */
-  async #replace(kept: Kept, root: Root, revision: number): Promise<number | undefined> {
+  async #replace(kept: Kept, root: Root, expected: number): Promise<number | undefined> {
+    const { shard, hosted } = kept;
     const value =
-      encodeRoot(kept.shard.shard, kept.hosted.definition, root) ??
+      encodeRoot(shard.shard, hosted.definition, root) ??
       // Too much for one value. What lies in its pieces is never looked for again.
-      encodeRoot(kept.shard.shard, kept.hosted.definition, { ...noRoot, claimed: root.claimed });
-    const write = writeOf(kept, rootIdOf(kept), value as Uint8Array, revision);
-    const [written] = await this.#engine.parts.store.snapshots.write([write]);
+      encodeRoot(shard.shard, hosted.definition, { ...noRoot, claimed: root.claimed });
+    const write = { place: kept, value: value as Uint8Array, expected };
+    const [written] = await this.#store.writeRoots([write]);
     if (written === undefined) return undefined;
     kept.known = written;
     kept.leftovers = root.leftovers;
     return written;
   }
 
-  /** Deletes what is left over, also what is not there: the marker holds off a write that comes late. */
+  /** Deletes what is left over. What cannot be deleted stays listed, for the next time. */
   async #sweep(kept: Kept): Promise<void> {
-    const { snapshots } = this.#engine.parts.store;
-    const left = stillLeft(kept, kept);
     try {
-      for (let at = 0; at < left.length; at += PIECES_AT_ONCE) {
-        const numbers = left.slice(at, at + PIECES_AT_ONCE);
-        const ids = numbers.map((number) => pieceIdOf(kept, number));
-        const found = await snapshots.read(ids);
-        const writes: SnapshotWrite[] = [];
-        for (const [place, id] of ids.entries()) {
-          const { value, revision: of = 0 } = found[place] ?? {};
-          if (value !== undefined || of === 0) writes.push(writeOf(kept, id, undefined, of));
-        }
-        const answers = writes.length === 0 ? [] : await snapshots.write(writes);
-        if (!answers.includes(undefined)) for (const number of numbers) kept.swept.add(number);
-      }
+      await this.#store.deletePieces(kept, stillLeft(kept, kept), (number) => kept.swept.add(number));
     } catch (error) {
       this.#engine.parts.observer.troubled(`delete old pieces of ${rootIdOf(kept)}`, error);
     }
   }
 }
 
-/** Numbers that one ownership of a shard may use. */
-const NUMBERS_EACH = 2 ** 24;
+/** A root with one more run. */
+interface Run {
+  readonly place: Kept;
+  readonly root: Root;
+  readonly value: Uint8Array;
+  readonly expected: number;
+}
+
+/** Undefined if changes are to be worked into the pieces. */
+function runOf(kept: Kept, root: Root, expected: number): Run | undefined {
+  const changes = kept.writing as Changes;
+  if (changes.size > RUN_ROWS) return undefined;
+  const { definition } = kept.hosted;
+  const run = encodeBlock(blockOf(changes), definition.index?.length ?? 0);
+  const longer = { ...root, leftovers: stillLeft(kept, root), runs: [...root.runs, run] };
+  const value = isFull(longer) ? undefined : encodeRoot(kept.shard.shard, definition, longer);
+  return value && { place: kept, root: longer, value, expected };
+}
 
 function newKept(shard: ShardState, hosted: HostedType): Kept {
   return {
@@ -466,21 +405,4 @@ function newKept(shard: ShardState, hosted: HostedType): Kept {
 
 function stillLeft({ swept }: Kept, { leftovers }: Pick<Root, "leftovers">): number[] {
   return swept.size === 0 ? [...leftovers] : leftovers.filter((number) => !swept.has(number));
-}
-
-function rootIdOf({ shard, hosted }: Pick<Kept, "shard" | "hosted">): string {
-  return rootId(shard.shard, hosted.definition.type);
-}
-
-function pieceIdOf({ shard, hosted }: Kept, number: number): string {
-  return pieceId(shard.shard, hosted.definition.type, number);
-}
-
-function writeOf(
-  { shard }: Kept,
-  id: string,
-  value: Uint8Array | undefined,
-  expected: number,
-): SnapshotWrite {
-  return { id, shard: shard.shard, value, expected, due: undefined };
 }
