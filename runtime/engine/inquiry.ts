@@ -13,7 +13,7 @@ import type { Answers } from "./answers.ts";
 import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
-import { answerChanges, answerQuery, canAnswer } from "./queries.ts";
+import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
@@ -68,9 +68,10 @@ export class Inquiry {
   async #answer(job: Job, hosted: HostedType): Promise<unknown> {
     const query = checkShardQuery(job.message.event);
     const isEnough = (rows: ShardRows): boolean => canAnswer(rows, query);
+    const start = startOf(query);
     let rows: ShardRows;
     do {
-      rows = await this.#catalogs.of(job.shard, hosted, isEnough);
+      rows = await this.#catalogs.of(job.shard, hosted, start, isEnough);
       if (query.ask === "changes") await this.#change(rows, query);
       await this.#current();
       // What was enough may be gone meanwhile.

@@ -37,12 +37,24 @@ export function answerQuery(
 
 /** Whether a question can be answered now: a page, if the rows that come first are found; all else if all are. */
 export function canAnswer(rows: ShardRows, query: ShardQuery): boolean {
-  const { complete, below } = rows;
+  const { complete, stretch } = rows;
   if (complete) return true;
-  if (below === undefined || (query.ask !== "find" && query.ask !== "timers")) return false;
+  if (stretch === undefined || (query.ask !== "find" && query.ask !== "timers")) return false;
+  if (compareKeys(startOf(query), stretch.from) < 0) return false;
+  if (stretch.to === undefined || isUpTo(query, stretch.to)) return true;
   const keys = rows.keys();
   const first = keys[firstKey(keys, query)];
-  return first !== undefined && compareKeys(first, below) < 0;
+  return first !== undefined && compareKeys(first, stretch.to) < 0;
+}
+
+/** No key before this one is asked for. */
+export function startOf({ from, after }: ShardQuery): string {
+  const [first, behind] = [from ?? "", after ?? ""];
+  return compareKeys(first, behind) > 0 ? first : behind;
+}
+
+function isUpTo({ to }: ShardQuery, key: string): boolean {
+  return typeof to === "string" && compareKeys(to, key) <= 0;
 }
 
 type Test = (row: Row) => boolean;
@@ -168,18 +180,19 @@ function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer
  */
 function walk(rows: ShardRows, query: ShardQuery, take: (row: Row) => boolean): string | undefined {
   const keys = rows.keys();
-  const { complete, below } = rows;
-  const end = query.to ?? undefined;
+  // Behind it not all rows are found yet.
+  const found = rows.stretch?.to;
+  const isAll = found === undefined || isUpTo(query, found);
+  const end = isAll ? (query.to ?? undefined) : found;
   let at = firstKey(keys, query);
   for (let looks = 1; at < keys.length; at++, looks++) {
     const key = keys[at] as string;
-    if (below !== undefined && compareKeys(key, below) >= 0) break;
-    if (end !== undefined && compareKeys(key, end) >= 0) return undefined;
+    if (end !== undefined && compareKeys(key, end) >= 0) break;
     const row = rows.get(key);
     if ((row === undefined || take(row)) && looks < limits.queryLooks) continue;
-    return at + 1 < keys.length || !complete ? key : undefined;
+    return at + 1 < keys.length || !isAll ? key : undefined;
   }
-  return complete ? undefined : keys[at - 1];
+  return isAll ? undefined : keys[at - 1];
 }
 
 /** Place of the first key that is asked for. */

@@ -408,8 +408,14 @@ export const bugs: readonly Bug[] = [
     workloads: ["finding"],
     budget: 150,
     install(_disk, patch) {
-      // biome-ignore lint/correctness/useYield: it has nothing to give
-      patch.replace(IndexWriter.prototype, "waiting", () => function* () {});
+      patch.replace(
+        IndexWriter.prototype,
+        "waiting",
+        () =>
+          function* () {
+            yield* [];
+          },
+      );
     },
   },
   {

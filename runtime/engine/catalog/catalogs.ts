@@ -104,21 +104,23 @@ export class Catalogs {
   find(hosted: HostedType): void {
     const catalog = this.#catalogOf(hosted);
     // Whoever asks is told what is wrong.
-    if (catalog.walk === undefined) this.#begun(catalog).catch(() => undefined);
+    if (catalog.walk === undefined) this.#begun(catalog, "").catch(() => undefined);
   }
 
   /**
    * The actors of a type in a shard, once all of them are known, or enough for whoever asks.
+   * @param start key that is asked for first: it is looked for first
    * @throws KeyturnError `store_failed`; `overloaded` if there are more than a node may keep rows for
    */
   of(
     shard: ShardState,
     hosted: HostedType,
+    start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): ShardRows | Promise<ShardRows> {
     const catalog = this.#catalogOf(hosted);
     const rows = catalog.shards.get(shard);
-    return rows !== undefined && isEnough(rows) ? rows : this.#found(catalog, shard, isEnough);
+    return rows !== undefined && isEnough(rows) ? rows : this.#found(catalog, shard, start, isEnough);
   }
 
   #catalogOf(hosted: HostedType): Catalog {
@@ -133,6 +135,7 @@ export class Catalogs {
   async #found(
     catalog: Catalog,
     shard: ShardState,
+    start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): Promise<ShardRows> {
     while (true) {
@@ -140,7 +143,7 @@ export class Catalogs {
       if (rows !== undefined && isEnough(rows)) return rows;
       if (this.#engine.stopped || shard.phase === "gone") return this.#rows();
       if (shard.failed !== undefined) throw shard.failed;
-      const walk = this.#begun(catalog);
+      const walk = this.#begun(catalog, start);
       rows = catalog.shards.get(shard);
       let forget: (() => void) | undefined;
       try {
@@ -154,8 +157,8 @@ export class Catalogs {
     }
   }
 
-  #begun(catalog: Catalog): Promise<void> {
-    catalog.walk ??= this.#walk(catalog).finally(() => {
+  #begun(catalog: Catalog, start: string): Promise<void> {
+    catalog.walk ??= this.#walk(catalog, start).finally(() => {
       catalog.walk = undefined;
     });
     return catalog.walk;
@@ -165,11 +168,12 @@ export class Catalogs {
     return new ShardRows(this.#engine.parts.world.random.id());
   }
 
-  async #walk(catalog: Catalog): Promise<void> {
+  async #walk(catalog: Catalog, start: string): Promise<void> {
     this.#sweepLater();
     const wanted = this.#begin(catalog);
     try {
-      const others = await this.#readIndexes(catalog, wanted);
+      this.#makeRoom(catalog);
+      const others = await this.#readIndexes(catalog, wanted, start);
       if (others.length > 0) {
         const left = new Map(others.map((one) => [one.shard.shard, one] as const));
         await this.#read(catalog, left);
@@ -215,9 +219,10 @@ export class Catalogs {
     return wanted;
   }
 
-  #readIndexes(catalog: Catalog, wanted: Map<number, Wanted>): Promise<readonly Wanted[]> {
+  #readIndexes(catalog: Catalog, wanted: Map<number, Wanted>, start: string): Promise<readonly Wanted[]> {
     return fillFromIndexes<Wanted>(
       {
+        start,
         snapshots: this.#engine.parts.store.snapshots,
         hosted: catalog.hosted,
         breathe: () => this.#engine.breathe(),

@@ -1,14 +1,15 @@
 /**
  * Fills catalogs from stored indexes: some large values instead of a snapshot an actor.
  *
- * Owns the order of reads. Pieces are read in the order of their keys, the first of all shards first, so that a range
- * begins before the last one is there. Talks to Snapshots; what memory and the tail know is in the rows before.
+ * Owns the order of reads. Pieces are read in the order of their keys, from where the first question begins, one of each
+ * shard after the other, so that a range begins before the last one is there. Talks to Snapshots; what memory and the tail know is in the rows before.
  *
  * An index that cannot be read is no damage: it is made of snapshots, which are read instead.
  */
 import type { Snapshots } from "../../ports/index.ts";
 import type { HostedType } from "../definition.ts";
 import type { ShardState } from "../shard.ts";
+import { compareKeys } from "../../words/address.ts";
 import { decodeBlock } from "./block.ts";
 import { decodePiece, decodeRoot, type PieceRef, pieceId, type Root, rootId } from "./index-format.ts";
 import type { ShardRows } from "./rows.ts";
@@ -16,7 +17,7 @@ import type { ShardRows } from "./rows.ts";
 /** Roots in one call of the store. */
 const ROOTS_AT_ONCE = 32;
 /** Pieces in one call of the store: they are decoded in some ten milliseconds, then turns go on. */
-const PIECES_AT_ONCE = 32;
+const PIECES_AT_ONCE = 64;
 /** How often a root is read again whose pieces are not there: a checkpoint is just replacing it. */
 const READ_TRIES = 3;
 
@@ -29,20 +30,23 @@ export interface Filling {
 interface Reading<F extends Filling> {
   readonly one: F;
   pieces: readonly PieceRef[];
-  /** Pieces that are read. */
-  at: number;
+  /** Place of the piece that was read first, and how many are read: from there to the end, then from the first on. */
+  begin: number;
+  read: number;
   tries: number;
 }
 
 export interface Fill<F extends Filling> {
   readonly snapshots: Snapshots;
   readonly hosted: HostedType;
+  /** What is asked for first. */
+  readonly start: string;
   readonly breathe: () => Promise<void>;
   /** Whether a shard is still to be filled. */
   readonly isWanted: (one: F) => boolean;
   /** Looks at the patches of some shards: what they say is newer than an index. */
   readonly settle: (some: readonly F[]) => Promise<void>;
-  /** Rows were added. */
+  /** Rows were added. Throws if there are too many. */
   readonly grown: () => void;
 }
 
@@ -63,7 +67,7 @@ export async function fillFromIndexes<F extends Filling>(
     for (const [place, one] of some.entries()) {
       const root = roots[place];
       if (root === undefined) others.add(one);
-      else readings.push({ one, pieces: begin(one, root), at: 0, tries: 0 });
+      else readings.push({ one, ...begin(one, root, fill.start), tries: 0 });
     }
     await fill.breathe();
   }
@@ -83,14 +87,36 @@ async function rootsOf<F extends Filling>(
 }
 
 /** Lays a root's runs over what is there, which is newer: the newest run first, since what is known stands. */
-function begin({ rows }: Filling, { runs, pieces }: Root): readonly PieceRef[] {
+function begin(
+  { rows }: Filling,
+  { runs, pieces }: Root,
+  start: string,
+): Pick<Reading<Filling>, "pieces" | "begin" | "read"> {
   for (let at = runs.length - 1; at >= 0; at--) {
     const block = decodeBlock(runs[at] as Uint8Array);
-    for (const row of block.rows) if (!rows.knows(row.key)) rows.set(row);
+    rows.fill(block.rows);
     for (const key of block.gone) if (!rows.knows(key)) rows.delete(key);
   }
   if (pieces.length === 0) rows.finish();
-  return pieces;
+  let first = 0;
+  while (first + 1 < pieces.length && compareKeys((pieces[first + 1] as PieceRef).first, start) <= 0) first++;
+  return { pieces, begin: first, read: 0 };
+}
+
+/** The piece that is read next. */
+function nextOf({ pieces, begin: first, read }: Reading<Filling>): PieceRef {
+  return pieces[(first + read) % pieces.length] as PieceRef;
+}
+
+/** A piece was read. */
+function advance(reading: Reading<Filling>): void {
+  const { pieces, begin: first } = reading;
+  const { rows } = reading.one;
+  reading.read++;
+  const behind = first + reading.read;
+  if (reading.read === pieces.length) rows.finish();
+  else if (behind <= pieces.length)
+    rows.reach({ from: first === 0 ? "" : (pieces[first] as PieceRef).first, to: pieces[behind]?.first });
 }
 
 async function readPieces<F extends Filling>(
@@ -100,36 +126,28 @@ async function readPieces<F extends Filling>(
 ): Promise<void> {
   const { snapshots, hosted, isWanted, breathe, grown } = fill;
   const { type } = hosted.definition;
-  const idOf = ({ one, pieces, at }: Reading<F>): string =>
-    pieceId(one.shard.shard, type, (pieces[at] as PieceRef).number);
-  let open = readings.filter(({ at, pieces }) => at < pieces.length);
+  let open = readings.filter(({ pieces }) => pieces.length > 0);
   while (open.length > 0) {
     for (let from = 0; from < open.length; from += PIECES_AT_ONCE) {
       const some = open.slice(from, from + PIECES_AT_ONCE);
-      const found = await snapshots.read(some.map(idOf));
+      const ids = some.map((reading) => pieceId(reading.one.shard.shard, type, nextOf(reading).number));
+      const found = await snapshots.read(ids);
       const torn: Reading<F>[] = [];
       for (const [place, reading] of some.entries()) {
-        const { one, pieces, at } = reading;
-        const piece = pieces[at] as PieceRef;
-        const block = decodePiece(one.shard.shard, type, piece, found[place]?.value);
-        if (block === undefined) {
-          torn.push(reading);
-          continue;
+        const { rows, shard } = reading.one;
+        const block = decodePiece(shard.shard, type, nextOf(reading), found[place]?.value);
+        if (block === undefined) torn.push(reading);
+        else {
+          rows.fill(decodeBlock(block).rows);
+          advance(reading);
         }
-        const { rows } = one;
-        for (const row of decodeBlock(block).rows) if (!rows.knows(row.key)) rows.set(row);
-        reading.at++;
-        const next = pieces[reading.at];
-        if (next === undefined) rows.finish();
-        else rows.reach(next.first);
       }
-      await beginAgain(fill, torn, others);
+      // Before anybody is answered.
       grown();
+      await beginAgain(fill, torn, others);
       await breathe();
     }
-    open = open.filter(
-      ({ one, at, pieces }) => at < pieces.length && !others.has(one) && !one.rows.complete && isWanted(one),
-    );
+    open = open.filter(({ one }) => !others.has(one) && !one.rows.complete && isWanted(one));
   }
 }
 
@@ -150,7 +168,6 @@ async function beginAgain<F extends Filling>(
       others.add(reading.one);
       continue;
     }
-    reading.pieces = begin(reading.one, root);
-    reading.at = 0;
+    Object.assign(reading, begin(reading.one, root, fill.start));
   }
 }

@@ -31,6 +31,12 @@ export interface Tally {
   turns: number;
 }
 
+/** Keys from one on, before another one; to the end without it. */
+export interface Stretch {
+  readonly from: string;
+  readonly to: string | undefined;
+}
+
 /** The actors of one type in one shard. */
 export class ShardRows {
   /** Names this list: numbers of changes count within it. */
@@ -51,7 +57,7 @@ export class ShardRows {
   #gone = 0;
   /** Until all rows are found: actors that were deleted, which may still be found in the store. */
   deleted: Set<string> | undefined = new Set();
-  #below: string | undefined;
+  #stretch: Stretch | undefined;
 
   constructor(log: string) {
     this.log = log;
@@ -70,21 +76,26 @@ export class ShardRows {
     return this.deleted === undefined;
   }
 
-  /** Until all rows are found: those with keys below this one are. */
-  get below(): string | undefined {
-    return this.#below;
+  /** Until all rows are found: where all of them are. */
+  get stretch(): Stretch | undefined {
+    return this.#stretch;
   }
 
-  /** All rows with keys below this one are found. */
-  reach(below: string): void {
-    this.#below = below;
+  /** Adds what was found in the store, where nothing newer is known. */
+  fill(found: readonly Row[]): void {
+    for (const row of found) if (!this.knows(row.key)) this.set(row);
+  }
+
+  /** All rows with such keys are found. */
+  reach(stretch: Stretch): void {
+    this.#stretch = stretch;
     this.wake();
   }
 
   /** All rows are found. */
   finish(): void {
     this.deleted = undefined;
-    this.#below = undefined;
+    this.#stretch = undefined;
     this.wake();
   }
 
