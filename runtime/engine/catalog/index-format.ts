@@ -20,10 +20,15 @@ const ROOT_MAGIC = 0x49;
 const PIECE_MAGIC = 0x52;
 const VERSION = 1;
 
-/** Runs may take so much together, or a share of what the pieces take; then they are worked into the pieces. */
-const RUN_BYTES_MIN = 16 * 1024;
-const RUN_BYTES_MAX = 512 * 1024;
-const RUN_SHARE = 0.25;
+/**
+ * Runs may hold a share of the rows that the pieces hold; then they are worked into the pieces. They are read before the
+ * first page of a range, of all shards.
+ */
+const RUN_SHARE = 1 / 8;
+const RUN_ROWS_MIN = 128;
+/** More changes than this at once are no run. */
+export const RUN_ROWS_MAX = 1_024;
+const RUN_BYTES_MAX = 256 * 1024;
 const RUNS_MAX = 8;
 /** What a root may take in all. */
 const ROOT_BYTES = limits.stateBytes;
@@ -32,9 +37,16 @@ const ROOT_BYTES = limits.stateBytes;
 export interface PieceRef {
   readonly number: number;
   readonly checksum: number;
-  readonly bytes: number;
+  readonly rows: number;
   /** Its first key; it may hold keys up to that of the next piece. */
   readonly first: string;
+}
+
+/** A block of what changed. */
+export interface Run {
+  /** Actors that it speaks of. */
+  readonly rows: number;
+  readonly block: Uint8Array;
 }
 
 export interface Root {
@@ -44,8 +56,8 @@ export interface Root {
   readonly pieces: readonly PieceRef[];
   /** Numbers of pieces that may lie in the store and are of no use. */
   readonly leftovers: readonly number[];
-  /** Blocks of what changed, the newest last. */
-  readonly runs: readonly Uint8Array[];
+  /** The newest last. */
+  readonly runs: readonly Run[];
   /** False if it does not hold all actors: nobody may read them from it. */
   readonly whole: boolean;
 }
@@ -71,8 +83,9 @@ export function encodeRoot(
 ): Uint8Array | undefined {
   const { claimed, pieces, leftovers, runs, whole } = root;
   const { type, version, index = [] } = definition;
-  const packed = pieces.map(({ number, checksum, bytes, first }) => [number, checksum, bytes, first]);
-  const body = encode([shard, type, version, index, claimed, packed, leftovers, runs, whole]);
+  const packed = pieces.map(({ number, checksum, rows, first }) => [number, checksum, rows, first]);
+  const blocks = runs.map(({ rows, block }) => [rows, block]);
+  const body = encode([shard, type, version, index, claimed, packed, leftovers, blocks, whole]);
   return body.length > ROOT_BYTES - 64 ? undefined : envelope(body, ROOT_MAGIC, VERSION);
 }
 
@@ -89,7 +102,7 @@ export function decodeRoot(
   if (bytes === undefined) return emptyRoot;
   const body = openEnvelope(bytes, ROOT_MAGIC, VERSION);
   if (typeof body === "string") return noRoot;
-  const [ofShard, ofType, ofVersion, paths, claimed, packed, leftovers, runs, whole] = decode(body) as [
+  const [ofShard, ofType, ofVersion, paths, claimed, packed, leftovers, blocks, whole] = decode(body) as [
     number,
     string,
     number,
@@ -97,22 +110,24 @@ export function decodeRoot(
     number,
     [number, number, number, string][],
     number[],
-    Uint8Array[],
+    [number, Uint8Array][],
     boolean,
   ];
   if (ofShard !== shard || ofType !== type) return noRoot;
   const fits =
     ofVersion === version && paths.length === index.length && paths.every((p, at) => p === index[at]);
-  const pieces = packed.map(([number, checksum, size, first]) => ({ number, checksum, bytes: size, first }));
+  const pieces = packed.map(([number, checksum, rows, first]) => ({ number, checksum, rows, first }));
+  const runs = blocks.map(([rows, block]) => ({ rows, block }));
   return { claimed, pieces, leftovers, runs, whole: whole && fits };
 }
 
 /** Whether the runs are to be worked into the pieces. */
 export function isFull({ pieces, runs }: Root): boolean {
-  const sum = (sizes: readonly number[]): number => sizes.reduce((total, size) => total + size, 0);
-  const share = RUN_SHARE * sum(pieces.map(({ bytes }) => bytes));
-  const most = Math.min(RUN_BYTES_MAX, Math.max(RUN_BYTES_MIN, share));
-  return runs.length > RUNS_MAX || sum(runs.map(({ length }) => length)) > most;
+  const inPieces = pieces.reduce((sum, { rows }) => sum + rows, 0);
+  const inRuns = runs.reduce((sum, { rows }) => sum + rows, 0);
+  const bytes = runs.reduce((sum, { block }) => sum + block.length, 0);
+  const most = Math.min(RUN_ROWS_MAX, Math.max(RUN_ROWS_MIN, RUN_SHARE * inPieces));
+  return runs.length > RUNS_MAX || inRuns > most || bytes > RUN_BYTES_MAX;
 }
 
 export function encodePiece(shard: number, type: string, number: number, block: Uint8Array): Uint8Array {

@@ -6,7 +6,7 @@
  */
 import { compareKeys } from "../../words/address.ts";
 import { type Block, decodeBlock, encodeBlock } from "./block.ts";
-import type { PieceRef } from "./index-format.ts";
+import type { PieceRef, Run } from "./index-format.ts";
 import type { Row } from "./row.ts";
 
 /** Rows in a piece, about; one of twice as many is divided. The first page of a range needs one of each shard. */
@@ -20,6 +20,7 @@ type Change = readonly [key: string, row: Row | undefined];
 
 export interface NewPiece {
   readonly first: string;
+  readonly rows: number;
   readonly block: Uint8Array;
 }
 
@@ -35,9 +36,9 @@ export function blockOf(changes: Changes): Block {
 }
 
 /** Runs added up, the newest last, with what is newer than all of them. */
-export function addUp(runs: readonly Uint8Array[], newest: Changes): Changes {
+export function addUp(runs: readonly Run[], newest: Changes): Changes {
   const all: Changes = new Map();
-  for (const run of runs) lay(all, decodeBlock(run));
+  for (const { block } of runs) lay(all, decodeBlock(block));
   for (const [key, row] of newest) all.set(key, row);
   return all;
 }
@@ -84,7 +85,8 @@ export function divide(rows: readonly Row[], columns: number): NewPiece[] {
   const parts = rows.length > 2 * PIECE_ROWS ? Math.round(rows.length / PIECE_ROWS) : 1;
   if (parts === 1) {
     const block = encodeBlock({ rows, gone: [] }, columns);
-    if (block.length <= PIECE_BYTES || rows.length === 1) return [{ first: first.key, block }];
+    if (block.length <= PIECE_BYTES || rows.length === 1)
+      return [{ first: first.key, rows: rows.length, block }];
   }
   const each = Math.ceil(rows.length / Math.max(parts, 2));
   const pieces: NewPiece[] = [];

@@ -11,7 +11,15 @@ import type { HostedType } from "../definition.ts";
 import type { ShardState } from "../shard.ts";
 import { compareKeys } from "../../words/address.ts";
 import { decodeBlock } from "./block.ts";
-import { decodePiece, decodeRoot, type PieceRef, pieceId, type Root, rootId } from "./index-format.ts";
+import {
+  decodePiece,
+  decodeRoot,
+  type PieceRef,
+  pieceId,
+  type Root,
+  rootId,
+  type Run,
+} from "./index-format.ts";
 import type { ShardRows } from "./rows.ts";
 
 /** Roots in one call of the store. */
@@ -93,7 +101,7 @@ function begin(
   start: string,
 ): Pick<Reading<Filling>, "pieces" | "begin" | "read"> {
   for (let at = runs.length - 1; at >= 0; at--) {
-    const block = decodeBlock(runs[at] as Uint8Array);
+    const block = decodeBlock((runs[at] as Run).block);
     rows.fill(block.rows);
     for (const key of block.gone) if (!rows.knows(key)) rows.delete(key);
   }

@@ -48,10 +48,10 @@ export function rootIdOf({ shard, hosted }: IndexPlace): string {
 export function freshPiece(
   { shard, hosted }: IndexPlace,
   number: number,
-  { first, block }: NewPiece,
+  { first, rows, block }: NewPiece,
 ): FreshPiece {
   const bytes = encodePiece(shard.shard, hosted.definition.type, number, block);
-  return { ref: { number, checksum: checksumOf(bytes), bytes: bytes.length, first }, bytes };
+  return { ref: { number, checksum: checksumOf(bytes), rows, first }, bytes };
 }
 
 export class IndexStore {

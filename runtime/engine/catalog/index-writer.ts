@@ -25,7 +25,7 @@ import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
 import { encodeBlock } from "./block.ts";
-import { encodeRoot, isFull, noRoot, type PieceRef, type Root } from "./index-format.ts";
+import { encodeRoot, isFull, noRoot, type PieceRef, type Root, RUN_ROWS_MAX } from "./index-format.ts";
 import { addUp, blockOf, type Changes, divide, merge, shareOut } from "./index-merge.ts";
 import {
   freshPiece,
@@ -41,8 +41,6 @@ import { type Row, rowOfData, rowOfTurn } from "./row.ts";
 const ROOTS_AT_ONCE = 32;
 /** Indexes whose pieces are written at once: the rows of a shard are in memory meanwhile. */
 const WORKED_IN_AT_ONCE = 8;
-/** More changes at once are no run: they are worked into the pieces. */
-const RUN_ROWS = 2_048;
 /** Numbers of pieces that one ownership of a shard may use. */
 const NUMBERS_EACH = 2 ** 24;
 /** Rounds in which roots may turn out to have been written by another. */
@@ -241,7 +239,7 @@ export class IndexWriter {
   async #tryWrite(some: readonly Kept[]): Promise<Kept[]> {
     const stored = await this.#store.roots(some);
     const refused: Kept[] = [];
-    const runs: Run[] = [];
+    const runs: LongerRoot[] = [];
     const others: { readonly kept: Kept; readonly stored: StoredRoot }[] = [];
     for (const [at, kept] of some.entries()) {
       const { root, revision } = stored[at] as StoredRoot;
@@ -372,7 +370,7 @@ export class IndexWriter {
 }
 
 /** A root with one more run. */
-interface Run {
+interface LongerRoot {
   readonly place: Kept;
   readonly root: Root;
   readonly value: Uint8Array;
@@ -380,12 +378,16 @@ interface Run {
 }
 
 /** Undefined if changes are to be worked into the pieces. */
-function runOf(kept: Kept, root: Root, expected: number): Run | undefined {
+function runOf(kept: Kept, root: Root, expected: number): LongerRoot | undefined {
   const changes = kept.writing as Changes;
-  if (changes.size > RUN_ROWS) return undefined;
+  if (changes.size > RUN_ROWS_MAX) return undefined;
   const { definition } = kept.hosted;
-  const run = encodeBlock(blockOf(changes), definition.index?.length ?? 0);
-  const longer = { ...root, leftovers: stillLeft(kept, root), runs: [...root.runs, run] };
+  const block = encodeBlock(blockOf(changes), definition.index?.length ?? 0);
+  const longer = {
+    ...root,
+    leftovers: stillLeft(kept, root),
+    runs: [...root.runs, { rows: changes.size, block }],
+  };
   const value = isFull(longer) ? undefined : encodeRoot(kept.shard.shard, definition, longer);
   return value && { place: kept, root: longer, value, expected };
 }
