@@ -201,6 +201,26 @@ describe("an index that does not show what is committed is not believed", () => 
   );
 });
 
+it("the age of what was stored before its type had an index is known from the journal", async () => {
+  const first = await start({}, without as unknown as Definition, "n1", 2);
+  await send(first, keys(20));
+  await first.world.run(first.node.stop());
+  await first.world.advance(3_600_000);
+  const second = await next(first);
+  await send(second, ["k0001"]);
+  await second.world.run(second.node.client.actor(order, "k0002").get());
+  const older = (r: Rig, olderThan: string) => r.world.run(r.node.client.count(order, { olderThan }));
+  expect((await older(second, "2 hours")).total).toBe(0);
+  expect((await older(second, "30 minutes")).total).toBe(19);
+  expect((await older(second, "0 ms")).total).toBe(20);
+  await second.world.run(second.node.stop());
+  const third = await next(second);
+  await third.world.run(third.node.client.actor(order, "k0002").get());
+  third.store.snapshotListGate.close();
+  expect((await older(third, "2 hours")).total).toBe(0);
+  expect((await older(third, "30 minutes")).total).toBe(19);
+});
+
 async function damage(r: Rig, id: string): Promise<void> {
   const { snapshots } = r.store.inner;
   const [entry] = await snapshots.read([id]);

@@ -24,6 +24,7 @@ import { isDamage } from "../loader.ts";
 import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot, type Patch } from "../state.ts";
+import { date } from "./dates.ts";
 import { fillFromIndexes } from "./index-reader.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
@@ -173,10 +174,12 @@ export class Catalogs {
     const wanted = this.#begin(catalog);
     try {
       this.#makeRoom(catalog);
+      await this.#date(catalog, wanted.values());
       const others = await this.#readIndexes(catalog, wanted, start);
       if (others.length > 0) {
         const left = new Map(others.map((one) => [one.shard.shard, one] as const));
         await this.#read(catalog, left);
+        await this.#date(catalog, left.values());
         for (const one of [...left.values()]) await this.#end(catalog, one, left);
       }
       for (const { shard } of wanted.values())
@@ -236,6 +239,14 @@ export class Catalogs {
         grown: () => this.#makeRoom(catalog),
       },
       [...wanted.values()],
+    );
+  }
+
+  async #date({ hosted }: Catalog, some: Iterable<Wanted>): Promise<void> {
+    if (hosted.definition.index === undefined) return;
+    await date(
+      this.#engine.parts.store.journal,
+      Array.from(some, ({ rows }) => rows),
     );
   }
 
