@@ -49,6 +49,19 @@ describe("while the stored actors are read", () => {
     expect(r.told).toEqual([]);
   });
 
+  it("whoever sets no deadline waits as long as it takes, others ask again", async () => {
+    const r = await takenOver();
+    r.store.snapshotListGate.close();
+    const waits = r.node.client.count(r.probe);
+    const hurries = failure(r.node.client.count(r.probe, { timeout_ms: 5_000 }));
+    await r.world.advance(150_000);
+    expect((await hurries).code).toBe("timeout");
+    r.store.snapshotListGate.open();
+    expect((await r.world.run(waits)).total).toBe(3);
+    const again = r.node.client.count(r.probe, { timeout_ms: 5_000 });
+    expect((await r.world.run(again)).total).toBe(3);
+  });
+
   it("contract 12: a damaged snapshot stops its shard, as it does when its actor is used, and no other", async () => {
     const r = await rig({ shards: 2 });
     const [here, there] = [keyIn(r.node, r.probe, 0), keyIn(r.node, r.probe, 1)];

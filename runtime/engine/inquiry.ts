@@ -18,6 +18,8 @@ import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
 const HOLD_MS = 60_000;
+/** How long one waits for the actors of a type to be found, where who asks goes on asking. */
+const FINDING_MS = 10_000;
 
 export class Inquiry {
   /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
@@ -71,7 +73,10 @@ export class Inquiry {
     const start = startOf(query);
     let rows: ShardRows;
     do {
-      rows = await this.#catalogs.of(job.shard, hosted, start, isEnough);
+      const found = await this.#inTime(this.#catalogs.of(job.shard, hosted, start, isEnough), query);
+      if (found === undefined)
+        return { finding: this.#catalogs.known(job.shard, hosted.definition.type)?.size ?? 0 };
+      rows = found;
       if (query.ask === "changes") await this.#change(rows, query);
       await this.#current();
       // What was enough may be gone meanwhile.
@@ -80,6 +85,18 @@ export class Inquiry {
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
     return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+  }
+
+  /** What is found, or undefined if that takes long and whoever asks will ask again. */
+  #inTime(
+    found: ShardRows | Promise<ShardRows>,
+    { waits }: ShardQuery,
+  ): ShardRows | Promise<ShardRows | undefined> {
+    if (!(found instanceof Promise) || waits !== true) return found;
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.after(FINDING_MS, () => resolve(undefined));
+      found.then(resolve, reject).finally(cancel);
+    });
   }
 
   /** A place in the journal behind everything that is committed of these actors, and before all that will be. */

@@ -215,7 +215,7 @@ export class Catalogs {
     }
     for (const { shard, rows, patches } of wanted.values())
       for (const [key, row] of this.#engine.indexes.waiting(shard, type)) {
-        if (rows.knows(key) || patches.has(`${type}.${encodeKey(key)}`)) continue;
+        if (rows.knows(key) || (patches.size > 0 && patches.has(`${type}.${encodeKey(key)}`))) continue;
         if (row === undefined) rows.delete(key);
         else rows.set(row);
       }
