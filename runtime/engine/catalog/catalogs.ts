@@ -1,17 +1,17 @@
 /**
  * Catalogs: which actors of a type there are in a shard, in the order of their keys, with what queries look at.
  *
- * Owns one row for each actor of the types that somebody asks about, in memory, and nothing in the store. A catalog is
- * built when it is first asked for, by one walk over the stored snapshots of the type for all shards of this node, kept
- * in step with every commit from then on, and dropped when nobody has asked for a while. Talks to Snapshots and to the
- * actors and patches in memory; the engine tells it of commits.
+ * Owns one row for each actor of the types that somebody asks about, in memory. A catalog is built when it is first asked
+ * for, for all shards of this node at once: from the stored indexes of types that declare one (index-reader.ts), else by
+ * one walk over the stored snapshots of the type. It is kept in step with every commit from then on, and dropped when
+ * nobody has asked for a while. Talks to Snapshots and to the actors and patches in memory; the engine tells it of commits.
  *
  * Each complete list of rows has a log of its newest changes, by which watchers are told what changed since they asked.
  *
  * Invariants:
  * 1. A complete catalog shows exactly what is committed: the engine notes a turn before it is answered.
- * 2. What memory or the tail knows when a walk begins, or a commit brings during it, is newer than what the walk finds
- *    in the store, and stands.
+ * 2. What memory, the tail or the waiting part of an index knows when the building begins, or a commit brings during it,
+ *    is newer than what is found in the store, and stands.
  * 3. Rows are bounded by the node's `catalogRows`, over all types.
  */
 import { decodeKey, encodeKey, placeOfId } from "../../words/address.ts";
@@ -101,11 +101,12 @@ export class Catalogs {
     return this.#catalogs.get(type)?.shards.get(shard);
   }
 
-  /** Finds the actors of a type, some time, for whoever will ask. */
-  find(hosted: HostedType): void {
-    const catalog = this.#catalogOf(hosted);
-    // Whoever asks is told what is wrong.
-    if (catalog.walk === undefined) this.#begun(catalog, "").catch(() => undefined);
+  /**
+   * Finds the actors of a type, for whoever will ask.
+   * @throws as `of`
+   */
+  find(hosted: HostedType): Promise<void> {
+    return this.#begun(this.#catalogOf(hosted), "");
   }
 
   /**

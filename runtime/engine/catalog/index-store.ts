@@ -1,7 +1,7 @@
 /**
- * Roots and pieces of stored indexes in the store: single reads and writes, without an order among them.
+ * Roots and pieces of stored indexes in the store: what is read and written at once, without an order of writes.
  *
- * Owns what they are called in the store. Talks to Snapshots; the writer decides what is written when.
+ * Owns what they are called in the store, and new pieces until they are stored. Talks to Snapshots; the writer decides what is written when.
  */
 import type { Snapshots, SnapshotWrite } from "../../ports/index.ts";
 import { checksumOf } from "../../words/codec.ts";
@@ -17,7 +17,7 @@ import {
   type Root,
   rootId,
 } from "./index-format.ts";
-import type { NewPiece } from "./index-merge.ts";
+import { addUp, type Changes, divide, merge, type NewPiece, shareOut } from "./index-merge.ts";
 import type { Row } from "./row.ts";
 
 /** Pieces in one call of the store. */
@@ -35,6 +35,14 @@ export interface StoredRoot {
   readonly revision: number;
 }
 
+/** The pieces of a root, some of them new. */
+export interface Reworked {
+  readonly pieces: readonly PieceRef[];
+  readonly fresh: readonly FreshPiece[];
+  /** Numbers of those that are not among them any more. */
+  readonly replaced: readonly number[];
+}
+
 /** A piece that is not stored yet. */
 export interface FreshPiece {
   readonly ref: PieceRef;
@@ -45,7 +53,7 @@ export function rootIdOf({ shard, hosted }: IndexPlace): string {
   return rootId(shard.shard, hosted.definition.type);
 }
 
-export function freshPiece(
+function freshPiece(
   { shard, hosted }: IndexPlace,
   number: number,
   { first, rows, block }: NewPiece,
@@ -98,6 +106,41 @@ export class IndexStore {
       await this.#breathe();
     }
     return rows;
+  }
+
+  /**
+   * Runs and changes worked into the pieces; those that nothing falls to stay as they are. Stores nothing. Undefined if a
+   * piece is not what the root names.
+   * @param claimed numbers of pieces up to here are taken
+   */
+  async workIn(
+    place: IndexPlace,
+    root: Root,
+    changes: Changes,
+    claimed: number,
+  ): Promise<Reworked | undefined> {
+    const shares = shareOut(root.pieces, addUp(root.runs, changes));
+    const touched = root.pieces.filter((_, at) => shares[at]?.length);
+    const rows = await this.rowsIn(place, touched);
+    if (rows === undefined) return undefined;
+    const columns = place.hosted.definition.index?.length ?? 0;
+    const pieces: PieceRef[] = [];
+    const fresh: FreshPiece[] = [];
+    for (const [at, share] of shares.entries()) {
+      const piece = root.pieces[at];
+      if (piece !== undefined && share.length === 0) {
+        pieces.push(piece);
+        continue;
+      }
+      const before = piece === undefined ? [] : (rows.get(piece.number) as readonly Row[]);
+      for (const made of divide(merge(before, share), columns)) {
+        const one = freshPiece(place, claimed + fresh.length + 1, made);
+        pieces.push(one.ref);
+        fresh.push(one);
+      }
+      await this.#breathe();
+    }
+    return { pieces, fresh, replaced: touched.map(({ number }) => number) };
   }
 
   async writePieces(place: IndexPlace, fresh: readonly FreshPiece[]): Promise<void> {

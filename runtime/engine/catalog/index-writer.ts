@@ -25,16 +25,9 @@ import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
 import { encodeBlock } from "./block.ts";
-import { encodeRoot, isFull, noRoot, type PieceRef, type Root, RUN_ROWS_MAX } from "./index-format.ts";
-import { addUp, blockOf, type Changes, divide, merge, shareOut } from "./index-merge.ts";
-import {
-  freshPiece,
-  type FreshPiece,
-  type IndexPlace,
-  IndexStore,
-  rootIdOf,
-  type StoredRoot,
-} from "./index-store.ts";
+import { encodeRoot, isFull, noRoot, type Root, RUN_ROWS_MAX } from "./index-format.ts";
+import { blockOf, type Changes } from "./index-merge.ts";
+import { type IndexPlace, IndexStore, rootIdOf, type StoredRoot } from "./index-store.ts";
 import { type Row, rowOfData, rowOfTurn } from "./row.ts";
 
 /** Roots in one call of the store. */
@@ -71,6 +64,8 @@ export class IndexWriter {
   readonly #kept = new Map<ShardState, Map<string, Kept>>();
   /** Types of which actors were stored in shards that have no index. */
   readonly #missing = new Set<string>();
+  /** Types whose actors could not all be found: a node keeps no index of them until somebody has asked. */
+  readonly #hopeless = new Set<string>();
 
   constructor(engine: Engine) {
     this.#engine = engine;
@@ -135,10 +130,12 @@ export class IndexWriter {
       this.#missing.add(type);
       return undefined;
     }
-    let types = this.#kept.get(shard);
-    if (types === undefined) this.#kept.set(shard, (types = new Map()));
-    let kept = types.get(type);
-    if (kept === undefined) types.set(type, (kept = newKept(shard, hosted)));
+    return this.#kept.get(shard)?.get(type) ?? this.#keep(newKept(shard, hosted));
+  }
+
+  #keep(kept: Kept): Kept {
+    const types = this.#kept.get(kept.shard) ?? new Map<string, Kept>();
+    this.#kept.set(kept.shard, types.set(kept.hosted.definition.type, kept));
     return kept;
   }
 
@@ -171,9 +168,7 @@ export class IndexWriter {
     for (const { shard, hosted, known } of beginnings) {
       const kept = { ...newKept(shard, hosted), known };
       if (shard.phase === "gone" || !this.#begin(kept)) continue;
-      let types = this.#kept.get(shard);
-      if (types === undefined) this.#kept.set(shard, (types = new Map()));
-      types.set(hosted.definition.type, kept);
+      this.#keep(kept);
       shard.indexed.add(hosted.definition.type);
     }
   }
@@ -206,11 +201,16 @@ export class IndexWriter {
 
   /** Shards without an index get one when all their rows are known: by the next checkpoint. */
   #findMissing(): void {
+    const { catalogs, parts } = this.#engine;
     for (const type of this.#missing) {
-      this.#missing.delete(type);
-      const hosted = this.#engine.parts.registry.get(type);
-      if (hosted !== undefined) this.#engine.catalogs.find(hosted);
+      const hosted = parts.registry.get(type);
+      if (hosted === undefined || this.#hopeless.has(type)) continue;
+      catalogs.find(hosted).catch((error: unknown) => {
+        this.#hopeless.add(type);
+        if (!this.#engine.stopped) parts.observer.troubled(`find the actors of ${type}`, error);
+      });
     }
+    this.#missing.clear();
   }
 
   async #writeSome(some: readonly Kept[]): Promise<void> {
@@ -306,41 +306,25 @@ export class IndexWriter {
 
   /** Works runs and changes into the pieces; those that nothing falls to stay as they are. False after a conflict. */
   async #workIn(kept: Kept, root: Root, revision: number, changes: Changes): Promise<boolean> {
-    const shares = shareOut(root.pieces, addUp(root.runs, changes));
-    const touched = root.pieces.filter((_, at) => shares[at]?.length);
-    const rows = await this.#store.rowsIn(kept, touched);
-    if (rows === undefined) {
+    // Numbers of an ownership of its own, so that no damage to a root can bring one up again.
+    const claimed = Math.max(root.claimed, kept.shard.epoch * NUMBERS_EACH);
+    const made = await this.#store.workIn(kept, root, changes, claimed);
+    if (made === undefined) {
       // A piece is not what the root names.
       if (!(await this.#void(kept, root, revision))) return false;
       this.#forget(kept);
       return true;
     }
-    const columns = kept.hosted.definition.index?.length ?? 0;
-    // Numbers of an ownership of its own, so that no damage to a root can bring one up again.
-    let claimed = Math.max(root.claimed, kept.shard.epoch * NUMBERS_EACH);
-    const pieces: PieceRef[] = [];
-    const fresh: FreshPiece[] = [];
-    for (const [at, share] of shares.entries()) {
-      const piece = root.pieces[at];
-      if (piece !== undefined && share.length === 0) {
-        pieces.push(piece);
-        continue;
-      }
-      const before = piece === undefined ? [] : (rows.get(piece.number) as readonly Row[]);
-      for (const made of divide(merge(before, share), columns)) {
-        const one = freshPiece(kept, ++claimed, made);
-        pieces.push(one.ref);
-        fresh.push(one);
-      }
-      await this.#engine.breathe();
-    }
+    const { fresh, pieces } = made;
     const left = stillLeft(kept, root);
     const numbers = fresh.map(({ ref }) => ref.number);
-    const claim = await this.#replace(kept, { ...root, claimed, leftovers: [...left, ...numbers] }, revision);
+    const upTo = claimed + fresh.length;
+    const open: Root = { ...root, claimed: upTo, leftovers: [...left, ...numbers] };
+    const claim = await this.#replace(kept, open, revision);
     if (claim === undefined) return false;
     await this.#store.writePieces(kept, fresh);
-    const leftovers = [...left, ...touched.map(({ number }) => number)];
-    const next: Root = { claimed, pieces, leftovers, runs: [], whole: true };
+    const leftovers = [...left, ...made.replaced];
+    const next: Root = { claimed: upTo, pieces, leftovers, runs: [], whole: true };
     return this.#stored(kept, await this.#replace(kept, next, claim));
   }
 
