@@ -397,7 +397,8 @@ export const bugs: readonly Bug[] = [
     name: "index-misses-deletions",
     text: "a deletion is left out of the stored index where the actor was never stored",
     workloads: ["finding"],
-    budget: 100,
+    budget: 250,
+    seed: 187,
     install(_disk, patch) {
       patch.replace(IndexWriter.prototype, "deleted", () => () => undefined);
     },
@@ -423,6 +424,7 @@ export const bugs: readonly Bug[] = [
     text: "an index is taken for whole although an owner in between did not keep it",
     workloads: ["finding"],
     budget: 150,
+    seed: 108,
     install(_disk, patch) {
       forgetIndexes(patch);
       patch.replace(
