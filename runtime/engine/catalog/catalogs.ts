@@ -14,7 +14,7 @@
  *    is newer than what is found in the store, and stands.
  * 3. Rows are bounded by the node's `catalogRows`, over all types.
  */
-import { decodeKey, encodeKey, placeOfId } from "../../words/address.ts";
+import { decodeKey, placeOfId } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import type { Activation, Turn } from "../activation.ts";
@@ -26,6 +26,7 @@ import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot, type Patch } from "../state.ts";
 import { date } from "./dates.ts";
 import { fillFromIndexes } from "./index-reader.ts";
+import type { Changes } from "./index-merge.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
 
@@ -49,6 +50,8 @@ interface Wanted {
   readonly rows: ShardRows;
   /** What the tail says of actors that are not in memory, as of the beginning of the walk. */
   readonly patches: Map<string, Patch>;
+  /** What was stored and is not in the index, the newest first. */
+  readonly waiting: readonly Changes[];
 }
 
 export class Catalogs {
@@ -204,7 +207,8 @@ export class Catalogs {
       const rows = this.#rows();
       catalog.shards.set(shard, rows);
       const patches = new Map([...shard.patches].filter(([id]) => typeOfId(id) === type));
-      wanted.set(shard.shard, { shard, rows, patches });
+      const waiting = this.#engine.indexes.waiting(shard, type);
+      wanted.set(shard.shard, { shard, rows, patches, waiting });
     }
     for (const a of actors.values()) {
       const one = wanted.get(a.shard.shard);
@@ -214,12 +218,6 @@ export class Catalogs {
       } else if (a.committed.snapshot === undefined) one.rows.delete(a.key);
       else one.rows.set(rowOfTurn(a, a.committed));
     }
-    for (const { shard, rows, patches } of wanted.values())
-      for (const [key, row] of this.#engine.indexes.waiting(shard, type)) {
-        if (rows.knows(key) || (patches.size > 0 && patches.has(`${type}.${encodeKey(key)}`))) continue;
-        if (row === undefined) rows.delete(key);
-        else rows.set(row);
-      }
     return wanted;
   }
 
@@ -235,7 +233,10 @@ export class Catalogs {
           wanted.get(one.shard.shard) === one &&
           catalog.shards.get(one.shard) === one.rows,
         settle: async (some) => {
-          for (const one of some) await this.#settle(catalog, one, wanted);
+          for (const one of some) {
+            await this.#settle(catalog, one, wanted);
+            for (const changes of one.waiting) lay(changes, one.rows);
+          }
         },
         grown: () => this.#makeRoom(catalog),
       },
@@ -360,6 +361,15 @@ export class Catalogs {
         if (walk === undefined && now - used_ms > IDLE_MS) this.#catalogs.delete(type);
       if (this.#catalogs.size > 0 && !this.#engine.stopped) this.#sweepLater();
     });
+  }
+}
+
+/** What is known stands. */
+function lay(changes: Changes, rows: ShardRows): void {
+  for (const [key, row] of changes) {
+    if (rows.knows(key)) continue;
+    if (row === undefined) rows.delete(key);
+    else rows.set(row);
   }
 }
 

@@ -95,11 +95,14 @@ export class IndexWriter {
     kept.changed.set(key, data === undefined ? undefined : rowOfData(hosted, key, data, now));
   }
 
-  /** What is not in the root yet. */
-  *waiting(shard: ShardState, type: string): Generator<[key: string, row: Row | undefined]> {
+  /**
+   * What is not in the root yet, the newest first. What is added to it later is newer still; what is written into the
+   * root stays in it.
+   */
+  waiting(shard: ShardState, type: string): readonly Changes[] {
     const kept = this.#kept.get(shard)?.get(type);
-    for (const one of kept?.writing ?? []) if (!kept?.changed.has(one[0])) yield one;
-    yield* kept?.changed ?? [];
+    if (kept === undefined) return [];
+    return kept.writing === undefined ? [kept.changed] : [kept.changed, kept.writing];
   }
 
   /**
