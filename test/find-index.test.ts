@@ -262,7 +262,7 @@ describe("what is written", () => {
         const r = await start({}, order, "n1", 1);
         await send(r, keys(300));
         await r.world.run(r.node.checkpoint());
-        await send(r, keys(3_000));
+        await send(r, keys(1_200));
         let calls = 0;
         const { store } = r;
         const write = store.snapshots.write.bind(store.snapshots);
@@ -282,7 +282,7 @@ describe("what is written", () => {
         r.node.kill();
         const heir = await next(r);
         expect(await found(heir), `write ${at}, ${kept}`).toEqual(before);
-        await send(heir, keys(3_000));
+        await send(heir, keys(1_200));
         await heir.world.run(heir.node.checkpoint());
         const root = await rootOf(heir);
         const named = root.pieces.map(({ number }) => number).sort((a, b) => a - b);

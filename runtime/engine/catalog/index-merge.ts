@@ -10,7 +10,7 @@ import type { PieceRef, Run } from "./index-format.ts";
 import type { Row } from "./row.ts";
 
 /** Rows in a piece, about; one of twice as many is divided. The first page of a range needs one of each shard. */
-const PIECE_ROWS = 128;
+const PIECE_ROWS = 64;
 /** A piece of rows with large values is divided until it is below this. */
 const PIECE_BYTES = 256 * 1024;
 
