@@ -74,6 +74,7 @@ export class Catalogs {
 
   /** A turn was committed. */
   note(a: Activation, turn: Turn): void {
+    if (turn.snapshot === undefined) this.#engine.indexes.deleted(a);
     if (this.#catalogs.size === 0) return;
     const rows = this.#catalogs.get(a.hosted?.definition.type ?? "")?.shards.get(a.shard);
     if (rows === undefined) return;
