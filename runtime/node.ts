@@ -8,6 +8,7 @@ import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { metricsOf, type NodeMetrics } from "./engine/metrics.ts";
 import { type Observer, silent } from "./engine/observer.ts";
+import { type Keep, policyOf } from "./engine/retention.ts";
 import { Tally } from "./engine/tally.ts";
 import { guarded, type Telemetry } from "./engine/telemetry.ts";
 import { PlainGateway } from "./gateway.ts";
@@ -41,6 +42,12 @@ export interface NodeOptions {
   readonly shards?: number;
   /** Bounds that differ from `nodeDefaults`. */
   readonly settings?: Partial<NodeSettings>;
+  /**
+   * How much of the journal is kept: `"forever"` by default, `{ age: "30 days" }`, `{ bytes: "10GB" }` or both. The same on
+   * every node. Never less than the last hour and what recovery needs. On NATS the nodes then need the permission to purge
+   * the journal's streams.
+   */
+  readonly keep?: Keep | undefined;
   readonly observer?: Partial<Observer>;
   /** Traces, and metrics that are pushed: `telemetry()` of `keyturn/telemetry`. None by default. */
   readonly telemetry?: Telemetry | undefined;
@@ -65,12 +72,19 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   const { actors, name, weight = 1, shards = SHARDS_DEFAULT, world = realWorld } = options;
   const settings = settingsOf(options.settings);
   checkOptions(options, weight, shards);
+  const keep = policyOf(options.keep === undefined ? "forever" : options.keep);
   const registry = registryOf([...actors, ...ownActors]);
   const store = await options.store;
   if (typeof store?.directory?.app !== "function") {
     throw new KeyturnError(
       "invalid_options",
       'The store is none: give what embedded({ path: "./data" }) or memory() returns.',
+    );
+  }
+  if (!keep.isForever && store.retention === undefined) {
+    throw new KeyturnError(
+      "invalid_options",
+      `The journal of ${store.description} cannot be trimmed: it is kept forever.`,
     );
   }
   const app = await store.directory.app({ shards, format: FORMAT });
@@ -92,6 +106,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
     shards: app.shards,
     observer,
     tally,
+    keep,
     telemetry:
       options.telemetry && guarded(options.telemetry, (error) => observer.troubled("telemetry", error)),
   });

@@ -69,6 +69,7 @@ describe("seeds with faults", () => {
       "request lost",
       "request repeated",
       "stop",
+      "trimmed",
     ]);
   });
 

@@ -10,10 +10,12 @@ import { Engine, type EngineParts } from "../engine/engine.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
 import { Repeated } from "../engine/concurrently.ts";
+import type { KeepPolicy } from "../engine/retention.ts";
 import type { Tally } from "../engine/tally.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import type { Store, World } from "../ports/index.ts";
 import type { NodeSettings } from "../words/limits.ts";
+import { Keeper } from "./keeper.ts";
 import { Membership } from "./membership.ts";
 import { versionsOf } from "./versions.ts";
 import { Ownership } from "./ownership.ts";
@@ -29,6 +31,7 @@ export interface NodeParts {
   readonly observer: Observer;
   readonly tally: Tally;
   readonly telemetry: Telemetry | undefined;
+  readonly keep: KeepPolicy;
 }
 
 export type Phase = "joining" | "active" | "leaving" | "over";
@@ -47,6 +50,7 @@ export class Incarnation {
   readonly #listing = new Repeated(() => this.#look());
   #checkpointed_ms: number;
   #checkpointing = false;
+  readonly #keeper: Keeper;
 
   /** @param onOver called once if this incarnation ends without having been told to */
   constructor(parts: NodeParts, onOver: () => void) {
@@ -75,6 +79,15 @@ export class Incarnation {
     this.engine = new Engine(engineParts);
     this.ownership = new Ownership(this.engine, this.membership);
     this.#checkpointed_ms = world.clock.monotonic();
+    this.#keeper = new Keeper({
+      store,
+      world,
+      policy: parts.keep,
+      every_ms: settings.trim_ms,
+      observer,
+      tally,
+      isMine: () => this.#phase === "active" && this.engine.shards.has(FIRST_SHARD),
+    });
     this.#unwatch = store.directory.watch((shard) => this.#noticed(shard));
   }
 
@@ -202,9 +215,10 @@ export class Incarnation {
     void this.#quietly("reconcile", () => this.ownership.reconcile(anew));
   }
 
-  /** What is due now and then: checkpoints and the look for timers that come near. */
+  /** What is due now and then: checkpoints, trimming, and the look for timers that come near. */
   #maintain(): void {
     const { settings, world } = this.#parts;
+    this.#keeper.tick();
     const now = world.clock.monotonic();
     void this.#quietly("timers", () => this.ownership.extendTimers(world.clock.now()));
     const { tailRecords, tailBytes } = this.engine;
@@ -229,6 +243,8 @@ export class Incarnation {
   }
 }
 
+/** Whoever serves it trims the journal. */
+const FIRST_SHARD = 0;
 const LEAVE_TRIES = 5;
 const LEAVE_MS = 60_000;
 /** A heartbeat of another is seen at most this part of its interval late. */

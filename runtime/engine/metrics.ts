@@ -114,6 +114,12 @@ function journal(tally: Tally, engine: Engine): Metric[] {
       tally.checkpoints,
     ),
     counter(
+      "keyturn_trimmed_lanes_total",
+      "{lane}",
+      "Lanes of the journal of which this node has trimmed what is not to be kept, each time.",
+      tally.trimmedLanes,
+    ),
+    counter(
       "keyturn_store_full_total",
       "{append}",
       "Appends that the store had no room for.",

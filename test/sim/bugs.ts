@@ -161,6 +161,29 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "trims-too-much",
+    text: "the journal is trimmed up to a lane's last entry, whatever recovery needs of it",
+    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    budget: 40,
+    install(disk, patch) {
+      const { retention } = disk.memory;
+      patch.replace(retention, "trim", (original) => (lane) => original.call(retention, lane, disk.lastSeq));
+    },
+  },
+  {
+    name: "trims-one-too-many",
+    text: "the first entry that recovery needs of a lane is trimmed too",
+    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    budget: 40,
+    install(disk, patch) {
+      const { retention, journal } = disk.memory;
+      patch.replace(retention, "trim", (original) => async (lane, upTo) => {
+        for await (const [next] of journal.read(lane, upTo + 1, disk.lastSeq))
+          return original.call(retention, lane, next?.seq ?? upTo);
+      });
+    },
+  },
+  {
     name: "no-request-dedupe",
     text: "a session takes every request for a new one",
     budget: 60,

@@ -23,7 +23,7 @@ import type { Store } from "../../ports/index.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { serveStore, type StoreServer } from "../../stores/socket/index.ts";
 import { textOf } from "../../words/errors.ts";
-import { loadActors, readyMadeActors } from "../actors.ts";
+import { type App, loadApp, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
 import { Observing } from "../observing.ts";
 import { httpOf } from "../http.ts";
@@ -115,8 +115,10 @@ async function begin(folder: string): Promise<void> {
   await writeFile(resolve(folder, ".gitignore"), "*\n", { flag: "wx" }).catch(() => undefined);
 }
 
-async function load(modules: readonly string[] | undefined): Promise<readonly AnyActorDefinition[]> {
-  return modules === undefined ? await readyMadeActors() : await loadActors(modules, process.cwd(), true);
+async function load(modules: readonly string[] | undefined): Promise<App> {
+  return modules === undefined
+    ? { actors: await readyMadeActors() }
+    : await loadApp(modules, process.cwd(), true);
 }
 
 class Session {
@@ -136,7 +138,7 @@ class Session {
     this.#output = output;
   }
 
-  async start(actors: readonly AnyActorDefinition[]): Promise<void> {
+  async start({ actors, keep }: App): Promise<void> {
     const { name } = this.#flags;
     const observer = new Observing(
       this.#console,
@@ -145,7 +147,7 @@ class Session {
     );
     // Shards that come and go with every start are no news.
     const quiet = { ...observer, shardServing: () => undefined, shardReleased: () => undefined };
-    this.#node = await startNode({ actors, store: this.#store, name, observer: quiet });
+    this.#node = await startNode({ actors, store: this.#store, name, observer: quiet, keep });
     this.#sources = new RunningSources(this.#node, actors, this.#console);
     this.#http = await this.#serve(this.#node);
     const types = actors.map(({ type, version, machine }) => ({
@@ -210,9 +212,9 @@ class Session {
   }
 
   async #reload(file: string): Promise<void> {
-    let actors: readonly AnyActorDefinition[];
+    let app: App;
     try {
-      actors = await load(this.#flags.actors);
+      app = await load(this.#flags.actors);
     } catch (error) {
       const still = this.#node === undefined ? "" : " The actors that were loaded before go on.";
       this.#console.say("faulty", { file, reason: textOf(error) }, `${textOf(error)}${still}`);
@@ -221,7 +223,7 @@ class Session {
     try {
       await this.stop();
       this.#console.say("reloaded", { file }, `${file} changed: the actors are loaded again.`);
-      await this.start(actors);
+      await this.start(app);
     } catch (error) {
       const text = `The node does not start: ${textOf(error)} It is tried again when a file changes.`;
       this.#console.say("faulty", { file, reason: textOf(error) }, text);
