@@ -43,6 +43,7 @@ import type { Telemetry } from "../engine/telemetry.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { decodeSnapshot } from "../engine/state.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
+import { delivered, type Deliveries } from "./delivered.ts";
 import { cursorText, type HistoryPageOptions, pageFrom, type TurnsPage } from "./history-page.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import {
@@ -217,8 +218,13 @@ export class Client {
    * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
    */
   changes(target: string | AnyActorDefinition, query: ChangesQuery = {}): AsyncGenerator<ChangedActor> {
+    return changes(this.#held(), this.#shards, this.#clock, target, query);
+  }
+
+  /** Asks questions that may be held. */
+  #held(): AskShard {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
-    const ask: AskShard = async (shard, type, asked, timeout_ms) => {
+    return async (shard, type, asked, timeout_ms) => {
       const isHeld = asked.since !== undefined;
       if (!isHeld) this.#reading++;
       try {
@@ -227,7 +233,6 @@ export class Client {
         if (!isHeld) this.#reading--;
       }
     };
-    return changes(ask, this.#shards, this.#clock, target, query);
   }
 
   /** What actors of a type wait for: their `after`s and delayed events, by key. */
@@ -284,6 +289,11 @@ export class Client {
   /** Where the journal stands for each shard. @internal */
   positions(type: string, options: CallOptions): Promise<number[]> {
     return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** Resolves when what actors of some shards have told over a lane is committed by its receivers. @internal */
+  delivered(asked: Deliveries): Promise<void> {
+    return delivered(this.#held(), this.#clock, asked);
   }
 
   /** @internal */

@@ -83,7 +83,15 @@ export {
   type Values,
 } from "./views/aggregates.ts";
 export type { ViewEmitted } from "./views/machine.ts";
-export type { ViewReader, ViewState, WindowResult } from "./views/reader.ts";
+export type {
+  KeysQuery,
+  SettledOptions,
+  ViewEntry,
+  ViewPage,
+  ViewReader,
+  ViewState,
+  WindowResult,
+} from "./views/reader.ts";
 export { distinct, type DistinctCount, topK, type TopEntry } from "./views/sketches.ts";
 export { defineView, type View, type ViewDefinition, type ViewOptions } from "./views/view.ts";
 export {

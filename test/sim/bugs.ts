@@ -15,7 +15,7 @@ import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Family, familyOf } from "../../runtime/engine/machine/family.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
-import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { OutChannel, Session, ShardState } from "../../runtime/engine/shard.ts";
 import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Works } from "../../runtime/engine/works.ts";
@@ -432,6 +432,15 @@ export const bugs: readonly Bug[] = [
             original.call(this, shard, { ...frame, requests });
           },
       );
+    },
+  },
+  {
+    name: "settled-too-soon",
+    text: "a view is said to have everything as soon as it is on its way",
+    workloads: ["emitting"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(OutChannel.prototype, "taken", () => () => Promise.resolve());
     },
   },
   {

@@ -16,7 +16,6 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import type { AnyActorDefinition } from "../../engine/definition.ts";
 import type { HttpServer } from "../../http/index.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import type { Store } from "../../ports/index.ts";
