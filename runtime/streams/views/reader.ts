@@ -200,10 +200,10 @@ export class ViewReader<A extends Aggregates = Aggregates> {
         "invalid_options",
         `The view "${this.#kind.name}" has no "${name}". It has ${Object.keys(this.#kind.aggregates).join(", ")}.`,
       );
-    const valueOf = typeof by === "function" ? by : (entry: ViewEntry<A>) => entry.values[by] as unknown;
+    const numberIn = typeof by === "function" ? by : (entry: ViewEntry<A>) => entry.values[by] as unknown;
     const best: { readonly entry: ViewEntry<A>; readonly value: number }[] = [];
     for await (const entry of this.entries(query)) {
-      const value = valueOf(entry) ?? undefined;
+      const value = numberIn(entry) ?? undefined;
       if (value === undefined) continue;
       if (typeof value !== "number" || Number.isNaN(value))
         throw new KeyturnError(
