@@ -38,6 +38,7 @@ import {
 import { limits } from "../words/limits.ts";
 import { journalAt } from "../words/position.ts";
 import type { ShardAnswer } from "../words/queries.ts";
+import { PLAN_KEY } from "../words/sources.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
@@ -98,6 +99,8 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const HISTORY_PAGE = 64;
 /** Timers that are cancelled at once. */
 const CANCELS_AT_ONCE = 256;
+/** A look at the cluster waits so long for what the sources say. */
+const PLAN_MS = 2_000;
 
 /** Whom a request is for: an actor, or for a Query a shard. */
 export interface Recipient extends Sender {
@@ -266,11 +269,13 @@ export class Client {
   }
 
   /**
-   * The nodes of the app and who serves which shard, as the store's directory has it: may be a moment behind.
+   * The nodes of the app, who serves which shard, and who reads which source: may be a moment behind.
    * @throws KeyturnError `access_denied` for a client that may not read the directory, and what the store throws
    */
   cluster(): Promise<Cluster> {
-    return readCluster(this.#store.directory, this.#shards);
+    const planOf = async (type: string): Promise<unknown> =>
+      (await this.#ref(type, PLAN_KEY).get({ timeout_ms: PLAN_MS })).context;
+    return readCluster(this.#store.directory, this.#shards, planOf);
   }
 
   /**

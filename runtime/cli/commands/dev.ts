@@ -21,6 +21,7 @@ import { type KeyturnNode, startNode } from "../../node.ts";
 import type { Store } from "../../ports/index.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { serveStore, type StoreServer } from "../../stores/socket/index.ts";
+import { sourcesAmong } from "../../streams/sources/define.ts";
 import { textOf } from "../../words/errors.ts";
 import { type App, loadApp, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
@@ -29,7 +30,6 @@ import { httpOf } from "../http.ts";
 import { gather, type HostPort, hostPort, jsonOption } from "../options.ts";
 import { Output, type OutputFlags } from "../output.ts";
 import { DONE, type Shell, stopSignal } from "../shell.ts";
-import { RunningSources } from "../sources.ts";
 import { DEV_FOLDER, isStore } from "../target.ts";
 import { withinWait } from "../wait.ts";
 
@@ -127,7 +127,6 @@ class Session {
   readonly #output: Output;
   readonly #drained = new AbortController();
   #node: KeyturnNode | undefined;
-  #sources: RunningSources | undefined;
   #http: HttpServer | undefined;
 
   constructor(store: Store, flags: DevFlags, console: Console, output: Output) {
@@ -146,8 +145,8 @@ class Session {
     );
     // Shards that come and go with every start are no news.
     const quiet = { ...observer, shardServing: () => undefined, shardReleased: () => undefined };
-    this.#node = await startNode({ actors, store: this.#store, name, observer: quiet, keep });
-    this.#sources = new RunningSources(this.#node, actors, this.#console);
+    const sources = sourcesAmong(actors);
+    this.#node = await startNode({ actors, sources, store: this.#store, name, observer: quiet, keep });
     this.#http = await this.#serve(this.#node);
     const types = actors.map(({ type, version, machine }) => ({
       type,
@@ -159,7 +158,11 @@ class Session {
       { types, data: this.#flags.data, pid: process.pid, http: this.#http?.url },
       `Ready, in ${this.#flags.data}. It hosts:`,
     );
-    if (this.#flags.json) return;
+    if (!this.#flags.json) this.#list(types);
+    observer.ready();
+  }
+
+  #list(types: readonly { type: string; version: number; events: readonly string[] }[]): void {
     const columns = [{ head: "type" }, { head: "version", right: true }, { head: "events" }];
     const rows = types.map(({ type, version, events }) => [
       type,
@@ -188,8 +191,6 @@ class Session {
     const node = this.#node;
     await this.#http?.close();
     this.#http = undefined;
-    await this.#sources?.stop();
-    this.#sources = undefined;
     this.#node = undefined;
     await node?.stop({ closeStore: false });
   }

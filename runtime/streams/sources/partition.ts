@@ -40,6 +40,7 @@ export class PartitionRun {
   readonly #stop = new AbortController();
   /** Told since the gates were asked. */
   #told = 0;
+  #feed: Feed | undefined;
 
   constructor(parts: PartitionParts) {
     this.#parts = parts;
@@ -50,6 +51,11 @@ export class PartitionRun {
 
   get stopped(): boolean {
     return this.#stop.signal.aborted;
+  }
+
+  /** Up to where everything counts; undefined before that is known. */
+  get position(): Position | undefined {
+    return this.#feed?.standing.position;
   }
 
   /** Ends it soon: `run` resolves once nothing is on its way. */
@@ -87,6 +93,7 @@ export class PartitionRun {
       troubled,
       apart: (batch, refusal) => this.#mapper.apart(batch, refusal),
     });
+    this.#feed = feed;
     this.#told = from.delivered < from.revision ? 1 : 0;
     let position = from.position;
     let batches = 0;

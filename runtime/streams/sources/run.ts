@@ -12,13 +12,8 @@ import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../client/client.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import {
-  PARTITIONS_MAX,
-  type PlanContext,
-  type PlanEvent,
-  type PlannedPartition,
-  PLAN_KEY,
-} from "./words.ts";
+import { PARTITIONS_MAX, type PlanContext, type PlanEvent, type PlannedPartition } from "./words.ts";
+import { PLAN_KEY, type SourceShare } from "../../words/sources.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
 import { PartitionRun } from "./partition.ts";
@@ -35,6 +30,8 @@ export interface RunOptions {
   readonly atOnce?: number;
   /** Called with what is in the way, whenever something is that may pass: a store that is full, a server that is away. */
   readonly onTrouble?: (error: unknown) => void;
+  /** Name of the node that runs it, to be shown. */
+  readonly node?: string | undefined;
 }
 
 export interface ProgressOptions {
@@ -86,13 +83,22 @@ export class SourceRun {
   readonly #source: AnySource;
   readonly #options: RunOptions;
   readonly #lease_ms: number;
-  readonly #running = new Map<string, { readonly run: PartitionRun; readonly over: Promise<void> }>();
+  readonly #running = new Map<
+    string,
+    {
+      readonly run: PartitionRun;
+      readonly planned: PlanContext["partitions"][number];
+      readonly over: Promise<void>;
+    }
+  >();
   /** What is read, as it is declared here. */
   readonly #groups = new Set<string>();
   /** Own partitions that have ended in this run. */
   readonly #ended = new Set<string>();
   readonly #stop = new AbortController();
   readonly #troubles = new Map<string, unknown>();
+  #lag: number | undefined;
+  #looking = false;
   #failure: { readonly error: unknown } | undefined;
   #wake: () => void = () => undefined;
 
@@ -109,6 +115,12 @@ export class SourceRun {
       options.signal?.removeEventListener("abort", stop);
       this.#stop.abort();
     });
+  }
+
+  /** What this runner has of the source, with what it had not read when it looked last. */
+  get share(): SourceShare {
+    const { unit } = this.#source.from;
+    return { node: this.#options.node, partitions: this.#running.size, lag: this.#lag, unit };
   }
 
   /** What is read, now and then, and at the end; ends with the run. Throws what `done` rejects with. */
@@ -209,15 +221,16 @@ export class SourceRun {
   /** Takes its share, again and again, until everything has ended. */
   async #share(): Promise<void> {
     const { signal } = this.#stop;
-    const event: PlanEvent = { type: "here", runner: this.runner, lease_ms: this.#lease_ms };
     let pause_ms = LOOK_FIRST_MS;
     let beat = Number.NEGATIVE_INFINITY;
     let plan: PlanContext | undefined;
     while (!signal.aborted) {
       const now = performance.now();
       if (plan === undefined || now - beat >= this.#lease_ms / 3) {
-        plan = await this.#meet(event);
+        const share = this.share;
+        plan = await this.#meet({ type: "here", runner: this.runner, lease_ms: this.#lease_ms, share });
         beat = now;
+        void this.#look();
       }
       this.#take(plan);
       const idle = this.#running.size === 0;
@@ -226,6 +239,24 @@ export class SourceRun {
       pause_ms = idle ? Math.min(pause_ms * 2, wait_ms) : LOOK_FIRST_MS;
       await this.#pause(idle ? pause_ms : wait_ms);
     }
+  }
+
+  /** Looks how much there is; what cannot be looked at does not hold up the reading. */
+  async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    const { from } = this.#source;
+    const extents = await Promise.all(
+      [...this.#running.values()].map(async ({ run, planned }) => {
+        const { position } = run;
+        return position === undefined
+          ? undefined
+          : await from.extent(planned, position).catch(() => undefined);
+      }),
+    );
+    this.#looking = false;
+    const known = extents.every((extent) => extent !== undefined);
+    this.#lag = known ? extents.reduce((sum, { total, done }) => sum + total - done, 0) : undefined;
   }
 
   async #allEnded({ partitions }: PlanContext): Promise<boolean> {
@@ -274,7 +305,7 @@ export class SourceRun {
         this.#troubles.delete(key);
         this.#wake();
       });
-    this.#running.set(key, { run, over });
+    this.#running.set(key, { run, planned, over });
   }
 
   #troubled(key: string, error: unknown): void {
