@@ -29,6 +29,7 @@ export {
   type SourceProgress,
   SourceRun,
 } from "./sources/run.ts";
+export { take } from "./sources/take.ts";
 export type { PlannedPartition, Position } from "./sources/words.ts";
 export {
   type LetterOptions,

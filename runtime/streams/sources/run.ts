@@ -268,7 +268,7 @@ export class SourceRun {
       ({ key, of, ended, extent }) =>
         this.#ended.has(key) ||
         !this.#groups.has(of) ||
-        (ended && (extent === undefined || extent.done === extent.total)),
+        (ended && (this.#source.from.isPartial || extent === undefined || extent.done === extent.total)),
     );
   }
 
