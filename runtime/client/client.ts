@@ -159,6 +159,11 @@ export class Client {
     return this.#requests.inFlight + this.#reading;
   }
 
+  /** Its clock and its randomness. @internal */
+  get world(): World {
+    return this.#world;
+  }
+
   /** Shards of the app. */
   get shards(): number {
     return this.#shards;

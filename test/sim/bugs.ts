@@ -435,6 +435,27 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "cut-apart",
+    text: "a source's partition takes a batch by its revision alone, wherever it begins",
+    workloads: ["feeding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind !== "request") return original.call(this, shard, frame);
+            const requests = frame.requests.map((request) => {
+              const { behind: _, ...event } = Object(request.event) as { behind?: unknown; type?: string };
+              return event.type === "items" ? { ...request, event } : request;
+            });
+            original.call(this, shard, { ...frame, requests });
+          },
+      );
+    },
+  },
+  {
     name: "settled-too-soon",
     text: "a view is said to have everything as soon as it is on its way",
     workloads: ["emitting"],

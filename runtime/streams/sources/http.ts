@@ -150,10 +150,21 @@ class Ingest {
       this.#told(partition);
       if (producer !== undefined) {
         return await this.#inTurn(partition, () =>
-          this.#numbered(partition, items, first, new Mapper(this.#source, group), signal),
+          this.#numbered(
+            partition,
+            items,
+            first,
+            new Mapper(this.#source, group, () => this.#client.world.clock.now()),
+            signal,
+          ),
         );
       }
-      return await this.#keyed(partition, items, new Mapper(this.#source, group), key as string);
+      return await this.#keyed(
+        partition,
+        items,
+        new Mapper(this.#source, group, () => this.#client.world.clock.now()),
+        key as string,
+      );
     } finally {
       this.#limits.inFlight -= body.length;
     }
@@ -170,9 +181,7 @@ class Ingest {
     this.#undelivered.clear();
     // It is for people only, and asked again after the next request.
     for (const partition of partitions)
-      askGates(partitionRef(this.#client, this.#source, partition), this.#client.shards).catch(
-        () => undefined,
-      );
+      askGates(partitionRef(this.#client, this.#source, partition), this.#client).catch(() => undefined);
   }
 
   /** Requests of one producer, one after the other. */
@@ -217,7 +226,13 @@ class Ingest {
         counted(batch, -1);
         return [...mapper.apart(batch, refusal)].map((part) => counted(part));
       };
-      const feed = new Feed(context, { ref, signal, troubled: () => undefined, apart });
+      const feed = new Feed(context, {
+        clock: this.#client.world.clock,
+        ref,
+        signal,
+        troubled: () => undefined,
+        apart,
+      });
       await pushAll(feed, mapper.batches(items.slice(known)), counted);
       if (feed.lost) continue;
       if (feed.waiting > 0) throw busy(feed.trouble);
