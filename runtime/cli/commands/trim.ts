@@ -7,14 +7,12 @@ import { type Command, Option } from "commander";
 import { type Keep, trimJournal } from "../../engine/retention.ts";
 import { realWorld } from "../../world.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addNatsOptions, jsonOption, keepOf, positive } from "../options.ts";
+import { addStoreOptions, jsonOption, keepOf, waitOption } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
   readonly keep: Keep;
 }
-
-const WAIT_S = 30;
 
 const HELP = `
 What recovery needs is never trimmed, and neither is the last hour. Histories and rebuilds say where the past has been
@@ -30,22 +28,13 @@ export function addTrim(program: Command, shell: Shell): void {
     .command("trim")
     .summary("trim the journal to what is to be kept")
     .description("Removes from an app's journal what is older, or more, than is to be kept.");
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addStoreOptions(command)
     .addOption(
       new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB, "30 days,10GB" or forever')
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));
