@@ -103,7 +103,8 @@ export class Observing implements Partial<Observer> {
 
   readonly sourceEnded = (source: string, { items, malformed, ended }: SourceCounts): void => {
     const what = ended ? "is read to its end" : "is stopped";
-    const text = `Source ${source} ${what}: ${items} items, ${malformed} of them malformed.`;
+    const which = malformed > 0 ? "; sourceDeadLetters(client, source) says which" : "";
+    const text = `Source ${source} ${what}: ${items} items, ${malformed} of them malformed${which}.`;
     this.#afterReady(() => this.#console.say("source", { source, items, malformed, ended }, text));
   };
 

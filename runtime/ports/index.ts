@@ -80,8 +80,9 @@ export interface SnapshotEntry {
 
 export interface SnapshotWrite {
   /**
-   * `<type>.<encoded key>`; or `_shard.<n>` for a shard's own entry, `_shard.<n>.<m>.<k>` for a piece of it, and `_keep` for
-   * who reads or trims the journal.
+   * `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry and `_shard.<n>.<m>.<k>` for a piece of it, or
+   * `_index.<n>.<type>` for the stored index of its actors and `_index.<n>.<type>.<k>` for a piece of that, or
+   * `_keep` for who reads or trims the journal.
    */
   readonly id: string;
   readonly shard: number;
