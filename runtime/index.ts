@@ -14,7 +14,7 @@ export type {
   WatchOptions,
 } from "./client/client.ts";
 export type { ChangedActor, ChangesQuery } from "./client/changes.ts";
-export type { Cluster, ClusterNode, ClusterShard } from "./client/cluster.ts";
+export type { Cluster, ClusterNode, ClusterShard, ClusterSource } from "./client/cluster.ts";
 export type {
   Count,
   FindQuery,
@@ -64,6 +64,8 @@ export {
 export type { Change, Entry, KeyValueStore, ListOptions, PutOptions, StoreOptions } from "./kv/store.ts";
 export type { Key } from "./kv/keys.ts";
 export type { Pinned } from "./kv/pinned.ts";
+export type { SourceCounts } from "./engine/observer.ts";
+export type { SourceShare } from "./words/sources.ts";
 export type { Metric, MetricHistogram, MetricPoint, NodeMetrics } from "./engine/metrics.ts";
 export type { Observer } from "./engine/observer.ts";
 export type { Invocation, MailboxState, WaitingMessage } from "./engine/mailbox.ts";
@@ -95,7 +97,7 @@ export {
   type WhatIfResult,
   type WhatIfStep,
 } from "./rebuild/what-if.ts";
-export { type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
+export { type Hosted, type KeyturnNode, type NodeOptions, startNode, type StopOptions } from "./node.ts";
 export type * from "./ports/index.ts";
 export { type EmbeddedOptions, embedded } from "./stores/embedded/index.ts";
 export { serveStore, type StoreServer } from "./stores/socket/index.ts";

@@ -8,12 +8,16 @@ import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
 import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
 import { metricsOf, type NodeMetrics } from "./engine/metrics.ts";
 import { type Observer, silent } from "./engine/observer.ts";
+import { type Keep, policyOf } from "./engine/retention.ts";
 import { Tally } from "./engine/tally.ts";
 import { guarded, type Telemetry } from "./engine/telemetry.ts";
 import { PlainGateway } from "./gateway.ts";
 import { HealthWatch, type NodeHealth } from "./health.ts";
 import { ownActors } from "./own-actors.ts";
 import type { DeadLetter, Store, World } from "./ports/index.ts";
+import { checkSources, NodeSources } from "./node-sources.ts";
+import type { AnySource } from "./streams/sources/define.ts";
+import type { SourceStatus } from "./streams/sources/status.ts";
 import { KeyturnError } from "./words/errors.ts";
 import { FORMAT } from "./words/format.ts";
 import { limits, nodeDefaults, type NodeSettings } from "./words/limits.ts";
@@ -25,12 +29,22 @@ export const SHARDS_DEFAULT = 64;
 /** A node that stops waits so long at most for others to take what it had, if clients that are not ours may ask it. */
 const TAKEN_OVER_MS = 1_000;
 const TAKEN_OVER_LOOK_MS = 10;
+/** A share of a source is held for the node's lease, or for this. */
+const SOURCE_LEASE_MS = 300;
 /** And so long for the answers to those that had asked. */
 const ANSWERED_MS = 5_000;
 
 export interface NodeOptions {
   /** What this node hosts. */
   readonly actors: readonly AnyActorDefinition[];
+  /**
+   * Sources that this node hosts and reads, with all other nodes that were started with them: each part of one is read by
+   * one of them, and by another when that is gone.
+   */
+  readonly sources?: readonly AnySource[] | undefined;
+  /** Views and sinks that it hosts; the same as their `actors` among `actors`. */
+  readonly views?: readonly Hosted[] | undefined;
+  readonly sinks?: readonly Hosted[] | undefined;
   /** `memory()`, `embedded({ path })`, or a promise of one. */
   readonly store: Store | Promise<Store>;
   /** Name of the node, kept over restarts; by default one that is drawn. */
@@ -41,11 +55,22 @@ export interface NodeOptions {
   readonly shards?: number;
   /** Bounds that differ from `nodeDefaults`. */
   readonly settings?: Partial<NodeSettings>;
+  /**
+   * How much of the journal is kept: `"forever"` by default, `{ age: "30 days" }`, `{ bytes: "10GB" }` or both. The same on
+   * every node. Never less than the last hour and what recovery needs. On NATS the nodes then need the permission to purge
+   * the journal's streams.
+   */
+  readonly keep?: Keep | undefined;
   readonly observer?: Partial<Observer>;
   /** Traces, and metrics that are pushed: `telemetry()` of `keyturn/telemetry`. None by default. */
   readonly telemetry?: Telemetry | undefined;
   /** Clock and randomness; the real ones by default. */
   readonly world?: World;
+}
+
+/** What is made of actors: `defineView`, `defineSink`, `defineSource`. */
+export interface Hosted {
+  readonly actors: readonly AnyActorDefinition[];
 }
 
 export interface StopOptions {
@@ -62,15 +87,24 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   if (typeof options !== "object" || options === null) {
     throw new KeyturnError("invalid_options", "startNode takes { actors, store }.");
   }
-  const { actors, name, weight = 1, shards = SHARDS_DEFAULT, world = realWorld } = options;
+  const { name, weight = 1, shards = SHARDS_DEFAULT, world = realWorld } = options;
   const settings = settingsOf(options.settings);
   checkOptions(options, weight, shards);
-  const registry = registryOf([...actors, ...ownActors]);
+  const keep = policyOf(options.keep === undefined ? "forever" : options.keep);
+  const { sources = [] } = options;
+  checkSources(sources);
+  const registry = registryOf([...hostedBy(options), ...ownActors]);
   const store = await options.store;
   if (typeof store?.directory?.app !== "function") {
     throw new KeyturnError(
       "invalid_options",
       'The store is none: give what embedded({ path: "./data" }) or memory() returns.',
+    );
+  }
+  if (!keep.isForever && store.retention === undefined) {
+    throw new KeyturnError(
+      "invalid_options",
+      `The journal of ${store.description} cannot be trimmed: it is kept forever.`,
     );
   }
   const app = await store.directory.app({ shards, format: FORMAT });
@@ -82,21 +116,26 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
   }
   const tally = new Tally();
   const observer = tally.over({ ...silent, logged: writeLog, ...options.observer });
-  const node = new KeyturnNode({
-    node: name ?? world.random.id(),
-    weight,
-    world,
-    store,
-    settings,
-    registry,
-    shards: app.shards,
-    observer,
-    tally,
-    telemetry:
-      options.telemetry && guarded(options.telemetry, (error) => observer.troubled("telemetry", error)),
-  });
+  const node = new KeyturnNode(
+    {
+      node: name ?? world.random.id(),
+      weight,
+      world,
+      store,
+      settings,
+      registry,
+      shards: app.shards,
+      observer,
+      tally,
+      keep,
+      telemetry:
+        options.telemetry && guarded(options.telemetry, (error) => observer.troubled("telemetry", error)),
+    },
+    sources,
+  );
   try {
     await node.join();
+    node.startSources();
   } catch (error) {
     // What has begun must not go on without anybody who could stop it.
     node.kill();
@@ -119,13 +158,16 @@ export class KeyturnNode {
   #unserve: (() => Promise<void>) | undefined;
   readonly #unmeter: (() => void) | undefined;
 
+  readonly #sources: NodeSources;
+
   /** @internal */
-  constructor(parts: NodeParts) {
+  constructor(parts: NodeParts, sources: readonly AnySource[]) {
     this.#parts = parts;
     this.name = parts.node;
     this.store = parts.store;
     this.#life = this.#newLife();
     this.client = new Client(parts.store, parts.world, parts.shards, parts.telemetry);
+    this.#sources = new NodeSources(this.client, sources);
     this.#unmeter = parts.telemetry?.node(parts.node, () => this.metrics());
     this.#gateway = new PlainGateway(() => this.client, { shards: parts.shards, format: FORMAT });
   }
@@ -178,7 +220,19 @@ export class KeyturnNode {
   /** What this node counts, and what is so now. `prometheus(node.metrics())` is its text for Prometheus. */
   metrics(): NodeMetrics {
     const { engine, ownership } = this.#life;
-    return metricsOf(this.name, engine, this.#parts.tally, ownership.serving.length);
+    const { tally } = this.#parts;
+    return metricsOf(this.name, engine, tally, ownership.serving.length, this.#sources.metrics());
+  }
+
+  /** How the sources stand that this node was started with, whichever nodes read them. */
+  sources(): Promise<readonly SourceStatus[]> {
+    return this.#sources.status();
+  }
+
+  /** @internal */
+  startSources(): void {
+    const { settings, observer } = this.#parts;
+    this.#sources.start(this.name, Math.max(settings.lease_ms, SOURCE_LEASE_MS), observer);
   }
 
   /** @internal */
@@ -205,10 +259,11 @@ export class KeyturnNode {
     return this.#life.ownership.checkpoint();
   }
 
-  /** Hands the shards over, or flushes them if there is nobody else, and ends. */
+  /** Ends the sources, hands the shards over, or flushes them if there is nobody else, and ends. */
   async stop({ closeStore = true }: StopOptions = {}): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
+    await this.#sources.stop();
     await this.#life.leave();
     this.#unmeter?.();
     await this.#closeGateway();
@@ -222,6 +277,7 @@ export class KeyturnNode {
     this.#unmeter?.();
     void this.#unserve?.();
     this.#life.kill();
+    this.#sources.kill();
     this.client.close();
   }
 
@@ -299,6 +355,17 @@ function settingsOf(given: Partial<NodeSettings> = {}): NodeSettings {
     );
   }
   return settings;
+}
+
+/** Each once, however often it is named. */
+function hostedBy({ actors, sources = [], views = [], sinks = [] }: NodeOptions): AnyActorDefinition[] {
+  const parts = [...sources, ...views, ...sinks];
+  if (parts.some((part) => !Array.isArray(part?.actors)))
+    throw new KeyturnError(
+      "invalid_options",
+      "Views are what defineView returns, sinks what defineSink does.",
+    );
+  return [...new Set([...actors, ...parts.flatMap((part) => part.actors)])];
 }
 
 function checkOptions(options: NodeOptions, weight: number, shards: number): void {

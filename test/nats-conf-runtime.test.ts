@@ -136,3 +136,40 @@ test("all that users need is allowed, and nothing is refused on the way", { time
       .filter((line) => /Violation|\[ERR\]/.test(line)),
   ).toEqual([]);
 });
+
+test("a node that is to keep less and may not purge says so, trims nothing, and goes on", {
+  timeout: 60_000,
+}, async () => {
+  await provisionNats(as("keyturn_provisioner", "_INBOX_keyturn_provisioner"), {
+    shards: 64,
+    format: FORMAT,
+  });
+  const store = await nats(as("keyturn_node", "_INBOX_keyturn_node", { provision: false }));
+  let hours = 0;
+  const clock = { ...realWorld.clock, now: () => realWorld.clock.now() + hours * 3_600_000 };
+  let hear: (error: unknown) => void = () => undefined;
+  const denied = new Promise<unknown>((resolve) => {
+    hear = resolve;
+  });
+  const node = await startNode({
+    actors: [counter],
+    store,
+    name: "keeper",
+    world: { ...realWorld, clock },
+    keep: { age: "1 hour" },
+    settings: { trim_ms: 100, checkpoint_ms: 100, heartbeat_ms: 100, lease_ms: 3_000 },
+    observer: {
+      troubled: (task, error) => task === "trim the journal" && hear(error),
+    },
+  });
+  const ref = node.client.actor(counter, "kept");
+  for (let n = 0; n < 5; n++) await ref.ask({ type: "add", by: 1 });
+  await node.checkpoint();
+  const { first } = (await store.journal.ends())[0] as { first: number };
+  hours = 3;
+  await ref.ask({ type: "add", by: 1 });
+  expect(await denied).toMatchObject({ code: "access_denied" });
+  expect((await ref.get()).context.count).toBe(6);
+  expect((await store.journal.ends())[0]).toMatchObject({ first });
+  await node.stop();
+});

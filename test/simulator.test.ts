@@ -69,6 +69,7 @@ describe("seeds with faults", () => {
       "request lost",
       "request repeated",
       "stop",
+      "trimmed",
     ]);
   });
 
@@ -86,6 +87,7 @@ describe("workloads that no seed draws", () => {
     ["finding", 12, "questions about a type are consistent with what was acknowledged"],
     ["cancelling", 8, "what was cancelled never comes, and what was gone has come"],
     ["emitting", 8, "a view counts each event that was emitted once"],
+    ["feeding", 16, "an item of a source counts once, whoever runs it"],
   ];
   for (const [name, seeds, what] of named)
     it(`${what}, under every fault: ${seeds} seeds`, async () => {

@@ -625,6 +625,7 @@ it("two runners that cut the same items differently, at once: each item counts o
     const { context } = await ref.get();
     const feed = () =>
       new Feed(context as unknown as PartitionContext, {
+        clock: client.world.clock,
         ref,
         signal: new AbortController().signal,
         troubled: () => undefined,
@@ -648,7 +649,7 @@ it("two runners that cut the same items differently, at once: each item counts o
     await other.drain();
     await one.push(cut(3, 6));
     await one.drain();
-    await askGates(ref, client.shards, true);
+    await askGates(ref, client, true);
     await delivered(client, ref, 2, new AbortController().signal);
     expect([one.lost, other.lost, await sums(client)]).toEqual([false, true, expected(rows(6))]);
   });

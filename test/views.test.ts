@@ -21,6 +21,7 @@ import {
   type ViewOptions,
 } from "../runtime/streams/index.ts";
 import { testRuntime } from "../runtime/testing/index.ts";
+import { collected } from "./support/collected.ts";
 import { emitter, sold } from "./support/emitter.ts";
 
 const HOUR = 3_600_000;
@@ -232,6 +233,82 @@ describe("a view", () => {
     expect((await strict.reader(t.client).get("a")).values.revenue).toBe(3);
     expect((await till.get()).context.n).toBe(12);
     await t.stop();
+  });
+
+  it.each([1, 4])("lists its keys, in pages and the highest first, in %i parts", async (split) => {
+    const list = defineView("list", {
+      over: emitter,
+      on: "sold",
+      key: (event) => event.shop,
+      aggregate: { orders: count(), revenue: sum("cents"), newest: last("product") },
+      split: split === 1 ? 1 : split,
+      ...(split === 1 ? {} : { aggregate: { orders: count(), revenue: sum("cents") } as never }),
+    });
+    const t = await testRuntime({ actors: [emitter, ...list.actors], nodes: 2 });
+    const shops = Array.from({ length: 30 }, (_, at) => `shop ${String((at * 7) % 30).padStart(2, "0")}`);
+    for (const [at, shop] of [...shops, ...shops.slice(0, 10)].entries())
+      await t.client.actor(emitter, `till${at % 5}`).send({ type: "emit", event: sold(shop, START, at + 1) });
+    // One that the view cannot take is a dead letter of it, and no key.
+    const bad = { ...sold("x", START), shop: 7 };
+    await t.client.actor(emitter, "till").send({ type: "emit", event: bad as never });
+    const reader = list.reader(t.client);
+    await reader.settled();
+    const sorted = [...shops].sort();
+    expect(await collected(reader.keys())).toEqual(sorted);
+    expect(await collected(reader.keys({ prefix: "shop 1" }))).toEqual(sorted.slice(10, 20));
+    expect(await collected(reader.keys({ after: "shop 27", limit: 5 }))).toEqual(["shop 28", "shop 29"]);
+    expect(await collected(reader.keys({ limit: 0 }))).toEqual([]);
+    const pages = [];
+    for (let after: string | undefined, more = true; more; ) {
+      const page = await reader.page({ limit: 12, after });
+      pages.push(page.entries.map(({ key }) => key));
+      after = page.next;
+      more = after !== undefined;
+    }
+    expect(pages.map((page) => page.length)).toEqual([12, 12, 6]);
+    expect(pages.flat()).toEqual(sorted);
+    // The first ten were sold twice: at their place, and 30 later.
+    const best = await reader.top(3, "revenue");
+    expect(best.map(({ key, values }) => [key, values.revenue])).toEqual([
+      [shops[9], 50],
+      [shops[8], 48],
+      [shops[7], 46],
+    ]);
+    const least = await reader.top(2, ({ values, events }) => (events > 1 ? undefined : -values.revenue));
+    expect(least.map(({ key }) => key)).toEqual([shops[10], shops[11]]);
+    await expect(reader.top(3, "profit" as never)).rejects.toThrow(/has no "profit"/);
+    await expect(reader.top(0, "orders")).rejects.toThrow(KeyturnError);
+    await expect(reader.top(3, (() => "much") as never)).rejects.toThrow(/no number/);
+    await expect(collected(reader.keys({ limit: -1 }))).rejects.toThrow(KeyturnError);
+  });
+
+  it("settles: what was acknowledged before is read then, also through a view over a view", async () => {
+    const minutes = defineView("minutes", {
+      over: emitter,
+      on: "sold",
+      key: (event) => event.shop,
+      aggregate: { revenue: sum("cents") },
+      window: tumbling("1 min", { time: "at" }),
+    });
+    const all = defineView("all", {
+      over: minutes,
+      on: "window.closed",
+      key: () => "all",
+      aggregate: {
+        windows: count(),
+        revenue: sum((event) => (event as { values: { revenue: number } }).values.revenue),
+      },
+    });
+    const t = await testRuntime({ actors: [emitter, ...minutes.actors, ...all.actors], nodes: 3 });
+    const till = t.client.actor(emitter, "till");
+    for (let n = 1; n <= 20; n++) {
+      await till.send({ type: "emit", event: sold("a", START + n * 60_000, n) });
+      await minutes.reader(t.client).settled({ of: till.address });
+      expect((await minutes.reader(t.client).get("a")).events).toBe(n);
+      await all.reader(t.client).settled();
+      expect((await all.reader(t.client).get("all")).events).toBe(n - 1);
+    }
+    expect((await all.reader(t.client).get("all")).values.revenue).toBe(190);
   });
 
   it("can be watched, also split", async () => {

@@ -12,6 +12,7 @@ import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { AnyActorDefinition } from "../engine/definition.ts";
+import { type Keep, policyOf } from "../engine/retention.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { packageFolder } from "./packages.ts";
 
@@ -30,11 +31,35 @@ export async function loadActors(
   folder = process.cwd(),
   anew = false,
 ): Promise<readonly AnyActorDefinition[]> {
+  return (await loadApp(modules, folder, anew)).actors;
+}
+
+/** What modules say of an app. */
+export interface App {
+  readonly actors: readonly AnyActorDefinition[];
+  /** Their `export const keep`. */
+  readonly keep?: Keep;
+}
+
+/**
+ * Loads modules with what they say of the app beside their actors: how much of the journal is kept.
+ * @throws KeyturnError `invalid_options`
+ */
+export async function loadApp(
+  modules: readonly string[],
+  folder = process.cwd(),
+  anew = false,
+): Promise<App> {
+  let keep: { readonly value: Keep; readonly module: string } | undefined;
   const found = new Map<string, { definition: AnyActorDefinition; module: string }>();
   for (const module of modules) {
     const path = pathOf(module, folder);
     checkCopies(module, path);
-    for (const definition of definitionsOf(module, await load(module, path, anew))) {
+    const exported = await load(module, path, anew);
+    if (exported.keep !== undefined && definitionsIn(exported.keep) === undefined) {
+      keep = keepIn(module, exported.keep, keep);
+    }
+    for (const definition of definitionsOf(module, exported)) {
       const before = found.get(definition.type);
       if (before !== undefined && before.definition !== definition) {
         throw fault(
@@ -44,7 +69,23 @@ export async function loadActors(
       found.set(definition.type, { definition, module });
     }
   }
-  return [...found.values()].map(({ definition }) => definition);
+  const actors = [...found.values()].map(({ definition }) => definition);
+  return keep === undefined ? { actors } : { actors, keep: keep.value };
+}
+
+function keepIn(
+  module: string,
+  value: unknown,
+  before: { readonly value: Keep; readonly module: string } | undefined,
+): { readonly value: Keep; readonly module: string } {
+  try {
+    policyOf(value);
+  } catch (cause) {
+    throw new KeyturnError("invalid_options", `${module}: keep: ${textOf(cause)}`, { cause });
+  }
+  if (before !== undefined && JSON.stringify(before.value) !== JSON.stringify(value))
+    throw fault(`Two modules say otherwise what is kept of the journal: ${before.module} and ${module}.`);
+  return { value: value as Keep, module };
 }
 
 /** The ready-made actors, which a node hosts that was given none. */

@@ -4,8 +4,8 @@
  * Owns the gathering: shards move in dozens, and a task that fails is tried again and again; each is one line. Talks
  * to the console; the node calls it.
  */
-import type { Observer } from "../engine/observer.ts";
-import { type KeyturnError, textOf } from "../words/errors.ts";
+import type { Observer, SourceCounts } from "../engine/observer.ts";
+import { isKeyturnError, type KeyturnError, textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 
 /** Shards that move within so long are one line. */
@@ -24,6 +24,8 @@ export class Observing implements Partial<Observer> {
   /** When each trouble was said last, and how often it came since. */
   readonly #said = new Map<string, { at_ms: number; since: number }>();
   readonly #onAskedToLeave: () => void;
+  /** What is said of sources before the node is ready. */
+  #early: (() => void)[] | undefined = [];
   #timer: NodeJS.Timeout | undefined;
   #life: string | undefined;
 
@@ -92,6 +94,39 @@ export class Observing implements Partial<Observer> {
   readonly storeFull = (cause: unknown): void => {
     this.#trouble("store_full", {}, "The store has no room; what is written is refused", cause);
   };
+
+  readonly sourceRuns = (source: string, from: string): void => {
+    this.#afterReady(() =>
+      this.#console.say("source", { source, running: true }, `Source ${source} runs: ${from}.`),
+    );
+  };
+
+  readonly sourceEnded = (source: string, { items, malformed, ended }: SourceCounts): void => {
+    const what = ended ? "is read to its end" : "is stopped";
+    const which = malformed > 0 ? "; sourceDeadLetters(client, source) says which" : "";
+    const text = `Source ${source} ${what}: ${items} items, ${malformed} of them malformed${which}.`;
+    this.#afterReady(() => this.#console.say("source", { source, items, malformed, ended }, text));
+  };
+
+  readonly sourceFailed = (source: string, error: unknown): void => {
+    const failed = textOf(error);
+    const code = isKeyturnError(error) ? error.code : undefined;
+    this.#afterReady(() =>
+      this.#console.say("source", { source, failed, code }, `Source ${source} has failed: ${failed}`),
+    );
+  };
+
+  /** The line that says that the node is ready was written: what was to come behind it is said now. */
+  ready(): void {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const say of early) say();
+  }
+
+  #afterReady(say: () => void): void {
+    if (this.#early === undefined) say();
+    else this.#early.push(say);
+  }
 
   readonly troubled = (task: string, error: unknown): void => {
     this.#trouble("troubled", { task }, `This failed and is tried again: ${task}`, error);

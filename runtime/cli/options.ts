@@ -8,7 +8,9 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Durability } from "../ports/index.ts";
 import { LAYOUT_MAX } from "../stores/nats/layout.ts";
 import type { NatsOptions } from "../stores/nats/options.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { type Keep, policyOf } from "../engine/retention.ts";
+import { isBytes } from "../words/bytes.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 
 /** Reads whole numbers. */
@@ -47,6 +49,24 @@ export function hostPort(text: string): HostPort {
   const port = Number(digits);
   if (host === undefined || port > 65_535) throw new InvalidArgumentError("It is HOST:PORT.");
   return { host: host.replace(/^\[(.*)\]$/, "$1"), port };
+}
+
+/** Reads what is to be kept of the journal: `forever`, `30 days`, `10GB`, or an age and a size with a comma between. */
+export function keepOf(text: string): Keep {
+  if (text.trim() === "forever") return "forever";
+  const keep: { age?: string; bytes?: string } = {};
+  for (const part of text.split(",").map((one) => one.trim())) {
+    const name = isBytes(part) ? "bytes" : "age";
+    if (keep[name] !== undefined)
+      throw new InvalidArgumentError('It is "forever", an age, a size, or one of each: "30 days,10GB".');
+    keep[name] = part;
+  }
+  try {
+    policyOf(keep);
+    return keep as Keep;
+  } catch (error) {
+    throw new InvalidArgumentError(textOf(error));
+  }
 }
 
 export const jsonOption = new Option("--json", "print one JSON object a line on standard output");

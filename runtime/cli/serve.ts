@@ -17,6 +17,7 @@ import type { HttpServer } from "../http/index.ts";
 import type { NodeHealth } from "../health.ts";
 import type { Store } from "../ports/index.ts";
 import { serveStore, type StoreServer } from "../stores/socket/index.ts";
+import { sourcesAmong } from "../streams/sources/define.ts";
 import { textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 import type { HealthReport } from "./health-server.ts";
@@ -24,7 +25,6 @@ import type { ServeHttp } from "./http.ts";
 import { Observing } from "./observing.ts";
 import { asReading } from "./reading.ts";
 import { DONE, FAILED } from "./shell.ts";
-import { RunningSources } from "./sources.ts";
 import { withinWait } from "./wait.ts";
 
 export interface ServeOptions {
@@ -86,7 +86,7 @@ export async function serve(
   const local =
     options.folder === undefined ? undefined : await serveLocally(serving, options.folder, console);
   ready(serving, options, console, http?.url);
-  const sources = new RunningSources(node, options.node.actors, console);
+  observing.ready();
   hooks.onMetrics?.(() => serving.metrics());
   hooks.onReady();
   const looking = look(node, console, hooks);
@@ -96,7 +96,7 @@ export async function serve(
     await http?.close();
     // While the folder's lock is held: who has it next finds no socket of this process.
     await local?.close();
-    return await stopWithin(node, sources, options.grace_ms, observing, console);
+    return await stopWithin(node, options.grace_ms, observing, console);
   } finally {
     looking.end();
   }
@@ -106,7 +106,8 @@ export async function serve(
 async function startOn(options: ServeOptions, observer: Observing): Promise<KeyturnNode> {
   const store = await options.open(observer.troubled);
   try {
-    return await startNode({ ...options.node, store, observer });
+    const sources = sourcesAmong(options.node.actors);
+    return await startNode({ sources, ...options.node, store, observer });
   } catch (error) {
     await store.close().catch(() => undefined);
     throw error;
@@ -212,7 +213,6 @@ function faultsOf({ checks }: NodeHealth): string {
 
 async function stopWithin(
   node: KeyturnNode,
-  sources: RunningSources,
   grace_ms: number,
   observing: Observing,
   console: Console,
@@ -225,10 +225,7 @@ async function stopWithin(
   const tooLong = new AbortController();
   try {
     const stopped = await Promise.race([
-      sources
-        .stop()
-        .then(() => node.stop())
-        .then(() => true),
+      node.stop().then(() => true),
       sleep(grace_ms, false, { signal: tooLong.signal }),
     ]);
     observing.end();

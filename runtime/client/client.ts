@@ -14,9 +14,11 @@ import { parseAddress, placeOf } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { Query, type RequestKind } from "../words/frames.ts";
 import type { ShardAnswer } from "../words/queries.ts";
+import { PLAN_KEY } from "../words/sources.ts";
 import { sizeOf } from "../words/values.ts";
 import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
+import { delivered, type Deliveries } from "./delivered.ts";
 import {
   type Activity,
   type AskShard,
@@ -39,6 +41,8 @@ export { ActorRef, type CreateArgs, type RefFor } from "./ref.ts";
 
 /** Timers that are cancelled at once. */
 const CANCELS_AT_ONCE = 256;
+/** A look at the cluster waits so long for what the sources say. */
+const PLAN_MS = 2_000;
 
 /** Makes a client of the app whose nodes use this store. */
 export async function createClient(
@@ -89,6 +93,11 @@ export class Client {
   /** Requests that wait for their outcome. */
   get inFlight(): number {
     return this.#requests.inFlight + this.#reading;
+  }
+
+  /** Its clock and its randomness. @internal */
+  get world(): World {
+    return this.#world;
   }
 
   /** Shards of the app. */
@@ -153,8 +162,13 @@ export class Client {
    * not fit any more, without its state. A slow reader may miss some in between, never the last of any actor.
    */
   changes(target: string | AnyActorDefinition, query: ChangesQuery = {}): AsyncGenerator<ChangedActor> {
+    return changes(this.#held(), this.#shards, this.#clock, target, query);
+  }
+
+  /** Asks questions that may be held. */
+  #held(): AskShard {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
-    const ask: AskShard = async (shard, type, asked, timeout_ms) => {
+    return async (shard, type, asked, timeout_ms) => {
       const isHeld = asked.since !== undefined;
       if (!isHeld) this.#reading++;
       try {
@@ -163,7 +177,6 @@ export class Client {
         if (!isHeld) this.#reading--;
       }
     };
-    return changes(ask, this.#shards, this.#clock, target, query);
   }
 
   /** What actors of a type wait for: their `after`s and delayed events, by key. */
@@ -197,11 +210,13 @@ export class Client {
   }
 
   /**
-   * The nodes of the app and who serves which shard, as the store's directory has it: may be a moment behind.
+   * The nodes of the app, who serves which shard, and who reads which source: may be a moment behind.
    * @throws KeyturnError `access_denied` for a client that may not read the directory, and what the store throws
    */
   cluster(): Promise<Cluster> {
-    return readCluster(this.#store.directory, this.#shards);
+    const planOf = async (type: string): Promise<unknown> =>
+      (await this.#ref(type, PLAN_KEY).get({ timeout_ms: PLAN_MS })).context;
+    return readCluster(this.#store.directory, this.#shards, planOf);
   }
 
   /**
@@ -220,6 +235,11 @@ export class Client {
   /** Where the journal stands for each shard. @internal */
   positions(type: string, options: CallOptions): Promise<number[]> {
     return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** Resolves when what actors of some shards have told over a lane is committed by its receivers. @internal */
+  delivered(asked: Deliveries): Promise<void> {
+    return delivered(this.#held(), this.#clock, asked);
   }
 
   /** @internal */

@@ -11,10 +11,12 @@ import type { EngineParts } from "../engine/parts.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
 import { Repeated } from "../engine/concurrently.ts";
+import type { KeepPolicy } from "../engine/retention.ts";
 import type { Tally } from "../engine/tally.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import type { Store, World } from "../ports/index.ts";
 import type { NodeSettings } from "../words/limits.ts";
+import { Keeper } from "./keeper.ts";
 import { Membership } from "./membership.ts";
 import { versionsOf } from "./versions.ts";
 import { Ownership } from "./ownership.ts";
@@ -30,6 +32,7 @@ export interface NodeParts {
   readonly observer: Observer;
   readonly tally: Tally;
   readonly telemetry: Telemetry | undefined;
+  readonly keep: KeepPolicy;
 }
 
 export type Phase = "joining" | "active" | "leaving" | "over";
@@ -48,6 +51,7 @@ export class Incarnation {
   readonly #listing = new Repeated(() => this.#look());
   #checkpointed_ms: number;
   #checkpointing = false;
+  readonly #keeper: Keeper;
 
   /** @param onOver called once if this incarnation ends without having been told to */
   constructor(parts: NodeParts, onOver: () => void) {
@@ -76,6 +80,15 @@ export class Incarnation {
     this.engine = new Engine(engineParts);
     this.ownership = new Ownership(this.engine, this.membership);
     this.#checkpointed_ms = world.clock.monotonic();
+    this.#keeper = new Keeper({
+      store,
+      world,
+      policy: parts.keep,
+      every_ms: settings.trim_ms,
+      observer,
+      tally,
+      isMine: () => this.#phase === "active" && this.engine.shards.has(FIRST_SHARD),
+    });
     this.#unwatch = store.directory.watch((shard) => this.#noticed(shard));
   }
 
@@ -203,9 +216,10 @@ export class Incarnation {
     void this.#quietly("reconcile", () => this.ownership.reconcile(anew));
   }
 
-  /** What is due now and then: checkpoints and the look for timers that come near. */
+  /** What is due now and then: checkpoints, trimming, and the look for timers that come near. */
   #maintain(): void {
     const { settings, world } = this.#parts;
+    this.#keeper.tick();
     const now = world.clock.monotonic();
     void this.#quietly("timers", () => this.ownership.extendTimers(world.clock.now()));
     const { records, bytes } = this.engine.tail;
@@ -230,6 +244,8 @@ export class Incarnation {
   }
 }
 
+/** Whoever serves it trims the journal. */
+const FIRST_SHARD = 0;
 const LEAVE_TRIES = 5;
 const LEAVE_MS = 60_000;
 /** A heartbeat of another is seen at most this part of its interval late. */

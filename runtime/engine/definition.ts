@@ -77,6 +77,8 @@ export interface ActorDefinition<
   readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
+  /** "always": each record holds the whole state. For small states whose past is looked up where older records are trimmed. */
+  readonly keyframes?: "always" | undefined;
   /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
   readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */

@@ -5,6 +5,7 @@
  * node still owns the shard, then the rows. Talks to catalogs, queries and answers. Nothing of it holds up turns, nor
  * the shard's hand-over: who asked a shard that is gone asks its next owner.
  */
+import { laneOfChannel } from "../words/lanes.ts";
 import { journalAt } from "../words/position.ts";
 import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
@@ -14,6 +15,7 @@ import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
 import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
+import type { ShardState } from "./shard.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
@@ -69,6 +71,7 @@ export class Inquiry {
 
   async #answer(job: Job, hosted: HostedType): Promise<unknown> {
     const query = checkShardQuery(job.message.event);
+    if (query.ask === "delivered") return { delivered: await this.#delivered(job.shard, query) };
     const isEnough = (rows: ShardRows): boolean => canAnswer(rows, query);
     const start = startOf(query);
     let rows: ShardRows;
@@ -85,6 +88,22 @@ export class Inquiry {
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
     return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+  }
+
+  /** Whether all that is committed now was taken over a lane, once it was or some time has passed. */
+  async #delivered(shard: ShardState, { lane, hold_ms }: ShardQuery): Promise<boolean> {
+    // What a former owner has answered is known here.
+    await this.#current();
+    const open = [...shard.outs].filter(
+      ([channel, { waiting }]) => laneOfChannel(channel) === lane && waiting.length > 0,
+    );
+    if (open.length === 0) return true;
+    const taken = Promise.all(open.map(([, channel]) => channel.taken())).then(() => true);
+    const late = new Promise<boolean>((resolve) => {
+      const cancel = this.#clock.after(Math.min(Math.max(hold_ms ?? 0, 0), HOLD_MS), () => resolve(false));
+      void taken.then(cancel);
+    });
+    return await Promise.race([taken, late]);
   }
 
   /** What is found, or undefined if that takes long and whoever asks will ask again. */

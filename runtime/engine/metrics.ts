@@ -40,13 +40,23 @@ type Labels = Readonly<Record<string, string>>;
 
 const none: Labels = {};
 
-/** @param serving how many shards are served */
-export function metricsOf(node: string, engine: Engine, tally: Tally, serving: number): NodeMetrics {
+/**
+ * @param serving how many shards are served
+ * @param more of what stands on the engine
+ */
+export function metricsOf(
+  node: string,
+  engine: Engine,
+  tally: Tally,
+  serving: number,
+  more: readonly Metric[] = [],
+): NodeMetrics {
   return [
     ...turns(tally),
     ...journal(tally, engine),
     ...actors(tally, engine),
     ...cluster(tally, serving),
+    ...more,
   ].map((metric) => withNode(metric, node));
 }
 
@@ -112,6 +122,12 @@ function journal(tally: Tally, engine: Engine): Metric[] {
       "{checkpoint}",
       "Checkpoints that were completed.",
       tally.checkpoints,
+    ),
+    counter(
+      "keyturn_trimmed_lanes_total",
+      "{lane}",
+      "Lanes of the journal of which this node has trimmed what is not to be kept, each time.",
+      tally.trimmedLanes,
     ),
     counter(
       "keyturn_store_full_total",

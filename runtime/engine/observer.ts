@@ -24,8 +24,22 @@ export interface Observer {
   shardReleased(shard: number, incarnation: string): void;
   /** The store has no room. */
   storeFull(cause: unknown): void;
+  /** This node takes part in reading a source. */
+  sourceRuns(source: string, from: string): void;
+  /** It is read to its end, or this node has stopped reading it. */
+  sourceEnded(source: string, status: SourceCounts): void;
+  /** It cannot be read on, whatever is repeated: the node goes on without it. */
+  sourceFailed(source: string, error: unknown): void;
   /** A background task failed and will be tried again. */
   troubled(task: string, error: unknown): void;
+}
+
+/** How a source stands. */
+export interface SourceCounts {
+  readonly items: number;
+  readonly malformed: number;
+  /** Everything is read and delivered. */
+  readonly ended: boolean;
 }
 
 const nothing = (): void => undefined;
@@ -41,5 +55,8 @@ export const silent: Observer = {
   shardServing: nothing,
   shardReleased: nothing,
   storeFull: nothing,
+  sourceRuns: nothing,
+  sourceEnded: nothing,
+  sourceFailed: nothing,
   troubled: nothing,
 };

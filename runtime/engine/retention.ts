@@ -2,27 +2,40 @@
  * Retention: how much of the past is kept in the journal.
  *
  * Owns the policy and the bounds of what may be trimmed. Talks to the store's reading calls and to its `retention`. Run
- * by the keeper of an app, beside its nodes or without them; nodes never trim.
+ * by nodes that are told to keep less than everything (cluster/keeper.ts), or by hand (`keyturn trim`).
  *
  * Invariants:
  * 1. Nothing is trimmed that a shard's segments name: recovery reads those and nothing else of the journal.
  * 2. A lane's last entry stays, so that every append is compared with what it was compared with before, and the lane of
  *    a node that is gone stays sealed, however late that node wakes up.
- * 3. Nothing younger than an hour is trimmed: sessions end before that, and with them what they may ask for again.
+ * 3. Nothing younger than an hour is trimmed: sessions end before that, and with them what they may ask for again; and
+ *    so do pinned snapshots of stores, whose entries tell what they were before (kv/entry.ts).
  * 4. What is trimmed is told: histories say that they are, and so do rebuilds. A request with an id of the caller's that
  *    is repeated after its turn was trimmed is still not applied again; it is told that its answer is gone.
+ * 5. Nothing is trimmed while somebody reads the journal from its beginning: see holds.ts.
  */
-import type { Journal, JournalEnds, Store, World } from "../ports/index.ts";
+import type { Journal, JournalEnds, Retention, Store, World } from "../ports/index.ts";
+import { type Bytes, bytesOf } from "../words/bytes.ts";
 import { type Duration, durationOf } from "../words/duration.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { journalAt } from "../words/position.ts";
 import { forEach } from "./concurrently.ts";
+import { trimmingAlone } from "./holds.ts";
 import { decodeBatch } from "./record.ts";
 
-/** How much is kept: all of it; what is not older; or about the newest so many bytes, of all journals together. */
-export type Keep = "forever" | { readonly age: Duration } | { readonly bytes: number };
+/**
+ * How much is kept of the journal: all of it; what is not older (`{ age: "30 days" }`); or about the newest so many
+ * bytes, of all journals together (`{ bytes: "10GB" }`). With both, what is older or beyond goes: whichever is met first.
+ */
+export type Keep =
+  | "forever"
+  | { readonly age: Duration; readonly bytes?: Bytes }
+  | { readonly age?: Duration; readonly bytes: Bytes };
 
+/** The least age that may be asked for. */
 const YOUNGEST_MS = 60 * 60_000;
+/** A pinned snapshot of an hour asks for what is this much older: see kv/entry.ts. */
+const MARGIN_MS = 10 * 60_000;
 const SHARDS_AT_ONCE = 32;
 const LANES_AT_ONCE = 8;
 
@@ -32,64 +45,111 @@ export interface TrimReport {
   readonly trimmed: number;
   /** Lanes of which more would be trimmed, if the nodes had written what lies there into snapshots. */
   readonly heldBack: number;
+  /** Somebody reads the journal from its beginning, or trims it already: nothing was trimmed, or not all. */
+  readonly held: boolean;
+}
+
+/** What is to be kept, checked. */
+export class KeepPolicy {
+  readonly age_ms: number | undefined;
+  readonly bytes: number | undefined;
+  /** What is younger stays in any case. */
+  readonly youngest_ms: number;
+
+  constructor(age_ms: number | undefined, bytes: number | undefined, youngest_ms = YOUNGEST_MS + MARGIN_MS) {
+    this.age_ms = age_ms;
+    this.bytes = bytes;
+    this.youngest_ms = youngest_ms;
+  }
+
+  get isForever(): boolean {
+    return this.age_ms === undefined && this.bytes === undefined;
+  }
 }
 
 /** @throws KeyturnError `invalid_options` */
-export function checkKeep(keep: unknown): Keep {
-  if (keep === "forever") return keep;
-  const { age, bytes } = (typeof keep === "object" && keep !== null ? keep : {}) as {
-    readonly age?: Duration;
-    readonly bytes?: unknown;
-  };
-  if (age !== undefined && bytes === undefined) {
-    if (durationOf(age, "age") >= YOUNGEST_MS) return { age };
-    throw new KeyturnError("invalid_options", "At least the last hour of the journal is kept.");
-  }
-  if (typeof bytes === "number" && Number.isSafeInteger(bytes) && bytes >= 0 && age === undefined)
-    return { bytes };
-  throw new KeyturnError(
-    "invalid_options",
-    'What is kept is "forever", { age: "30 days" } or { bytes: 1e9 }.',
-  );
+export function policyOf(keep: unknown): KeepPolicy {
+  if (keep instanceof KeepPolicy) return keep;
+  if (keep === "forever") return new KeepPolicy(undefined, undefined);
+  const given = (typeof keep === "object" && keep !== null ? keep : {}) as Record<string, unknown>;
+  const { age, bytes, ...others } = given;
+  if ((age === undefined && bytes === undefined) || Object.keys(others).length > 0)
+    throw new KeyturnError(
+      "invalid_options",
+      'What is kept of the journal is "forever", { age: "30 days" }, { bytes: "10GB" } or both of these.',
+    );
+  const age_ms = age === undefined ? undefined : durationOf(age, "The age of what is kept");
+  if (age_ms !== undefined && age_ms < YOUNGEST_MS)
+    throw new KeyturnError(
+      "invalid_options",
+      'At least the last hour of the journal is kept: { age: "1 hour" }.',
+    );
+  return new KeepPolicy(age_ms, bytes === undefined ? undefined : bytesOf(bytes, "The size of what is kept"));
 }
 
 /**
  * Trims the journal of an app to what is to be kept.
+ * @param goesOn asked now and then; what is left is left for another time once it says no
  * @throws KeyturnError `invalid_options`, `access_denied` where this user may not, and what the store throws
  */
-export async function trimJournal(store: Store, keep: Keep, world: World): Promise<TrimReport> {
-  const wanted = checkKeep(keep);
+export async function trimJournal(
+  store: Store,
+  keep: Keep | KeepPolicy,
+  world: World,
+  goesOn: () => boolean = () => true,
+): Promise<TrimReport> {
+  const policy = policyOf(keep);
   const { retention } = store;
   if (retention === undefined)
     throw new KeyturnError("invalid_options", `The journal of ${store.description} cannot be trimmed.`);
-  if (wanted === "forever") return { lanes: 0, trimmed: 0, heldBack: 0 };
-  const now = world.clock.now();
-  const ends = (await store.journal.ends()).filter(({ first, last }) => last >= first);
-  const cuts = new Map<number, number>();
-  for (const end of ends) {
-    const youngest = await lastBefore(store.journal, end, now - YOUNGEST_MS);
-    const cut =
-      "age" in wanted
-        ? await lastBefore(store.journal, end, now - durationOf(wanted.age, "age"))
-        : await beyond(store.journal, end, wanted.bytes / ends.length);
-    cuts.set(journalAt(end.last), Math.min(youngest, cut));
-  }
+  if (policy.isForever) return { lanes: 0, trimmed: 0, heldBack: 0, held: false };
+  const cuts = await cutsOf(store, retention, policy, world.clock.now());
   // Asked before the shard table is read: a lane that is new since then is not touched.
   const lanes = await retention.lanes();
   const limits = await neededOf(store);
   let trimmed = 0;
   let heldBack = 0;
+  const todo: [lane: string, upTo: number][] = [];
   await forEach(lanes, LANES_AT_ONCE, async (lane) => {
     const last = await store.journal.last(lane);
     const cut = cuts.get(journalAt(last)) ?? 0;
     const limit = (limits.get(lane) ?? Number.POSITIVE_INFINITY) - 1;
     if (limit < Math.min(cut, last - 1)) heldBack++;
     const upTo = Math.min(cut, limit, last - 1);
-    if (upTo < 1) return;
-    trimmed++;
-    await retention.trim(lane, upTo);
+    if (upTo >= 1) todo.push([lane, upTo]);
   });
-  return { lanes: lanes.length, trimmed, heldBack };
+  if (todo.length === 0) return { lanes: lanes.length, trimmed, heldBack, held: false };
+  const alone = await trimmingAlone(store.snapshots, world, async (isAlone) => {
+    await forEach(todo, LANES_AT_ONCE, async ([lane, upTo]) => {
+      if (!goesOn() || !(await isAlone())) return;
+      trimmed++;
+      await retention.trim(lane, upTo);
+    });
+  });
+  return { lanes: lanes.length, trimmed, heldBack, held: !alone };
+}
+
+/** Up to where each journal may go, whatever recovery needs of it. */
+async function cutsOf(
+  { journal }: Store,
+  retention: Retention,
+  { age_ms, bytes, youngest_ms }: KeepPolicy,
+  now: number,
+): Promise<ReadonlyMap<number, number>> {
+  const ends = await journal.ends();
+  const sizes = bytes === undefined ? [] : await retention.bytes();
+  const cuts = new Map<number, number>();
+  for (const [number, end] of ends.entries()) {
+    if (end.last < end.first) continue;
+    const old = age_ms === undefined ? 0 : await lastBefore(journal, end, now - age_ms);
+    const excess = bytes === undefined ? 0 : (sizes[number] ?? 0) - bytes / ends.length;
+    const many = excess > 0 ? await oldest(journal, end, excess, retention) : 0;
+    const cut = Math.max(old, many);
+    // The clock decides nothing where nothing is to go.
+    const youngest = cut === 0 || youngest_ms === 0 ? cut : await lastBefore(journal, end, now - youngest_ms);
+    cuts.set(journalAt(end.last), Math.min(youngest, cut));
+  }
+  return cuts;
 }
 
 /** The first position of each lane that some shard's recovery may read. */
@@ -127,18 +187,21 @@ async function firstFrom(journal: Journal, from: number, to: number) {
   return undefined;
 }
 
-/** The last position of a journal behind which lie so many bytes at least. Reads all of it. */
-async function beyond(journal: Journal, { first, last }: JournalEnds, bytes: number): Promise<number> {
-  const chunks: [last: number, bytes: number][] = [];
+/** The last position of the oldest so many bytes of a journal: what is to go, and no more, is read. */
+async function oldest(
+  journal: Journal,
+  { first, last }: JournalEnds,
+  bytes: number,
+  retention: Retention,
+): Promise<number> {
+  let sum = 0;
+  let at = 0;
   for await (const entries of journal.scan(first, last)) {
-    let sum = 0;
-    for (const entry of entries) sum += entry.bytes.length;
-    chunks.push([entries.at(-1)?.seq ?? 0, sum]);
+    for (const entry of entries) {
+      sum += retention.sizeOf(entry.bytes.length);
+      if (sum > bytes) return at;
+      at = entry.seq;
+    }
   }
-  let kept = 0;
-  for (let at = chunks.length - 1; at > 0; at--) {
-    kept += chunks[at]?.[1] ?? 0;
-    if (kept >= bytes) return chunks[at - 1]?.[0] ?? 0;
-  }
-  return 0;
+  return at;
 }

@@ -218,6 +218,8 @@ export class OutChannel {
   /** Monotonic time of the last sending, and how long after it everything unacknowledged is sent again. */
   sent_ms = 0;
   pause_ms = 250;
+  /** Who waits until the receiver has committed a message, by its number. */
+  #waiters: { readonly number: number; readonly resolve: () => void }[] = [];
   readonly #size: OutboxSize;
   readonly #sink: boolean;
 
@@ -240,7 +242,14 @@ export class OutChannel {
       this.#size.add(-bytes, this.#sink);
     this.acknowledged = upTo;
     if (this.sent < upTo) this.sent = upTo;
+    for (const { number, resolve } of this.#waiters) if (number <= upTo) resolve();
+    this.#waiters = this.#waiters.filter(({ number }) => number > upTo);
     return true;
+  }
+
+  /** Resolves when the receiver has committed all that is committed here now; never, if the shard moves before. */
+  taken(): Promise<void> {
+    return new Promise((resolve) => this.#waiters.push({ number: this.committed, resolve }));
   }
 
   rollback(): void {

@@ -31,7 +31,7 @@ import {
   PROMISE_RESOLVE,
 } from "./machine/internals.ts";
 import { begin, checkInput, checkOutput } from "./beginning.ts";
-import { checkFits, type HostedType } from "./definition.ts";
+import { type AnyActorDefinition, checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
 import { isBeginning } from "./invocations.ts";
 import {
@@ -343,7 +343,7 @@ function transit(
     out = outgoing.messages;
   }
   const version = a.hosted.definition.version;
-  const whole = isWhole(number, before, version);
+  const whole = isWhole(number, before, a.hosted.definition);
   const requests =
     job.message.requestId === undefined ? before.requests : remember(before, job.message.requestId, slot);
   const keyframe = whole ? { batch: slot.batch, index: slot.index } : before.keyframe;
@@ -469,8 +469,8 @@ function addressOf({ hosted, key }: Activation): string {
 }
 
 /** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */
-function isWhole(number: number, before: Turn, version: number): boolean {
-  return (number - 1) % limits.keyframeTurns === 0 || before.version !== version;
+function isWhole(number: number, before: Turn, { version, keyframes }: AnyActorDefinition): boolean {
+  return (number - 1) % limits.keyframeTurns === 0 || before.version !== version || keyframes === "always";
 }
 
 /** A turn that changes nothing but the timers. */
@@ -488,7 +488,7 @@ function takeTimers(
   const { snapshot, requests, keyframe, turn: last, bytes } = a.latest;
   const { version } = a.hosted.definition;
   const number = last + 1;
-  const whole = isWhole(number, a.latest, version);
+  const whole = isWhole(number, a.latest, a.hosted.definition);
   const change = whole
     ? wholeOf(snapshot as MachineSnapshot, rest)
     : { context: null, removed: null, value: null, rest: null, timers: rest };

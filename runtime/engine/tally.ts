@@ -74,6 +74,8 @@ export class Tally {
   repeatedTold = 0;
   deadLetters = 0;
   checkpoints = 0;
+  /** Lanes of the journal that this node has trimmed, each time. */
+  trimmedLanes = 0;
   shardsTaken = 0;
   shardsReleased = 0;
   shardsFailed = 0;

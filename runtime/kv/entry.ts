@@ -9,8 +9,10 @@
  *    is the time of the write by its sender's clock or, if that is not later, one more than the version before.
  * 2. A key that is gone leaves its version for a day, for pinned snapshots, watchers and compare-and-set; then its actor
  *    is deleted.
+ * 3. What an entry was before a change is told in the record of that change, unless it was written shortly before: its
+ *    own record may be trimmed, and pinned snapshots show it still. For the same reason each record holds all of an entry.
  */
-import { assign, setup } from "xstate";
+import { assign, emit, enqueueActions, setup } from "xstate";
 import { defineActor } from "../engine/definition.ts";
 import { reply } from "../engine/machine.ts";
 import { KeyturnError } from "../words/errors.ts";
@@ -19,6 +21,14 @@ import { KeyturnError } from "../words/errors.ts";
 export const KV = "keyturn-kv";
 /** How long what is gone is remembered, milliseconds. */
 export const GONE_MS = 86_400_000;
+/** What was written within this is not told again; the journal is kept longer than a pinned snapshot lasts by more. */
+const RECENT_MS = 5 * 60_000;
+
+/** What an entry was before a change; for pinned snapshots. */
+export interface EntryWas {
+  readonly type: "entry.was";
+  readonly was: EntryContext;
+}
 
 export type Operation = "add" | "subtract" | "multiply" | "divide";
 
@@ -51,18 +61,25 @@ interface Args {
 
 const nothing: EntryContext = { present: false, value: undefined, version: 0, ttl_ms: 0 };
 
-export const entry = defineActor({
+const defined = defineActor({
   type: KV,
   index: ["present", "value", "version"],
   keepFor: 0,
   machine: setup({
-    types: { context: {} as EntryContext, events: {} as EntryEvent },
+    types: { context: {} as EntryContext, events: {} as EntryEvent, emitted: {} as EntryWas },
     delays: { ttl: ({ context }) => context.ttl_ms, gone: GONE_MS },
     guards: {
       expires: ({ event }) => event.type === "put" && event.ttl_ms !== undefined,
       isPresent: ({ context }) => context.present,
     },
     actions: {
+      tellWas: enqueueActions(({ context, event, enqueue }) => {
+        const { version, ttl_ms } = context;
+        // An entry that expires was written as long ago as it lived.
+        const age = "at" in event ? event.at - version : ttl_ms;
+        const isRecent = age >= 0 && age < RECENT_MS;
+        if (version > 0 && !isRecent) enqueue(emit({ type: "entry.was", was: context }));
+      }),
       put: assign((args: Args) => put(args)),
       update: assign((args: Args) => update(args)),
       remove: assign((args: Args) => remove(args)),
@@ -76,15 +93,20 @@ export const entry = defineActor({
     context: nothing,
     on: {
       put: [
-        { guard: "expires", target: ".expiring", reenter: true, actions: ["put", "answerVersion"] },
-        { target: ".lasting", actions: ["put", "answerVersion"] },
+        {
+          guard: "expires",
+          target: ".expiring",
+          reenter: true,
+          actions: ["tellWas", "put", "answerVersion"],
+        },
+        { target: ".lasting", actions: ["tellWas", "put", "answerVersion"] },
       ],
       update: [
-        { guard: "isPresent", actions: ["update", "answerValue"] },
-        { target: ".lasting", actions: ["update", "answerValue"] },
+        { guard: "isPresent", actions: ["tellWas", "update", "answerValue"] },
+        { target: ".lasting", actions: ["tellWas", "update", "answerValue"] },
       ],
       delete: [
-        { guard: "isPresent", target: ".gone", actions: ["remove", "answerYes"] },
+        { guard: "isPresent", target: ".gone", actions: ["tellWas", "remove", "answerYes"] },
         { target: ".gone", actions: ["remove", "answerNo"] },
       ],
     },
@@ -92,13 +114,15 @@ export const entry = defineActor({
     states: {
       never: {},
       lasting: {},
-      expiring: { after: { ttl: { target: "gone", actions: "expire" } } },
+      expiring: { after: { ttl: { target: "gone", actions: ["tellWas", "expire"] } } },
       gone: { after: { gone: "forgotten" } },
       forgotten: { type: "final" },
     },
   }),
   types: {} as { replies: EntryReplies },
 });
+
+export const entry: typeof defined = Object.freeze({ ...defined, keyframes: "always" as const });
 
 function put(args: Args): EntryContext {
   const event = args.event as Extract<EntryEvent, { type: "put" }>;

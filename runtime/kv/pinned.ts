@@ -3,13 +3,15 @@
  *
  * Owns where the journal stood for each shard at that moment, and nothing on any node, so it costs nothing while it is
  * not read and survives every crash and move. An entry that was written since is looked up in its history, as of that
- * place; one that was deleted since still has its actor for a day. Talks to the client.
+ * place; one that was deleted since still has its actor for a day. Where the journal is trimmed, the first record behind
+ * that place tells what was there before it. Talks to the client.
  */
 import type { CallOptions, Client } from "../client/client.ts";
 import type { FoundActor } from "../client/find.ts";
+import type { HistoryTurn } from "../engine/history.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { journalAt } from "../words/position.ts";
-import { type EntryContext, entry, KV } from "./entry.ts";
+import { type EntryContext, type EntryWas, entry, KV } from "./entry.ts";
 
 /** How long a snapshot may be read; far less than what is gone is remembered. */
 export const PINNED_MS = 3_600_000;
@@ -94,14 +96,37 @@ export class Pinned<K, V> {
   async #contextOf({ key, fields, position, time = 0 }: FoundActor): Promise<EntryContext | undefined> {
     const ref = this.#client.actor(entry, key);
     const pin = this.#positions[ref.shard] as number;
-    if ("value" in fields && this.#isBefore(position, time, pin)) return fields as unknown as EntryContext;
-    for await (const turn of ref.history({ order: "newest", timeout_ms: this.#call.timeout_ms }))
-      if (this.#isBefore(turn.position, turn.time, pin)) return turn.context;
-    return undefined;
+    const call = { timeout_ms: this.#call.timeout_ms };
+    if (this.#isBefore(position, time, pin)) {
+      if ("value" in fields) return fields as unknown as EntryContext;
+      // Too large for a row. Its record may be trimmed, so the history is no place to look.
+      const state = await ref.get(call);
+      if (state.position === position) return state.context;
+    }
+    let oldest: HistoryTurn | undefined;
+    for await (const turn of ref.history({ order: "newest", ...call })) {
+      if (this.#isBefore(turn.position, turn.time, pin)) return turn.context as EntryContext;
+      oldest = turn as HistoryTurn;
+    }
+    return beforeThat(key, oldest);
   }
 
   /** Where an app has several journals, places in different ones say nothing; then the time decides. */
   #isBefore(position: number, time: number, pin: number): boolean {
     return journalAt(position) === journalAt(pin) ? position <= pin : time <= this.time;
   }
+}
+
+/**
+ * What an entry was before the oldest of its turns that the journal still has.
+ * @throws KeyturnError `snapshot_expired` if that is not known: the clocks of those who wrote it do not agree
+ */
+function beforeThat(key: string, oldest: HistoryTurn | undefined): EntryContext | undefined {
+  if (oldest === undefined || oldest.turn === 1) return undefined;
+  const told = oldest.emitted.find((one) => (one as EntryWas).type === "entry.was");
+  if (told !== undefined) return (told as EntryWas).was;
+  throw new KeyturnError(
+    "snapshot_expired",
+    `What the entry ${JSON.stringify(key)} was when this snapshot was taken has been trimmed from the journal. Take another one.`,
+  );
 }

@@ -50,7 +50,8 @@ export interface Journal {
 }
 
 /**
- * What the keeper of a store may do to its journal; nodes never do. On a server it may take permissions that they lack.
+ * What the keeper of a store may do to its journal: nodes that were told to keep less than everything, or an operator.
+ * On a server it takes permissions that nodes lack otherwise.
  *
  * A lane keeps its last entry, whatever it is: appends are compared with it, and a sealed lane stays sealed.
  */
@@ -59,6 +60,10 @@ export interface Retention {
   lanes(): Promise<readonly string[]>;
   /** Removes a lane's entries with `seq <= upTo`, but for its last. Resolves when they are gone. */
   trim(lane: string, upTo: number): Promise<void>;
+  /** About how many bytes each journal takes, in the order of their numbers. */
+  bytes(): Promise<readonly number[]>;
+  /** About how many of them an entry takes whose own bytes are so many. */
+  sizeOf(bytes: number): number;
 }
 
 /** Positions: no later than the oldest entry that is still there; and of the newest, 0 for none. */
@@ -76,7 +81,8 @@ export interface SnapshotEntry {
 export interface SnapshotWrite {
   /**
    * `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry and `_shard.<n>.<m>.<k>` for a piece of it, or
-   * `_index.<n>.<type>` for the stored index of its actors and `_index.<n>.<type>.<k>` for a piece of that.
+   * `_index.<n>.<type>` for the stored index of its actors and `_index.<n>.<type>.<k>` for a piece of that, or
+   * `_keep` for who reads or trims the journal.
    */
   readonly id: string;
   readonly shard: number;

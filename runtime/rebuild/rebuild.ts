@@ -5,18 +5,20 @@
  * `promote` changes anything, and only through requests to the actors' owners (promote.ts).
  *
  * Invariants:
- * 1. Until `promote` nothing is written, no shard is taken, and no outside effect is run.
+ * 1. Until `promote` nothing is written but that somebody reads the journal, so that it is not trimmed meanwhile; no
+ *    shard is taken, and no outside effect is run.
  * 2. Every actor is replayed up to one position of the journal, and compared with its running state at that very turn.
  * 3. Memory holds one part of the actors: a pass that would hold more is given up and done in two.
  */
 import { getHeapStatistics } from "node:v8";
 import type { Client } from "../client/client.ts";
 import { type AnyActorDefinition, type HostedType, registryOf } from "../engine/definition.ts";
+import { holdJournal } from "../engine/holds.ts";
 import { persist } from "../engine/machine.ts";
 import { typeOfId } from "../engine/record.ts";
 import type { JournalEnds, Store, World } from "../ports/index.ts";
 import { placeOfId } from "../words/address.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { seqAt } from "../words/position.ts";
 import { realWorld } from "../world.ts";
 import { differences } from "./compare.ts";
@@ -154,6 +156,26 @@ export class Rebuild {
 
   /** @internal */
   async replay(): Promise<void> {
+    await this.#holding(() => this.#replay());
+  }
+
+  /** Nothing is trimmed meanwhile, if this process may say that it reads; else the report says what was missing. */
+  async #holding<T>(work: () => Promise<T>): Promise<T> {
+    const { snapshots, directory } = this.#options.store;
+    // Where no node runs, nobody trims, and nothing is to be written.
+    if ((await directory.members()).length === 0) return await work();
+    const letGo = await holdJournal(snapshots, this.#world).catch((error: unknown) => {
+      if (isKeyturnError(error) && !error.retryable) return undefined;
+      throw error;
+    });
+    try {
+      return await work();
+    } finally {
+      await letGo?.();
+    }
+  }
+
+  async #replay(): Promise<void> {
     const ends = await this.#options.store.journal.ends();
     const todo = [Part.all(this.shards)];
     for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
@@ -180,6 +202,10 @@ export class Rebuild {
    */
   async promote(client: Client, signal?: AbortSignal): Promise<PromoteReport> {
     await this.#checkNodes();
+    return await this.#holding(() => this.#promote(client, signal));
+  }
+
+  async #promote(client: Client, signal: AbortSignal | undefined): Promise<PromoteReport> {
     const total: PromoteReport = { promoted: 0, failed: 0, gone: 0, failures: [] };
     const todo = [...this.#parts];
     for (let number = 1; todo.length > 0 && !signal?.aborted; number++) {

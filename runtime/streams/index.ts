@@ -29,6 +29,7 @@ export {
   type SourceProgress,
   SourceRun,
 } from "./sources/run.ts";
+export { take } from "./sources/take.ts";
 export type { PlannedPartition, Position } from "./sources/words.ts";
 export {
   type LetterOptions,
@@ -83,7 +84,15 @@ export {
   type Values,
 } from "./views/aggregates.ts";
 export type { ViewEmitted } from "./views/machine.ts";
-export type { ViewReader, ViewState, WindowResult } from "./views/reader.ts";
+export type {
+  KeysQuery,
+  SettledOptions,
+  ViewEntry,
+  ViewPage,
+  ViewReader,
+  ViewState,
+  WindowResult,
+} from "./views/reader.ts";
 export { distinct, type DistinctCount, topK, type TopEntry } from "./views/sketches.ts";
 export { defineView, type View, type ViewDefinition, type ViewOptions } from "./views/view.ts";
 export {

@@ -56,6 +56,11 @@ export function logTo(log: Log, options: LogOptions = {}): Partial<Observer> {
         { event: "logged", ...actorOf(id), ...(label === undefined ? {} : { label }), value },
         typeof value === "string" ? value : (label ?? "logged"),
       ),
+    sourceRuns: (source, from) => log.info({ event: "source_runs", source, from }, "reads a source"),
+    sourceEnded: (source, { items, malformed, ended }) =>
+      log.info({ event: "source_ended", source, items, malformed, ended }, "has stopped reading a source"),
+    sourceFailed: (source, err) =>
+      log.error({ event: "source_failed", source, err }, "a source cannot be read on; the node goes on"),
     storeFull: (cause) =>
       trouble("error", { event: "store_full" }, "the store has no room; what is written is refused", cause),
     troubled: (task, err) => trouble("warn", { event: "troubled", task }, "failed, and is tried again", err),

@@ -115,6 +115,8 @@ export const nodeDefaults = {
   checkpointBytes: 128 * MiB,
   /** … or its oldest record is so old. */
   checkpoint_ms: 30_000,
+  /** How often the journal is trimmed to what is to be kept, if that is not everything. */
+  trim_ms: 10 * 60_000,
   /** Invoked promises that run at once; the others wait their turn. Callbacks and observables are not counted. */
   promisesAtOnce: 1_024,
   /** Actors of which a node keeps a row for queries (`find`, `count`, ranges), some hundred bytes each. */

@@ -39,7 +39,8 @@ export interface Filter {
 
 /** What a shard is asked. */
 export interface ShardQuery extends Filter {
-  readonly ask: "find" | "count" | "timers" | "changes";
+  /** `delivered`: whether what the shard's actors had told over a lane, when it was asked, is committed by its receivers. */
+  readonly ask: "find" | "count" | "timers" | "changes" | "delivered";
   /** Rows in one answer, at most. */
   readonly limit: number;
   /** Only keys behind this one: the answer before ended there. */
@@ -50,7 +51,9 @@ export interface ShardQuery extends Filter {
   readonly since?: ChangesMark | undefined;
   /** Who asks takes `finding` for an answer, and asks again. */
   readonly waits?: boolean | undefined;
-  /** For changes: how long to wait for the first one, milliseconds. */
+  /** For deliveries: which lane (lanes.ts). */
+  readonly lane?: number | undefined;
+  /** For changes, how long to wait for the first one, and for deliveries for the last, milliseconds. */
   readonly hold_ms?: number | undefined;
 }
 
@@ -103,9 +106,10 @@ export interface ShardAnswer {
   /** Of the newest batch that the shard's owner has committed. */
   readonly position?: number;
   readonly next?: string;
+  readonly delivered?: boolean;
 }
 
-const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers", "changes"]);
+const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers", "changes", "delivered"]);
 const STATUSES: ReadonlySet<unknown> = new Set(["active", "done", "error", "stopped"]);
 const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix"]);
 
@@ -115,13 +119,14 @@ const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "
  */
 export function checkShardQuery(value: unknown): ShardQuery {
   const query = (value ?? {}) as ShardQuery & Record<string, unknown>;
-  if (!ASKS.has(query.ask)) throw fault("A shard is asked to find, to count, for timers or changes.");
+  if (!ASKS.has(query.ask))
+    throw fault("A shard is asked to find, to count, for timers, changes or deliveries.");
   if (!Number.isSafeInteger(query.limit) || query.limit < 1) throw fault("A limit is a whole number from 1.");
   for (const name of ["after", "from", "to", "state"] as const) {
     const text = query[name] ?? undefined;
     if (text !== undefined && typeof text !== "string") throw fault(`"${name}" is a text.`);
   }
-  for (const name of ["olderThan", "dueBefore", "hold_ms"] as const) {
+  for (const name of ["olderThan", "dueBefore", "hold_ms", "lane"] as const) {
     const time = query[name] ?? undefined;
     if (time !== undefined && (typeof time !== "number" || Number.isNaN(time)))
       throw fault(`"${name}" is a number of milliseconds.`);

@@ -17,7 +17,7 @@ import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Family, familyOf } from "../../runtime/engine/machine/family.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
-import { Session, ShardState } from "../../runtime/engine/shard.ts";
+import { OutChannel, Session, ShardState } from "../../runtime/engine/shard.ts";
 import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
 import { Turns } from "../../runtime/engine/turns.ts";
@@ -162,6 +162,29 @@ export const bugs: readonly Bug[] = [
             });
           },
       );
+    },
+  },
+  {
+    name: "trims-too-much",
+    text: "the journal is trimmed up to a lane's last entry, whatever recovery needs of it",
+    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    budget: 40,
+    install(disk, patch) {
+      const { retention } = disk.memory;
+      patch.replace(retention, "trim", (original) => (lane) => original.call(retention, lane, disk.lastSeq));
+    },
+  },
+  {
+    name: "trims-one-too-many",
+    text: "the first entry that recovery needs of a lane is trimmed too",
+    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    budget: 40,
+    install(disk, patch) {
+      const { retention, journal } = disk.memory;
+      patch.replace(retention, "trim", (original) => async (lane, upTo) => {
+        for await (const [next] of journal.read(lane, upTo + 1, disk.lastSeq))
+          return original.call(retention, lane, next?.seq ?? upTo);
+      });
     },
   },
   {
@@ -460,6 +483,36 @@ export const bugs: readonly Bug[] = [
             original.call(this, shard, { ...frame, requests });
           },
       );
+    },
+  },
+  {
+    name: "cut-apart",
+    text: "a source's partition takes a batch by its revision alone, wherever it begins",
+    workloads: ["feeding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(
+        Engine.prototype,
+        "receive",
+        (original) =>
+          function (this: Engine, shard, frame) {
+            if (frame.kind !== "request") return original.call(this, shard, frame);
+            const requests = frame.requests.map((request) => {
+              const { behind: _, ...event } = Object(request.event) as { behind?: unknown; type?: string };
+              return event.type === "items" ? { ...request, event } : request;
+            });
+            original.call(this, shard, { ...frame, requests });
+          },
+      );
+    },
+  },
+  {
+    name: "settled-too-soon",
+    text: "a view is said to have everything as soon as it is on its way",
+    workloads: ["emitting"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(OutChannel.prototype, "taken", () => () => Promise.resolve());
     },
   },
   {

@@ -10,6 +10,7 @@ import type { Member, StoredShard } from "../../ports/index.ts";
 import { parseAddress, shardOf } from "../../words/address.ts";
 import { durationText } from "../../words/duration.ts";
 import { KeyturnError } from "../../words/errors.ts";
+import { sourceOfPlan } from "../../words/sources.ts";
 import { duration } from "../input.ts";
 import { whole } from "../options.ts";
 import { Output } from "../output.ts";
@@ -36,7 +37,9 @@ export function addCluster(program: Command, shell: Shell): void {
   const nodes = program
     .command("nodes")
     .summary("list the nodes")
-    .description("Lists the nodes of the app, with what they host and how many shards they have.");
+    .description(
+      "Lists the nodes of the app, with what they host, how many shards they have, and how far behind the sources are that they read.",
+    );
   addTargetOptions(nodes, LOOKING).action(async (flags: ClusterFlags) =>
     shell.exit(await listNodes(flags, shell)),
   );
@@ -91,8 +94,13 @@ async function listNodes(flags: ClusterFlags, shell: Shell): Promise<number> {
     const members = await asReading(membersOf(target));
     const owned = ownedBy(await asReading(shardTable(target)));
     const rows = members.map((member) => ({ ...member, shards: owned.get(member.incarnation) ?? 0 }));
+    const hosted = rows.some(({ types }) => types.some((type) => sourceOfPlan(type) !== undefined));
+    const sources = hosted && target.isServed ? (await target.client.cluster()).sources : [];
     if (output.json) {
-      for (const { beat: _, ...row } of rows) output.row(row);
+      for (const { beat: _, ...row } of rows) {
+        const own = sources.filter(({ node }) => node === row.node);
+        output.row(own.length === 0 ? row : { ...row, sources: own });
+      }
       return DONE;
     }
     const serving = rows.reduce((sum, { shards }) => sum + shards, 0);
@@ -120,6 +128,21 @@ async function listNodes(flags: ClusterFlags, shell: Shell): Promise<number> {
         ]),
       );
     }
+    if (sources.length > 0)
+      output.table(
+        [
+          { head: "source" },
+          { head: "read by" },
+          { head: "parts", right: true },
+          { head: "behind", right: true },
+        ],
+        sources.map(({ source, runner, node, partitions, lag, unit }) => [
+          source,
+          node ?? runner,
+          `${partitions}`,
+          lag === undefined ? "?" : `${lag} ${unit}`,
+        ]),
+      );
     const { shards } = target.settings;
     if (serving < shards)
       output.note(

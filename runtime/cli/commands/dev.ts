@@ -16,21 +16,20 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
-import type { AnyActorDefinition } from "../../engine/definition.ts";
 import type { HttpServer } from "../../http/index.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import type { Store } from "../../ports/index.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { serveStore, type StoreServer } from "../../stores/socket/index.ts";
+import { sourcesAmong } from "../../streams/sources/define.ts";
 import { textOf } from "../../words/errors.ts";
-import { loadActors, readyMadeActors } from "../actors.ts";
+import { type App, loadApp, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
 import { Observing } from "../observing.ts";
 import { httpOf } from "../http.ts";
 import { gather, type HostPort, hostPort, jsonOption } from "../options.ts";
 import { Output, type OutputFlags } from "../output.ts";
 import { DONE, type Shell, stopSignal } from "../shell.ts";
-import { RunningSources } from "../sources.ts";
 import { DEV_FOLDER, isStore } from "../target.ts";
 import { withinWait } from "../wait.ts";
 
@@ -115,8 +114,10 @@ async function begin(folder: string): Promise<void> {
   await writeFile(resolve(folder, ".gitignore"), "*\n", { flag: "wx" }).catch(() => undefined);
 }
 
-async function load(modules: readonly string[] | undefined): Promise<readonly AnyActorDefinition[]> {
-  return modules === undefined ? await readyMadeActors() : await loadActors(modules, process.cwd(), true);
+async function load(modules: readonly string[] | undefined): Promise<App> {
+  return modules === undefined
+    ? { actors: await readyMadeActors() }
+    : await loadApp(modules, process.cwd(), true);
 }
 
 class Session {
@@ -126,7 +127,6 @@ class Session {
   readonly #output: Output;
   readonly #drained = new AbortController();
   #node: KeyturnNode | undefined;
-  #sources: RunningSources | undefined;
   #http: HttpServer | undefined;
 
   constructor(store: Store, flags: DevFlags, console: Console, output: Output) {
@@ -136,7 +136,7 @@ class Session {
     this.#output = output;
   }
 
-  async start(actors: readonly AnyActorDefinition[]): Promise<void> {
+  async start({ actors, keep }: App): Promise<void> {
     const { name } = this.#flags;
     const observer = new Observing(
       this.#console,
@@ -145,8 +145,8 @@ class Session {
     );
     // Shards that come and go with every start are no news.
     const quiet = { ...observer, shardServing: () => undefined, shardReleased: () => undefined };
-    this.#node = await startNode({ actors, store: this.#store, name, observer: quiet });
-    this.#sources = new RunningSources(this.#node, actors, this.#console);
+    const sources = sourcesAmong(actors);
+    this.#node = await startNode({ actors, sources, store: this.#store, name, observer: quiet, keep });
     this.#http = await this.#serve(this.#node);
     const types = actors.map(({ type, version, machine }) => ({
       type,
@@ -158,7 +158,11 @@ class Session {
       { types, data: this.#flags.data, pid: process.pid, http: this.#http?.url },
       `Ready, in ${this.#flags.data}. It hosts:`,
     );
-    if (this.#flags.json) return;
+    if (!this.#flags.json) this.#list(types);
+    observer.ready();
+  }
+
+  #list(types: readonly { type: string; version: number; events: readonly string[] }[]): void {
     const columns = [{ head: "type" }, { head: "version", right: true }, { head: "events" }];
     const rows = types.map(({ type, version, events }) => [
       type,
@@ -187,8 +191,6 @@ class Session {
     const node = this.#node;
     await this.#http?.close();
     this.#http = undefined;
-    await this.#sources?.stop();
-    this.#sources = undefined;
     this.#node = undefined;
     await node?.stop({ closeStore: false });
   }
@@ -210,9 +212,9 @@ class Session {
   }
 
   async #reload(file: string): Promise<void> {
-    let actors: readonly AnyActorDefinition[];
+    let app: App;
     try {
-      actors = await load(this.#flags.actors);
+      app = await load(this.#flags.actors);
     } catch (error) {
       const still = this.#node === undefined ? "" : " The actors that were loaded before go on.";
       this.#console.say("faulty", { file, reason: textOf(error) }, `${textOf(error)}${still}`);
@@ -221,7 +223,7 @@ class Session {
     try {
       await this.stop();
       this.#console.say("reloaded", { file }, `${file} changed: the actors are loaded again.`);
-      await this.start(actors);
+      await this.start(app);
     } catch (error) {
       const text = `The node does not start: ${textOf(error)} It is tried again when a file changes.`;
       this.#console.say("faulty", { file, reason: textOf(error) }, text);

@@ -7,13 +7,14 @@ import { fork } from "node:child_process";
 import { constants } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { NodeMetrics } from "../../engine/metrics.ts";
+import type { Keep } from "../../engine/retention.ts";
 import type { Telemetry } from "../../engine/telemetry.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { nats } from "../../stores/nats/index.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { nodeDefaults, type NodeSettings } from "../../words/limits.ts";
 import { realRandom } from "../../world.ts";
-import { loadActors, readyMadeActors } from "../actors.ts";
+import { loadApp, readyMadeActors } from "../actors.ts";
 import { Console } from "../console.ts";
 import { type HealthReport, serveHealth } from "../health-server.ts";
 import { addHttpOptions, type HttpFlags, httpOf } from "../http.ts";
@@ -24,6 +25,7 @@ import {
   type HostPort,
   hostPort,
   jsonOption,
+  keepOf,
   type NatsFlags,
   natsOptionsOf,
   positive,
@@ -44,6 +46,7 @@ interface StartFlags extends NatsFlags, HttpFlags {
   readonly health?: HostPort;
   readonly telemetry?: number;
   readonly set?: Partial<NodeSettings>;
+  readonly keep?: Keep;
   readonly wait: number;
   readonly grace: number;
   readonly provision: boolean;
@@ -135,6 +138,14 @@ export function addStart(program: Command, shell: Shell): void {
       new Option("--set <name=value>", `change a bound: ${Object.keys(nodeDefaults).join(", ")}`).argParser(
         setting,
       ),
+    )
+    .addOption(
+      new Option(
+        "--keep <age|bytes|forever>",
+        'how much of the journal is kept: "30 days", 10GB, "30 days,10GB" or forever; what the module exports as keep by default',
+      )
+        .argParser(keepOf)
+        .env("KEYTURN_KEEP"),
     )
     .addOption(
       new Option("--wait <seconds>", "how long to wait for the store")
@@ -302,10 +313,12 @@ function storeOf(
 
 async function nodeOf(
   name: string,
-  { actors, weight, shards, set, telemetry }: StartFlags,
+  { actors: modules, weight, shards, set, telemetry, keep }: StartFlags,
 ): Promise<ServeOptions["node"]> {
+  const app = modules === undefined ? { actors: await readyMadeActors() } : await loadApp(modules);
   return {
-    actors: actors === undefined ? await readyMadeActors() : await loadActors(actors),
+    ...app,
+    ...(keep === undefined ? {} : { keep }),
     name,
     weight,
     ...(shards === undefined ? {} : { shards }),

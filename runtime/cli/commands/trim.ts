@@ -1,25 +1,23 @@
 /**
- * `keyturn trim`: trims an app's journal to what is to be kept. For a timer of the operator's.
+ * `keyturn trim`: trims an app's journal to what is to be kept. For a timer of the operator's, where nodes may not.
  *
  * Talks to `trimJournal`. On NATS it takes a user who may purge the journal's streams, which nodes may not.
  */
-import { type Command, InvalidArgumentError, Option } from "commander";
-import { checkKeep, type Keep, trimJournal } from "../../engine/retention.ts";
-import { textOf } from "../../words/errors.ts";
+import { type Command, Option } from "commander";
+import { type Keep, trimJournal } from "../../engine/retention.ts";
 import { realWorld } from "../../world.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addStoreOptions, jsonOption, waitOption } from "../options.ts";
+import { addStoreOptions, jsonOption, keepOf, waitOption } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
   readonly keep: Keep;
 }
 
-const UNITS: Readonly<Record<string, number>> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
-
 const HELP = `
 What recovery needs is never trimmed, and neither is the last hour. Histories and rebuilds say where the past has been
-trimmed. Nodes may go on beside it; on NATS it takes a user who may purge the journal's streams.
+trimmed. Nodes may go on beside it; on NATS it takes a user who may purge the journal's streams. Nodes do it by
+themselves if they are started with --keep.
 
 Examples:
   keyturn trim --keep "30 days" --nats 127.0.0.1:4222
@@ -32,7 +30,7 @@ export function addTrim(program: Command, shell: Shell): void {
     .description("Removes from an app's journal what is older, or more, than is to be kept.");
   addStoreOptions(command)
     .addOption(
-      new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB or forever')
+      new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB, "30 days,10GB" or forever')
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
@@ -40,18 +38,6 @@ export function addTrim(program: Command, shell: Shell): void {
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));
-}
-
-function keepOf(text: string): Keep {
-  const [, digits, unit] = /^([\d.]+)\s*([KMGT]?B)$/.exec(text.trim()) ?? [];
-  try {
-    if (text === "forever") return "forever";
-    return checkKeep(
-      unit === undefined ? { age: text } : { bytes: Math.round(Number(digits) * (UNITS[unit] ?? 1)) },
-    );
-  } catch (error) {
-    throw new InvalidArgumentError(textOf(error));
-  }
 }
 
 async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
@@ -65,7 +51,12 @@ async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
         report.heldBack > 0
           ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
           : "";
-      shell.stdout.write(`${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}.\n`);
+      const busy = report.held
+        ? "; somebody reads the journal from its beginning, so not all was trimmed"
+        : "";
+      shell.stdout.write(
+        `${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}${busy}.\n`,
+      );
     }
     return DONE;
   } finally {

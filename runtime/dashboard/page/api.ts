@@ -29,6 +29,16 @@ export interface ClusterNode {
 export interface Cluster {
   readonly nodes: readonly ClusterNode[];
   readonly shards: readonly { readonly shard: number; readonly owner?: string; readonly epoch: number }[];
+  readonly sources: readonly ClusterSource[];
+}
+
+export interface ClusterSource {
+  readonly source: string;
+  readonly runner: string;
+  readonly node?: string;
+  readonly partitions: number;
+  readonly lag?: number;
+  readonly unit: string;
 }
 
 export interface TypeRow {

@@ -116,6 +116,13 @@ function Nodes({ cluster }: { cluster: Cluster }): VNode {
         {count(cluster.shards.length)} shards,{" "}
         {unserved === 0 ? "all served" : `${count(unserved)} not served just now`}.
       </p>
+      {cluster.sources.map(({ source, runner, node, partitions, lag, unit }) => (
+        <p key={`${source} ${runner}`} class="dim small" data-source={source}>
+          {node ?? "a program"} reads {count(partitions)} {partitions === 1 ? "part" : "parts"} of the source{" "}
+          {source}
+          {lag === undefined ? "" : `, ${count(lag)} ${unit} behind`}.
+        </p>
+      ))}
     </section>
   );
 }

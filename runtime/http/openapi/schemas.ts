@@ -208,6 +208,12 @@ export function commonSchemas(): Record<string, Schema> {
         }),
       ),
       shards: list(object({ shard: whole(), owner: text(), epoch: whole() }, ["shard", "epoch"])),
+      sources: list(
+        object(
+          { source: text(), runner: text(), node: text(), partitions: whole(), lag: whole(), unit: text() },
+          ["source", "runner", "partitions", "unit"],
+        ),
+      ),
     }),
     DeadLetter: object(
       {

@@ -97,10 +97,15 @@ export function commonPaths({ limits: { batchRequests }, node, secured }: Descri
       [param("type")],
       { description: "The type.", ...json(ref("TypeDescription")) },
     ),
-    "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
-      description: "The cluster.",
-      ...json(ref("Cluster")),
-    }),
+    "/cluster": get(
+      "cluster",
+      "The nodes, who serves which shard, and who reads which source, how far behind.",
+      [],
+      {
+        description: "The cluster.",
+        ...json(ref("Cluster")),
+      },
+    ),
     ...(node
       ? {
           "/dead-letters": get(

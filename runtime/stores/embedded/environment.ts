@@ -154,6 +154,14 @@ export class Environment {
     if (this.#state === "open") this.#state = "broken";
   }
 
+  /** What the pages of a table take. */
+  bytesOf(table: unknown): number {
+    return this.read(() => {
+      const stats = (table as { getStats(): unknown }).getStats() as Stats;
+      return pagesOf(stats) * stats.pageSize;
+    });
+  }
+
   size(): Size {
     return this.read(() => {
       const all = Object.values(this.tables).map((table) => (table as Table).getStats() as Stats);

@@ -20,6 +20,9 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 const CHUNK_ENTRIES = 4_096;
 /** Entries that one transaction removes. */
 const TRIM_ENTRIES = 4_096;
+/** LMDB's pages on most machines, and what an entry's key and heads take. */
+const PAGE_BYTES = 4_096;
+const KEY_BYTES = 64;
 /** Lanes whose end is kept in memory. */
 const HEADS = 1_024;
 /** A lane's name goes into keys. */
@@ -167,6 +170,17 @@ export class EmbeddedJournal implements Journal, Retention {
         },
       });
     }
+  }
+
+  /** The pages of its table, so that what was trimmed counts no more. */
+  async bytes(): Promise<readonly number[]> {
+    return [this.#environment.bytesOf(this.#environment.tables.journal)];
+  }
+
+  /** A value that does not fit into half a page has pages of its own. */
+  sizeOf(bytes: number): number {
+    const whole = bytes + KEY_BYTES;
+    return whole < PAGE_BYTES / 2 ? whole : Math.ceil(whole / PAGE_BYTES) * PAGE_BYTES;
   }
 
   #decide(group: Group, lane: string, expectedLast: number, bytes: Uint8Array): AppendResult {

@@ -40,12 +40,13 @@ export class FolderLock {
    * Takes the lock of a store's folder, or throws `store_locked`.
    * @param path the store, for the text of the error
    * @param folder where the lock lies; exists
+   * @param locked makes the error, if it is the lock of something else
    */
-  static async take(path: string, folder: string): Promise<FolderLock> {
+  static async take(path: string, folder: string, locked = lockedStore): Promise<FolderLock> {
     const environment = open({ path: folder, noSubdir: false, encoding: "binary", overlappingSync: false });
     try {
       if (!(environment as unknown as ThreadLock).tryLock(OWNER)) throw locked(path, "this process");
-      return new FolderLock(environment, takeSlot(environment, path));
+      return new FolderLock(environment, takeSlot(environment, path, locked));
     } catch (error) {
       await environment.close();
       throw error;
@@ -58,7 +59,7 @@ export class FolderLock {
   }
 }
 
-function takeSlot(environment: RootDatabase, path: string): { done(): void } {
+function takeSlot(environment: RootDatabase, path: string, locked: typeof lockedStore): { done(): void } {
   return environment.transactionSync(() => {
     environment.readerCheck();
     // After a heading, one line for each slot: process id, thread, transaction. A slot with this process's own id is
@@ -69,7 +70,7 @@ function takeSlot(environment: RootDatabase, path: string): { done(): void } {
   });
 }
 
-function locked(path: string, holder: string): KeyturnError {
+function lockedStore(path: string, holder: string): KeyturnError {
   return new KeyturnError(
     "store_locked",
     `The store in ${path} is open in ${holder}. An embedded store belongs to one process at a time: ` +

@@ -57,7 +57,7 @@ export class MemoryStore implements Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
-  readonly retention: Retention;
+  readonly retention: MemoryJournal;
   readonly #flushSoon: (flush: () => void) => void;
   #pending: Pending[] = [];
   #scheduled = false;
@@ -167,6 +167,11 @@ class MemoryJournal implements Journal, Retention {
     return [{ first: 1, last: this.#entries.length }];
   }
 
+  /** Whether an entry is still there. */
+  has(seq: number): boolean {
+    return this.#entries[seq - 1] !== undefined;
+  }
+
   async *scan(from: number, to: number): AsyncGenerator<readonly JournalEntry[]> {
     const end = Math.min(to, this.#entries.length);
     for (let seq = Math.max(1, from); seq <= end; ) {
@@ -189,6 +194,14 @@ class MemoryJournal implements Journal, Retention {
       while (seqs.length > 1 && (seqs[0] as number) <= upTo)
         this.#entries[(seqs.shift() as number) - 1] = undefined;
     });
+  }
+
+  async bytes(): Promise<readonly number[]> {
+    return [this.#entries.reduce((sum, entry) => sum + (entry?.length ?? 0), 0)];
+  }
+
+  sizeOf(bytes: number): number {
+    return bytes;
   }
 
   #lastOf(lane: string): number {

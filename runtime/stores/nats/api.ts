@@ -340,7 +340,23 @@ export async function lastMessages(
 interface InfoJson {
   readonly error?: ApiError;
   readonly total?: number;
-  readonly state?: { readonly subjects?: Readonly<Record<string, number>> | null };
+  readonly state?: { readonly subjects?: Readonly<Record<string, number>> | null; readonly bytes?: number };
+}
+
+async function infoOf(connection: Connection, stream: string, query?: unknown): Promise<InfoJson> {
+  const task = `look at the stream ${stream}`;
+  const payload = query === undefined ? undefined : json(query);
+  const answer = await connection.request(`$JS.API.STREAM.INFO.${stream}`, payload);
+  if (answer.data.length === 0) throw missing(task, connection, stream);
+  const info = fromJson(answer.data) as InfoJson;
+  if (info.error === undefined) return info;
+  if (isStreamMissing(info.error)) throw missing(task, connection, stream);
+  throw refusalOf(task, info.error);
+}
+
+/** What a stream takes on disk. */
+export async function bytesIn(connection: Connection, stream: string): Promise<number> {
+  return (await infoOf(connection, stream)).state?.bytes ?? 0;
 }
 
 /** Every subject of a stream that fits a pattern, by its leader. */
@@ -349,17 +365,10 @@ export async function subjectsOf(
   stream: string,
   pattern: string,
 ): Promise<readonly string[]> {
-  const task = `look at the stream ${stream}`;
   const subjects: string[] = [];
   while (true) {
     const query = { subjects_filter: pattern, offset: subjects.length };
-    const answer = await connection.request(`$JS.API.STREAM.INFO.${stream}`, json(query));
-    if (answer.data.length === 0) throw missing(task, connection, stream);
-    const { error, total = 0, state } = fromJson(answer.data) as InfoJson;
-    if (error !== undefined) {
-      if (isStreamMissing(error)) throw missing(task, connection, stream);
-      throw refusalOf(task, error);
-    }
+    const { total = 0, state } = await infoOf(connection, stream, query);
     const page = Object.keys(state?.subjects ?? {});
     subjects.push(...page);
     if (page.length === 0 || subjects.length >= total) return subjects;

@@ -10,6 +10,7 @@
  */
 import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import {
+  bytesIn,
   directGet,
   directOne,
   type DirectPage,
@@ -32,6 +33,8 @@ import type { Names } from "./names.ts";
 /** Messages and bytes asked for at once when a lane is read. */
 const PAGE_MESSAGES = 512;
 const PAGE_BYTES = 8 * 1024 * 1024;
+/** What a message takes beside its payload, about. */
+const MESSAGE_BYTES = 120;
 /** A replica that is behind is asked again after this long, so often. */
 const BEHIND_MS = 20;
 const BEHIND_TRIES = 250;
@@ -170,6 +173,18 @@ export class NatsJournal implements Journal, Retention {
     const end = Math.min(rangeIn(journal, 0, upTo).to, (await this.#last(journal, filter)) - 1);
     if (end < 1) return;
     await purge(this.#connection, this.#names.journalStream(journal), { filter, seq: end + 1 });
+  }
+
+  async bytes(): Promise<readonly number[]> {
+    const journals = Array.from({ length: this.#layout.journals }, (_, journal) => journal);
+    return await Promise.all(
+      journals.map((journal) => bytesIn(this.#connection, this.#names.journalStream(journal))),
+    );
+  }
+
+  /** With its subject and what the server writes beside it. */
+  sizeOf(bytes: number): number {
+    return bytes + MESSAGE_BYTES;
   }
 
   #page(journal: number, subject: string, seq: number): Promise<DirectPage> {

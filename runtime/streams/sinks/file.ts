@@ -1,14 +1,19 @@
 /**
  * Files as a sink's target: one a partition, a line of JSON for each event, flushed to disk before it counts.
  *
- * Owns nothing between two batches. A line is `{ id, from, at, event }`; within a file their numbers grow. A run looks at
+ * Owns nothing between two batches. During one it holds a lock beside the file, so that two that publish one partition (a
+ * node that was taken for dead and woke up) or name one file by mistake never write into each other; the kernel frees it
+ * when its process dies, and one that waits longer says so and is tried again. A file that ends with another sink's line is
+ * refused. A line is `{ id, from, at, event }`; within a file their numbers grow. A run looks at
  * the file's end first: what a killed run left unfinished is cut off, and what it had written is left out. So each event
  * is there once, as long as the file stays where it was; a partition that moves to another machine begins a file there,
  * and may write again what was not confirmed: at least once.
  */
 import { mkdir, open, type FileHandle } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { KeyturnError } from "../../words/errors.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { FolderLock } from "../../stores/embedded/lock.ts";
+import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
 import {
   lineOf,
   type Published,
@@ -31,6 +36,9 @@ const LOOK_BYTES = 64 * 1024;
 /** A longer line is none of ours. */
 const LOOK_MAX = 4 * 1024 * 1024;
 const NEWLINE = 10;
+/** How long another who writes the file is waited for. */
+const LOCK_WAIT_MS = 2_000;
+const LOCK_LOOK_MS = 10;
 
 /**
  * Appends to files, at least once.
@@ -58,17 +66,54 @@ export function toFile(options: FileSinkOptions): SinkTarget {
 
 async function append(
   path: string,
-  { items }: SinkBatch,
+  batch: SinkBatch,
+  line: (item: SinkItem) => string,
+  fsync: boolean,
+  signal: AbortSignal,
+): Promise<Published> {
+  await mkdir(dirname(path), { recursive: true });
+  const lock = await locked(path, signal);
+  try {
+    return await write(path, batch, line, fsync, signal);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** @throws KeyturnError `store_locked` if another process writes the file, and does not end */
+async function locked(path: string, signal: AbortSignal): Promise<FolderLock> {
+  const folder = `${path}.lock`;
+  await mkdir(folder, { recursive: true });
+  for (let waited_ms = 0; ; waited_ms += LOCK_LOOK_MS) {
+    try {
+      return await FolderLock.take(path, folder, lockedFile);
+    } catch (error) {
+      if (!isKeyturnError(error, "store_locked") || waited_ms >= LOCK_WAIT_MS || signal.aborted) throw error;
+      await sleep(LOCK_LOOK_MS);
+    }
+  }
+}
+
+function lockedFile(path: string, holder: string): KeyturnError {
+  return new KeyturnError(
+    "store_locked",
+    `The file ${path} is being written by ${holder}. Give each sink a file of its own; if it is a node of this sink that is frozen, end it.`,
+  );
+}
+
+async function write(
+  path: string,
+  { sink, partition, items }: SinkBatch,
   line: (item: SinkItem) => string,
   fsync: boolean,
   signal: AbortSignal,
 ): Promise<Published> {
   const folder = dirname(path);
-  await mkdir(folder, { recursive: true });
   const file = await open(path, "a+");
   try {
     const { size } = await file.stat();
     const { end, last } = await endOf(file, size);
+    checkOwn(path, `${sink}.${partition}.`, last);
     if (end < size) await file.truncate(end);
     const text = missingFrom(items, last)
       .map((item) => `${line(item)}\n`)
@@ -82,6 +127,17 @@ async function append(
   } finally {
     await file.close();
   }
+}
+
+/** Two sinks in one file would take each other's lines for what they have not written. */
+function checkOwn(path: string, own: string, last: string | undefined): void {
+  const [, other] = /^([^.]+\.\d+\.)[^.]+\.\d+$/.exec(last ?? "") ?? [];
+  if (other === undefined || other === own) return;
+  const [name, number] = other.split(".");
+  throw new KeyturnError(
+    "sink_refused",
+    `The file ${path} was written last by partition ${number} of the sink "${name}". Give each a file of its own: "{sink}-{partition}.ndjson"; or move that file away.`,
+  );
 }
 
 /**

@@ -17,6 +17,7 @@
 import { and, assign, cancel, enqueueActions, setup } from "xstate";
 import { reply, tellAll } from "../../engine/machine.ts";
 import { type ActorDefinition, type AnyActorDefinition, defineActor } from "../../engine/definition.ts";
+import { partitionType, planType } from "../../words/sources.ts";
 import { partitionMachine } from "./partition-machine.ts";
 import {
   PAGE_LETTERS,
@@ -42,11 +43,11 @@ export interface SourceActors {
  * @param letters how many dead letters are kept of each partition
  */
 export function sourceActors(name: string, letters: number): SourceActors {
-  const type = `source-${name}`;
+  const type = partitionType(name);
   const pages = Math.ceil(letters / PAGE_LETTERS) + 1;
   return {
     partition: defineActor({ type, machine: partitionMachine(type, pages) }),
-    plan: defineActor({ type: `${type}-plan`, machine: planMachine }),
+    plan: defineActor({ type: planType(name), machine: planMachine }),
     gate: defineActor({ type: `${type}-gate`, machine: gateMachine }),
     page: defineActor({ type: `${type}-letters`, machine: pageMachine }),
   };
@@ -80,9 +81,19 @@ const planMachine = setup({
       enqueue.cancel(runner);
       enqueue.raise({ type: "lost", runner }, { id: runner, delay: lease_ms });
     }),
-    forget: assign({
-      runners: ({ context, event }) =>
-        context.runners.filter((one) => one !== (event as { runner: string }).runner),
+    note: assign({
+      shares: ({ context, event }) => {
+        const { runner, share } = event as Extract<PlanEvent, { type: "here" }>;
+        const { shares = {} } = context;
+        return share === undefined || !context.runners.includes(runner)
+          ? shares
+          : { ...shares, [runner]: share };
+      },
+    }),
+    forget: assign(({ context, event }) => {
+      const { runner } = event as { runner: string };
+      const { [runner]: _, ...shares } = context.shares ?? {};
+      return { runners: context.runners.filter((one) => one !== runner), shares };
     }),
     unwatch: cancel(({ event }) => (event as { runner: string }).runner),
     answer: reply(({ context }) => context),
@@ -92,9 +103,9 @@ const planMachine = setup({
   on: {
     plan: { actions: ["add", "answer"] },
     here: [
-      { guard: and(["isNew", "hasRoom"]), actions: ["enter", "watch", "answer"] },
+      { guard: and(["isNew", "hasRoom"]), actions: ["enter", "note", "watch", "answer"] },
       { guard: "isNew", actions: "answer" },
-      { actions: ["watch", "answer"] },
+      { actions: ["note", "watch", "answer"] },
     ],
     left: { actions: ["forget", "unwatch", "answer"] },
     lost: { actions: "forget" },

@@ -11,8 +11,8 @@
  * 3. If the partition stands where none of the batches ends, somebody else has moved it: `lost` is set, and what is left
  *    is dropped.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef } from "../../client/client.ts";
+import type { Clock } from "../../ports/index.ts";
 import { isKeyturnError, type KeyturnError } from "../../words/errors.ts";
 import {
   type PartitionContext,
@@ -22,6 +22,7 @@ import {
   same,
 } from "./words.ts";
 import type { Batch } from "./mapping.ts";
+import { pause } from "./pause.ts";
 
 /** Batches on their way. */
 const DEPTH = 4;
@@ -47,6 +48,7 @@ interface Waiting {
 export type Standing = Pick<PartitionContext, "revision" | "position" | "delivered">;
 
 export interface FeedParts {
+  readonly clock: Clock;
   readonly ref: ActorRef;
   readonly signal: AbortSignal;
   /** Called with what is in the way, once it is, and without once it is over. */
@@ -189,12 +191,10 @@ export class Feed {
 
   /** Nothing is on its way: finds out where the partition stands, and goes on from there. */
   async #recover(): Promise<void> {
-    const { signal, troubled } = this.#parts;
+    const { clock, signal, troubled } = this.#parts;
     if (isKeyturnError(this.#trouble)) {
       troubled(this.#trouble);
-      await sleep(Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** this.#pauses++), undefined, { signal }).catch(
-        () => undefined,
-      );
+      await pause(clock, Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** this.#pauses++), signal);
     }
     if (signal.aborted) return;
     try {

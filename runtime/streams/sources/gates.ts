@@ -4,7 +4,6 @@
  * Talks to the partition's actor. What is asked through the partition goes the way of its items, after them; so once the
  * gates of the shards that it told something have answered, everything before is committed there.
  */
-import { randomInt } from "node:crypto";
 import type { ActorRef, Client } from "../../client/client.ts";
 import { type FenceEvent, GATES_AT_ONCE } from "./words.ts";
 
@@ -14,8 +13,8 @@ const FENCE_MAX = 2 ** 47;
  * Asks the gates. The answers come to the partition.
  * @param all also those that were asked before, and may not have answered
  */
-export async function askGates(ref: ActorRef, shards: number, all = false): Promise<void> {
-  const fence = randomInt(FENCE_MAX);
+export async function askGates(ref: ActorRef, { shards, world }: Client, all = false): Promise<void> {
+  const fence = Math.floor(world.random.next() * FENCE_MAX);
   const asked: Promise<void>[] = [];
   for (let part = 0; part * GATES_AT_ONCE < shards; part++) {
     const event: FenceEvent = { type: "fence", fence, shards, all, part };

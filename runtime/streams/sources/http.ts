@@ -11,7 +11,8 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Client } from "../../client/client.ts";
 import { hashTokens } from "../../words/address.ts";
 import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
-import { type PartitionContext, PLAN_KEY, type PlannedPartition, WHEREVER } from "./words.ts";
+import { PLAN_KEY } from "../../words/sources.ts";
+import { type PartitionContext, type PlannedPartition, WHEREVER } from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { CONTENT, Feed } from "./feed.ts";
 import { askGates } from "./gates.ts";
@@ -149,10 +150,21 @@ class Ingest {
       this.#told(partition);
       if (producer !== undefined) {
         return await this.#inTurn(partition, () =>
-          this.#numbered(partition, items, first, new Mapper(this.#source, group), signal),
+          this.#numbered(
+            partition,
+            items,
+            first,
+            new Mapper(this.#source, group, () => this.#client.world.clock.now()),
+            signal,
+          ),
         );
       }
-      return await this.#keyed(partition, items, new Mapper(this.#source, group), key as string);
+      return await this.#keyed(
+        partition,
+        items,
+        new Mapper(this.#source, group, () => this.#client.world.clock.now()),
+        key as string,
+      );
     } finally {
       this.#limits.inFlight -= body.length;
     }
@@ -169,9 +181,7 @@ class Ingest {
     this.#undelivered.clear();
     // It is for people only, and asked again after the next request.
     for (const partition of partitions)
-      askGates(partitionRef(this.#client, this.#source, partition), this.#client.shards).catch(
-        () => undefined,
-      );
+      askGates(partitionRef(this.#client, this.#source, partition), this.#client).catch(() => undefined);
   }
 
   /** Requests of one producer, one after the other. */
@@ -216,7 +226,13 @@ class Ingest {
         counted(batch, -1);
         return [...mapper.apart(batch, refusal)].map((part) => counted(part));
       };
-      const feed = new Feed(context, { ref, signal, troubled: () => undefined, apart });
+      const feed = new Feed(context, {
+        clock: this.#client.world.clock,
+        ref,
+        signal,
+        troubled: () => undefined,
+        apart,
+      });
       await pushAll(feed, mapper.batches(items.slice(known)), counted);
       if (feed.lost) continue;
       if (feed.waiting > 0) throw busy(feed.trouble);

@@ -41,11 +41,16 @@ export interface Batch {
 export class Mapper {
   readonly #source: AnySource;
   readonly #of: string;
+  readonly #now: () => number;
 
-  /** @param of what the items are of: a file, a stream, a producer */
-  constructor(source: AnySource, of: string) {
+  /**
+   * @param of what the items are of: a file, a stream, a producer
+   * @param now milliseconds since the epoch, for letters
+   */
+  constructor(source: AnySource, of: string, now: () => number) {
     this.#source = source;
     this.#of = of;
+    this.#now = now;
   }
 
   /**
@@ -84,7 +89,7 @@ export class Mapper {
   }
 
   *#each(items: readonly Item<unknown>[], missed: number): Generator<Batch> {
-    let draft = new Draft(missed);
+    let draft = new Draft(missed, this.#now);
     for (let item of items) {
       let told: readonly Told[] = [];
       if (item.fault === undefined) {
@@ -97,7 +102,7 @@ export class Mapper {
       const full = draft.items >= this.#source.batch || !draft.hasRoom(told.length, item.fault !== undefined);
       if (full && draft.items > 0) {
         yield draft;
-        draft = new Draft(0);
+        draft = new Draft(0, this.#now);
       }
       if (item.fault !== undefined) {
         if (this.#source.onMalformed === "stop") {
@@ -122,7 +127,7 @@ export class Mapper {
   }
 
   *#combined(items: readonly Item<unknown>[], missed: number): Generator<Batch> {
-    const draft = new Draft(missed);
+    const draft = new Draft(missed, this.#now);
     const good: Item<unknown>[] = [];
     let left = LETTERS_MAX;
     let at = 0;
@@ -204,8 +209,11 @@ class Draft implements Batch {
   readonly tells: AddressedEvent[] = [];
   ended = false;
 
-  constructor(missed: number) {
+  readonly #now: () => number;
+
+  constructor(missed: number, now: () => number) {
     this.missed = missed;
+    this.#now = now;
   }
 
   hasRoom(tells: number, letter: boolean): boolean {
@@ -239,7 +247,7 @@ class Draft implements Batch {
 
   #letter(item: Item<unknown>): void {
     const reason = clip(item.fault as string, REASON_MAX);
-    this.letters.push([item.number, reason, clip(beginningOf(item), TEXT_MAX), Date.now()]);
+    this.letters.push([item.number, reason, clip(beginningOf(item), TEXT_MAX), this.#now()]);
   }
 }
 

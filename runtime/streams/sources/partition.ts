@@ -5,14 +5,15 @@
  *
  * Invariant: where it reads on from is always what the partition's actor says.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { ActorRef, Client } from "../../client/client.ts";
+import type { Clock } from "../../ports/index.ts";
 import { isKeyturnError } from "../../words/errors.ts";
 import { type PartitionContext, type PlannedPartition, type Position, same } from "./words.ts";
 import type { AnySource } from "./define.ts";
 import { Feed } from "./feed.ts";
 import { askGates, delivered } from "./gates.ts";
 import { type Batch, Mapper } from "./mapping.ts";
+import { pause } from "./pause.ts";
 import { type Chunk, unreadable } from "./reader.ts";
 import { retrying } from "./retrying.ts";
 
@@ -40,16 +41,26 @@ export class PartitionRun {
   readonly #stop = new AbortController();
   /** Told since the gates were asked. */
   #told = 0;
+  #feed: Feed | undefined;
 
   constructor(parts: PartitionParts) {
     this.#parts = parts;
     this.key = parts.key;
     this.#ref = parts.client.actor(`${parts.source.parts.partition.type}/${parts.key}`);
-    this.#mapper = new Mapper(parts.source, parts.planned.group);
+    this.#mapper = new Mapper(parts.source, parts.planned.group, () => this.#clock.now());
   }
 
   get stopped(): boolean {
     return this.#stop.signal.aborted;
+  }
+
+  get #clock(): Clock {
+    return this.#parts.client.world.clock;
+  }
+
+  /** Up to where everything counts; undefined before that is known. */
+  get position(): Position | undefined {
+    return this.#feed?.standing.position;
   }
 
   /** Ends it soon: `run` resolves once nothing is on its way. */
@@ -63,7 +74,7 @@ export class PartitionRun {
     const { source, troubled } = this.#parts;
     for (let pauses = 0; !signal.aborted; ) {
       try {
-        const state = await retrying(() => this.#ref.get(), signal, troubled);
+        const state = await retrying(this.#clock, () => this.#ref.get(), signal, troubled);
         if (await this.#read(state.context as unknown as PartitionContext)) return;
         pauses = 0;
       } catch (error) {
@@ -72,7 +83,7 @@ export class PartitionRun {
         if (!source.from.follow || !away) throw error;
         troubled(error);
         const pause_ms = Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** pauses++);
-        await sleep(pause_ms, undefined, { signal }).catch(() => undefined);
+        await pause(this.#clock, pause_ms, signal);
       }
     }
   }
@@ -82,11 +93,13 @@ export class PartitionRun {
     const { troubled } = this.#parts;
     const { signal } = this.#stop;
     const feed = new Feed(from, {
+      clock: this.#clock,
       ref: this.#ref,
       signal,
       troubled,
       apart: (batch, refusal) => this.#mapper.apart(batch, refusal),
     });
+    this.#feed = feed;
     this.#told = from.delivered < from.revision ? 1 : 0;
     let position = from.position;
     let batches = 0;
@@ -140,9 +153,7 @@ export class PartitionRun {
         const next = reading.next();
         if (this.#told > 0 && source.from.follow) {
           const idle = new AbortController();
-          const paused = sleep(IDLE_MS, "idle" as const, { signal: idle.signal }).catch(
-            () => "over" as const,
-          );
+          const paused = pause(this.#clock, IDLE_MS, idle.signal).then(() => "idle" as const);
           const first = await Promise.race([next.then(() => "read" as const), paused]);
           idle.abort();
           if (first === "idle") yield undefined;
@@ -163,13 +174,13 @@ export class PartitionRun {
   async #ask(all = false): Promise<void> {
     this.#told = 0;
     const { client, troubled } = this.#parts;
-    await retrying(() => askGates(this.#ref, client.shards, all), this.#stop.signal, troubled);
+    await retrying(this.#clock, () => askGates(this.#ref, client, all), this.#stop.signal, troubled);
   }
 
   async #deliver(revision: number): Promise<void> {
     const { signal } = this.#stop;
     const { client, troubled } = this.#parts;
-    const state = await retrying(() => this.#ref.get(), signal, troubled);
+    const state = await retrying(this.#clock, () => this.#ref.get(), signal, troubled);
     const context = state.context as unknown as PartitionContext;
     if (context.delivered >= revision) return;
     await this.#ask(context.fences.length > 0);

@@ -62,6 +62,10 @@ export interface SourceReader<T = unknown> {
   plan(): Promise<readonly PlannedPartition[]>;
   read(partition: PlannedPartition, position: Position, options: ReadOptions): AsyncIterable<Chunk<T>>;
   extent(partition: PlannedPartition, position: Position): Promise<Extent>;
+  /** The number of the last item before a position, if that is known: files have it. */
+  numberAt?(position: Position): number;
+  /** It may end before the end of what there is: what it has read tells nothing of how much that is. */
+  readonly isPartial?: true;
   /** Items come by requests: there is nothing to run. */
   readonly passive?: true;
   /** Lets go of connections. */

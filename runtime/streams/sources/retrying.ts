@@ -1,6 +1,7 @@
 /** Asks again what may be asked again, until it is answered or given up. */
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Clock } from "../../ports/index.ts";
 import { isKeyturnError } from "../../words/errors.ts";
+import { pause } from "./pause.ts";
 
 const PAUSE_FIRST_MS = 20;
 const PAUSE_LAST_MS = 2_000;
@@ -11,6 +12,7 @@ const PAUSE_LAST_MS = 2_000;
  * @throws what no repetition can cure, and the last error once `signal` is aborted
  */
 export async function retrying<T>(
+  clock: Clock,
   ask: () => Promise<T>,
   signal: AbortSignal,
   troubled: (error: unknown) => void = () => undefined,
@@ -25,6 +27,6 @@ export async function retrying<T>(
       troubled(error);
     }
     const pause_ms = Math.min(PAUSE_LAST_MS, PAUSE_FIRST_MS * 2 ** tries);
-    await sleep(pause_ms, undefined, { signal }).catch(() => undefined);
+    await pause(clock, pause_ms, signal);
   }
 }

@@ -8,20 +8,15 @@
  * moment after one came or went, both read it and one of them gets on (see actors.ts): nothing rests on the sharing but
  * the work that is saved.
  */
-import { randomUUID } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Client } from "../../client/client.ts";
+import type { Clock } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import {
-  PARTITIONS_MAX,
-  type PlanContext,
-  type PlanEvent,
-  type PlannedPartition,
-  PLAN_KEY,
-} from "./words.ts";
+import { PARTITIONS_MAX, type PlanContext, type PlanEvent, type PlannedPartition } from "./words.ts";
+import { PLAN_KEY, type SourceShare } from "../../words/sources.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
 import { PartitionRun } from "./partition.ts";
+import { pause } from "./pause.ts";
 import { checkWhole } from "./reader.ts";
 import { retrying } from "./retrying.ts";
 import { type SourceStatus, sourceStatus } from "./status.ts";
@@ -35,6 +30,8 @@ export interface RunOptions {
   readonly atOnce?: number;
   /** Called with what is in the way, whenever something is that may pass: a store that is full, a server that is away. */
   readonly onTrouble?: (error: unknown) => void;
+  /** Name of the node that runs it, to be shown. */
+  readonly node?: string | undefined;
 }
 
 export interface ProgressOptions {
@@ -55,6 +52,8 @@ const LEASE_MIN_MS = 300;
 const LEASE_MAX_MS = 10 * 60_000;
 /** Partitions in one event, about. */
 const PLANNED_AT_ONCE = 128;
+/** In the end it is asked for so long how the source stands. */
+const LAST_MS = 60_000;
 /** Between looks at the partitions of others, once all of one's own have ended. */
 const LOOK_FIRST_MS = 20;
 
@@ -75,7 +74,7 @@ export function runSource(client: Client, source: AnySource, options: RunOptions
 /** A source that is being read by this process. Made by `runSource`. */
 export class SourceRun {
   /** Name of this runner, drawn. */
-  readonly runner: string = randomUUID().slice(0, 13);
+  readonly runner: string;
   /**
    * Resolves with how the source stands once everything is read and delivered, by whichever process, or this run was
    * stopped. Rejects with what no repetition can cure: `source_failed`, `source_changed`, `source_malformed`, and what the
@@ -86,18 +85,28 @@ export class SourceRun {
   readonly #source: AnySource;
   readonly #options: RunOptions;
   readonly #lease_ms: number;
-  readonly #running = new Map<string, { readonly run: PartitionRun; readonly over: Promise<void> }>();
+  readonly #running = new Map<
+    string,
+    {
+      readonly run: PartitionRun;
+      readonly planned: PlanContext["partitions"][number];
+      readonly over: Promise<void>;
+    }
+  >();
   /** What is read, as it is declared here. */
   readonly #groups = new Set<string>();
   /** Own partitions that have ended in this run. */
   readonly #ended = new Set<string>();
   readonly #stop = new AbortController();
   readonly #troubles = new Map<string, unknown>();
+  #lag: number | undefined;
+  #looking = false;
   #failure: { readonly error: unknown } | undefined;
   #wake: () => void = () => undefined;
 
   /** @internal */
   constructor(client: Client, source: AnySource, options: RunOptions, lease_ms: number) {
+    this.runner = client.world.random.id();
     this.#client = client;
     this.#source = source;
     this.#options = options;
@@ -111,6 +120,12 @@ export class SourceRun {
     });
   }
 
+  /** What this runner has of the source, with what it had not read when it looked last. */
+  get share(): SourceShare {
+    const { unit } = this.#source.from;
+    return { node: this.#options.node, partitions: this.#running.size, lag: this.#lag, unit };
+  }
+
   /** What is read, now and then, and at the end; ends with the run. Throws what `done` rejects with. */
   async *progress({ every_ms = 1_000 }: ProgressOptions = {}): AsyncGenerator<SourceProgress> {
     checkWhole("every_ms", every_ms, 1, LEASE_MAX_MS);
@@ -120,9 +135,9 @@ export class SourceRun {
     });
     end.catch(() => undefined);
     const gone = new AbortController();
-    let [items, time] = [-1, performance.now()];
+    let [items, time] = [-1, this.#clock.monotonic()];
     const shown = (status: SourceStatus): SourceProgress => {
-      const now = performance.now();
+      const now = this.#clock.monotonic();
       const perSecond =
         items < 0 ? 0 : Math.round(((status.items - items) * 1_000) / Math.max(1, now - time));
       [items, time] = [status.items, now];
@@ -132,8 +147,7 @@ export class SourceRun {
     try {
       while (!over) {
         yield shown(await sourceStatus(this.#client, this.#source));
-        const pause = sleep(every_ms, undefined, { signal: gone.signal }).catch(() => undefined);
-        await Promise.race([pause, end.catch(() => undefined)]);
+        await Promise.race([pause(this.#clock, every_ms, gone.signal), end.catch(() => undefined)]);
       }
       yield shown(await end);
     } finally {
@@ -150,6 +164,10 @@ export class SourceRun {
   async stop(): Promise<void> {
     this.#end();
     await this.done.catch(() => undefined);
+  }
+
+  get #clock(): Clock {
+    return this.#client.world.clock;
   }
 
   #end(): void {
@@ -171,7 +189,9 @@ export class SourceRun {
       // What is followed may come to be there later.
       const planned = (): Promise<readonly PlannedPartition[]> => from.plan();
       const troubled = (error: unknown): void => this.#troubled("plan", error);
-      const partitions = from.follow ? await retrying(planned, signal, troubled) : await planned();
+      const partitions = from.follow
+        ? await retrying(this.#clock, planned, signal, troubled)
+        : await planned();
       met = true;
       await this.#plan(partitions);
       await this.#share();
@@ -182,7 +202,18 @@ export class SourceRun {
     await Promise.all([...this.#running.values()].map(({ over }) => over));
     if (met) await this.#leave();
     if (this.#failure !== undefined) throw this.#failure.error;
-    return this.status();
+    return await this.#last();
+  }
+
+  /** How it stands in the end; where nobody answers that is not waited for for ever. */
+  async #last(): Promise<SourceStatus> {
+    const late = new AbortController();
+    const cancel = this.#clock.after(LAST_MS, () => late.abort());
+    try {
+      return await retrying(this.#clock, () => this.status(), late.signal);
+    } finally {
+      cancel();
+    }
   }
 
   /** Plans what is not planned yet. */
@@ -209,35 +240,57 @@ export class SourceRun {
   /** Takes its share, again and again, until everything has ended. */
   async #share(): Promise<void> {
     const { signal } = this.#stop;
-    const event: PlanEvent = { type: "here", runner: this.runner, lease_ms: this.#lease_ms };
     let pause_ms = LOOK_FIRST_MS;
     let beat = Number.NEGATIVE_INFINITY;
     let plan: PlanContext | undefined;
     while (!signal.aborted) {
-      const now = performance.now();
+      const now = this.#clock.monotonic();
       if (plan === undefined || now - beat >= this.#lease_ms / 3) {
-        plan = await this.#meet(event);
+        const share = this.share;
+        plan = await this.#meet({ type: "here", runner: this.runner, lease_ms: this.#lease_ms, share });
         beat = now;
+        void this.#look();
       }
       this.#take(plan);
       const idle = this.#running.size === 0;
       if (idle && !this.#source.from.follow && (await this.#allEnded(plan))) return;
-      const wait_ms = Math.max(1, this.#lease_ms / 3 - (performance.now() - beat));
+      const wait_ms = Math.max(1, this.#lease_ms / 3 - (this.#clock.monotonic() - beat));
       pause_ms = idle ? Math.min(pause_ms * 2, wait_ms) : LOOK_FIRST_MS;
       await this.#pause(idle ? pause_ms : wait_ms);
     }
   }
 
+  /** Looks how much there is; what cannot be looked at does not hold up the reading. */
+  async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    const { from } = this.#source;
+    const extents = await Promise.all(
+      [...this.#running.values()].map(async ({ run, planned }) => {
+        const { position } = run;
+        return position === undefined
+          ? undefined
+          : await from.extent(planned, position).catch(() => undefined);
+      }),
+    );
+    this.#looking = false;
+    const known = extents.every((extent) => extent !== undefined);
+    this.#lag = known ? extents.reduce((sum, { total, done }) => sum + total - done, 0) : undefined;
+  }
+
   async #allEnded({ partitions }: PlanContext): Promise<boolean> {
     const mine = partitions.filter(({ group }) => this.#groups.has(group));
     if (this.#ended.size === mine.length) return true;
-    const { partitions: all } = await this.status();
+    const status = (): Promise<SourceStatus> => this.status();
+    const { partitions: all } = await retrying(this.#clock, status, this.#stop.signal, (error) =>
+      this.#troubled("status", error),
+    );
     // What this process cannot look at, its runner has to.
     return all.every(
       ({ key, of, ended, extent }) =>
         this.#ended.has(key) ||
         !this.#groups.has(of) ||
-        (ended && (extent === undefined || extent.done === extent.total)),
+        (ended && (this.#source.from.isPartial || extent === undefined || extent.done === extent.total)),
     );
   }
 
@@ -274,7 +327,7 @@ export class SourceRun {
         this.#troubles.delete(key);
         this.#wake();
       });
-    this.#running.set(key, { run, over });
+    this.#running.set(key, { run, planned, over });
   }
 
   #troubled(key: string, error: unknown): void {
@@ -288,6 +341,7 @@ export class SourceRun {
   async #meet(event: PlanEvent): Promise<PlanContext> {
     const ref = this.#client.actor(this.#source.parts.plan, PLAN_KEY);
     const answer = await retrying(
+      this.#clock,
       () => ref.ask(event),
       this.#stop.signal,
       (error) => this.#troubled("plan", error),
@@ -305,6 +359,6 @@ export class SourceRun {
     const woken = new AbortController();
     this.#wake = () => woken.abort();
     if (this.#stop.signal.aborted) return;
-    await sleep(duration_ms, undefined, { signal: woken.signal }).catch(() => undefined);
+    await pause(this.#clock, duration_ms, woken.signal);
   }
 }

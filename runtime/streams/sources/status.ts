@@ -4,14 +4,8 @@
  * Owns nothing. Talks to the source's actors, and to its reader for how much there is.
  */
 import type { ActorRef, Client } from "../../client/client.ts";
-import {
-  PAGE_LETTERS,
-  pageKey,
-  PLAN_KEY,
-  type PageContext,
-  type PartitionContext,
-  type PlanContext,
-} from "./words.ts";
+import { PAGE_LETTERS, pageKey, type PageContext, type PartitionContext, type PlanContext } from "./words.ts";
+import { PLAN_KEY, type SourceShare } from "../../words/sources.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
 import { checkWhole, type Extent } from "./reader.ts";
@@ -62,6 +56,8 @@ export interface SourceStatus {
   readonly total: number | undefined;
   /** Who runs it now. */
   readonly runners: readonly string[];
+  /** What each of them said last of its share, by runner. */
+  readonly shares: Readonly<Record<string, SourceShare>>;
   readonly partitions: readonly SourcePartitionStatus[];
 }
 
@@ -121,6 +117,7 @@ async function statusOf(client: Client, source: AnySource): Promise<SourceStatus
     unit: source.from.unit,
     total: seen ? sum(({ extent }) => (extent as Extent).total) : undefined,
     runners: plan.runners,
+    shares: plan.shares ?? {},
     partitions,
   };
 }

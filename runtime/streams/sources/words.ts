@@ -5,6 +5,7 @@
  */
 import type { AddressedEvent } from "../../engine/machine.ts";
 import { limits } from "../../words/limits.ts";
+import type { SourceShare } from "../../words/sources.ts";
 
 /** Where a reader stands in a partition: plain data of the reader's own. */
 export type Position = string | number | { readonly [name: string]: string | number } | null;
@@ -101,11 +102,18 @@ export interface PartitionReply {
 export interface PlanContext {
   readonly partitions: readonly PlannedPartition[];
   readonly runners: readonly string[];
+  /** By runner, what it said last; missing where an older version wrote it. */
+  readonly shares?: Readonly<Record<string, SourceShare>>;
 }
 
 export type PlanEvent =
   | { readonly type: "plan"; readonly partitions: readonly PlannedPartition[] }
-  | { readonly type: "here"; readonly runner: string; readonly lease_ms: number }
+  | {
+      readonly type: "here";
+      readonly runner: string;
+      readonly lease_ms: number;
+      readonly share?: SourceShare | undefined;
+    }
   | { readonly type: "left"; readonly runner: string };
 
 export type PageEvent = {
@@ -137,8 +145,6 @@ export const SINCE_MAX = 32;
 
 /** Gates that one turn asks. */
 export const GATES_AT_ONCE = limits.tellsPerTurn - 24;
-
-export const PLAN_KEY = "plan";
 
 export type ItemsEvent = Extract<PartitionEvent, { type: "items" }>;
 

@@ -13,6 +13,8 @@ import { type Added, Change, emptyContext, type Shape, type ViewContext, type Wi
 export const ADD = "view.add";
 /** An event that a function of the view failed on; always refused, so that it becomes a dead letter. */
 export const FAULT = "view.fault";
+/** The key to which those are told. Nothing is kept under it. */
+export const FAULTS_KEY = "~faults";
 const CLOSE = "view.close";
 const IDLE = "view.idle";
 

@@ -3,12 +3,13 @@
  *
  * Owns nothing. Talks to the view's actors through a client; each read is of the last committed turn of each part.
  */
-import type { Client } from "../../client/client.ts";
-import type { WatchOptions } from "../../client/client.ts";
+import type { CallOptions, Client, WatchOptions } from "../../client/client.ts";
 import type { ActorDefinition, ActorState } from "../../engine/definition.ts";
+import { compareKeys } from "../../words/address.ts";
 import { KeyturnError } from "../../words/errors.ts";
+import { VIEW_LANE } from "../../words/lanes.ts";
 import type { Aggregates, Values } from "./aggregates.ts";
-import { type viewMachine, type ViewKind, valuesOf } from "./machine.ts";
+import { FAULTS_KEY, type viewMachine, type ViewKind, valuesOf } from "./machine.ts";
 import {
   mergedWindows,
   type Meta,
@@ -47,10 +48,56 @@ export interface ViewState<A extends Aggregates = Aggregates> {
 
 type Definition = ActorDefinition<string, ReturnType<typeof viewMachine>>;
 
+/** Which keys. */
+export interface KeysQuery {
+  /** Only keys that begin so. */
+  readonly prefix?: string | undefined;
+  /** Only keys behind this one. */
+  readonly after?: string | undefined;
+  /** Stop after so many. */
+  readonly limit?: number | undefined;
+  /** For each exchange with a shard, milliseconds; 60,000 by default. */
+  readonly timeout_ms?: number | undefined;
+}
+
+export interface SettledOptions {
+  readonly of?: string | undefined;
+  readonly timeout_ms?: number | undefined;
+}
+
+/** What a view has of a key. */
+export interface ViewEntry<A extends Aggregates = Aggregates> extends ViewState<A> {
+  readonly key: string;
+}
+
+export interface ViewPage<A extends Aggregates = Aggregates> {
+  readonly entries: readonly ViewEntry<A>[];
+  /** For `after`; undefined at the end. */
+  readonly next: string | undefined;
+}
+
+/** Keys that are read at once. */
+const READ_AT_ONCE = 64;
+const TOP_MAX = 10_000;
+
+function checkedLimit(limit = Number.POSITIVE_INFINITY): number {
+  if (typeof limit === "number" && limit >= 0) return limit;
+  throw new KeyturnError("invalid_options", `A limit is a number from 0 on, not ${limit}.`);
+}
+
 interface Merged {
   readonly m: Pick<Meta, "seen" | "late" | "dropped">;
   readonly watermark: number | undefined;
   readonly windows: readonly WindowState[];
+}
+
+/** What a reader is told of its view. */
+export interface ViewParts {
+  readonly kind: ViewKind;
+  readonly definition: Definition;
+  readonly split: number;
+  /** Views behind one another, this one included. */
+  readonly depth: number;
 }
 
 /** Reads what a view holds of its keys. Made by `view.reader(client)`. */
@@ -59,18 +106,156 @@ export class ViewReader<A extends Aggregates = Aggregates> {
   readonly #kind: ViewKind;
   readonly #definition: Definition;
   readonly #split: number;
+  readonly #depth: number;
 
   /** @internal */
-  constructor(client: Client, kind: ViewKind, definition: Definition, split: number) {
+  constructor(client: Client, { kind, definition, split, depth }: ViewParts) {
     this.#client = client;
     this.#kind = kind;
     this.#definition = definition;
     this.#split = split;
+    this.#depth = depth;
+  }
+
+  /**
+   * Resolves when the view has everything that was emitted in turns acknowledged before this call: what is read then
+   * shows one's own writes. Over views, when it has what those had closed by then, too. Costs a question to each shard,
+   * with `of` and a view over no other view to one.
+   * @param options.of only what this actor has emitted, `type/key`
+   * @param options.timeout_ms how long to wait, 10,000 by default
+   * @throws KeyturnError `timeout`; it may be called again
+   */
+  async settled({ of, timeout_ms }: SettledOptions = {}): Promise<void> {
+    const all = Array.from({ length: this.#client.shards }, (_, shard) => shard);
+    const first = of === undefined ? all : [this.#client.actor(of).shard];
+    const { type } = this.#definition;
+    for (let level = 0; level < this.#depth; level++)
+      await this.#client.delivered({
+        type,
+        lane: VIEW_LANE,
+        shards: level === 0 ? first : all,
+        timeout_ms,
+      });
+  }
+
+  /**
+   * The keys of which the view has something, in the order of their bytes, a page at a time from each shard: no more is
+   * read than is taken. The first question after a node's start reads the snapshots of all keys.
+   */
+  async *keys(query: KeysQuery = {}): AsyncGenerator<string> {
+    let left = checkedLimit(query.limit);
+    for await (const key of this.#keys(query)) {
+      if (key === FAULTS_KEY) continue;
+      if (left-- <= 0) return;
+      yield key;
+    }
+  }
+
+  /** The keys with what the view has of them, in the order of the keys. Each is read when it is near. */
+  async *entries(query: KeysQuery = {}): AsyncGenerator<ViewEntry<A>> {
+    const open: Promise<ViewEntry<A>>[] = [];
+    const read = async (key: string): Promise<ViewEntry<A>> => ({
+      key,
+      ...(await this.get(key, { timeout_ms: query.timeout_ms })),
+    });
+    for await (const key of this.keys(query)) {
+      const entry = read(key);
+      // It may fail while others are waited for; whoever takes it learns it.
+      entry.catch(() => undefined);
+      open.push(entry);
+      if (open.length >= READ_AT_ONCE) yield await (open.shift() as Promise<ViewEntry<A>>);
+    }
+    for (const entry of open) yield await entry;
+  }
+
+  /** A page of the same, with where to go on: `after` of the next one. */
+  async page({ limit = 100, ...query }: KeysQuery = {}): Promise<ViewPage<A>> {
+    const entries: ViewEntry<A>[] = [];
+    for await (const entry of this.entries({ ...query, limit: checkedLimit(limit) + 1 })) entries.push(entry);
+    const more = entries.length > limit;
+    if (more) entries.pop();
+    return { entries, next: more ? entries.at(-1)?.key : undefined };
+  }
+
+  /**
+   * The keys with the highest values, highest first; of equal ones the first by key. Reads all keys, and keeps as many as
+   * are wanted.
+   * @param limit how many, from 1 to 10,000
+   * @param by the name of an aggregate whose value is a number, or a function of what the view has of a key; one that gives
+   *   undefined or null leaves a key out
+   */
+  async top(
+    limit: number,
+    by: (keyof A & string) | ((entry: ViewEntry<A>) => number | undefined | null),
+    query: Omit<KeysQuery, "limit"> = {},
+  ): Promise<readonly ViewEntry<A>[]> {
+    if (!Number.isSafeInteger(limit) || limit < 1 || limit > TOP_MAX)
+      throw new KeyturnError(
+        "invalid_options",
+        `How many is a whole number from 1 to ${TOP_MAX}, not ${limit}.`,
+      );
+    const name = typeof by === "string" ? by : undefined;
+    if (name !== undefined && !Object.hasOwn(this.#kind.aggregates, name))
+      throw new KeyturnError(
+        "invalid_options",
+        `The view "${this.#kind.name}" has no "${name}". It has ${Object.keys(this.#kind.aggregates).join(", ")}.`,
+      );
+    const numberIn = typeof by === "function" ? by : (entry: ViewEntry<A>) => entry.values[by] as unknown;
+    const best: { readonly entry: ViewEntry<A>; readonly value: number }[] = [];
+    for await (const entry of this.entries(query)) {
+      const value = numberIn(entry) ?? undefined;
+      if (value === undefined) continue;
+      if (typeof value !== "number" || Number.isNaN(value))
+        throw new KeyturnError(
+          "invalid_options",
+          `"${name ?? "by"}" of the key ${JSON.stringify(entry.key)} is no number; say by which number: top(10, ({ values }) => …).`,
+        );
+      if (best.length === limit && value <= (best.at(-1)?.value as number)) continue;
+      let at = best.length;
+      while (at > 0 && (best[at - 1] as { value: number }).value < value) at--;
+      best.splice(at, 0, { entry, value });
+      if (best.length > limit) best.pop();
+    }
+    return best.map(({ entry }) => entry);
+  }
+
+  /** Of a split view each part has keys of its own. */
+  async *#keys({ prefix = "", after, timeout_ms }: KeysQuery): AsyncGenerator<string> {
+    if (this.#split === 1) {
+      const query = { ...(prefix === "" ? {} : { prefix }), after, timeout_ms };
+      for await (const { key } of this.#client.find(this.#definition, query)) yield key;
+      return;
+    }
+    const parts = Array.from({ length: this.#split }, (_, part) => {
+      const own = partKey("", part);
+      const query = {
+        prefix: `${own}${prefix}`,
+        after: after === undefined ? undefined : own + after,
+        timeout_ms,
+      };
+      return { own, rows: this.#client.find(this.#definition, query), key: "" as string | undefined };
+    });
+    const advance = async (part: (typeof parts)[number]): Promise<void> => {
+      const { done, value } = await part.rows.next();
+      part.key = done === true ? undefined : value.key.slice(part.own.length);
+    };
+    try {
+      await Promise.all(parts.map(advance));
+      while (true) {
+        const open = parts.filter(({ key }) => key !== undefined);
+        if (open.length === 0) return;
+        const first = open.map(({ key }) => key as string).reduce((a, b) => (compareKeys(a, b) <= 0 ? a : b));
+        yield first;
+        await Promise.all(open.filter(({ key }) => key === first).map(advance));
+      }
+    } finally {
+      await Promise.all(parts.map(({ rows }) => rows.return(undefined)));
+    }
   }
 
   /** What the view has of a key. One that nobody has emitted for is empty. */
-  async get(key: string): Promise<ViewState<A>> {
-    return this.#shown(this.#merged(await this.#read(key)));
+  async get(key: string, options: Pick<CallOptions, "timeout_ms"> = {}): Promise<ViewState<A>> {
+    return this.#shown(this.#merged(await this.#read(key, options)));
   }
 
   /**
@@ -154,8 +339,8 @@ export class ViewReader<A extends Aggregates = Aggregates> {
     );
   }
 
-  async #read(key: string): Promise<ActorState[]> {
-    return (await Promise.all(this.#refs(key).map((ref) => ref.get()))) as unknown as ActorState[];
+  async #read(key: string, options: Pick<CallOptions, "timeout_ms"> = {}): Promise<ActorState[]> {
+    return (await Promise.all(this.#refs(key).map((ref) => ref.get(options)))) as unknown as ActorState[];
   }
 
   #merged(states: readonly ActorState[]): Merged {

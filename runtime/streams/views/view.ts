@@ -27,7 +27,7 @@ import {
   withRoutes,
 } from "../routes.ts";
 import type { Aggregates } from "./aggregates.ts";
-import { ADD, FAULT, viewMachine, type ViewKind } from "./machine.ts";
+import { ADD, FAULT, FAULTS_KEY, viewMachine, type ViewKind } from "./machine.ts";
 import { ViewReader } from "./reader.ts";
 import { partKey } from "./state.ts";
 import { openMax, type WindowSpec } from "./windows.ts";
@@ -75,7 +75,6 @@ export interface View<A extends Aggregates = Aggregates> {
 export type ViewDefinition = ActorDefinition<string, ReturnType<typeof viewMachine>>;
 
 const SPLIT_MAX = 256;
-const FAULTS_KEY = "~faults";
 /** Larger events are left out of dead letters. */
 const FAULT_BYTES = limits.eventBytes / 2;
 /** Of `limits.stateBytes`, what windows may take by the estimates of their aggregates. */
@@ -99,7 +98,7 @@ const SLOT_BYTES = 48;
  *
  * An event that a function of the view throws on, or that an aggregate cannot take (a sum of a text), becomes a dead
  * letter of the view; the turn that emitted it stands. A view sees what is emitted from the moment on when all nodes host
- * it. Reads are of what has reached the view: shortly behind what was acknowledged.
+ * it. Reads are of what has reached the view, shortly behind what was acknowledged; `settled()` waits until it has.
  * @param name the type of its actors
  * @throws KeyturnError `invalid_options`, `invalid_address`
  */
@@ -125,17 +124,26 @@ export function defineView<
   });
   const definition: ViewDefinition = withRoutes(plain, routes);
   if (split > 1) splitViews.add(definition);
+  const depth = 1 + Math.max(...([options.over].flat() as Emitting[]).map(depthOf));
+  depths.set(definition, depth);
   return Object.freeze({
     name,
     actors: Object.freeze([definition]),
     definition,
     split,
-    reader: (client: Client) => new ViewReader<A>(client, kind, definition, split),
+    reader: (client: Client) => new ViewReader<A>(client, { kind, definition, split, depth }),
   });
 }
 
 /** Their actors emit nothing. */
 const splitViews = new WeakSet<object>();
+
+/** Of views, how many stand behind one another, the last one included. */
+const depths = new WeakMap<object, number>();
+
+function depthOf(source: Emitting): number {
+  return depths.get("definition" in source ? source.definition : source) ?? 0;
+}
 
 /** Throws if something is to be told what a split view closes. */
 export function checkTells(name: string, source: Emitting): void {

@@ -70,7 +70,7 @@ interface LaneTrail {
 export async function audit(disk: Disk): Promise<Audit> {
   const walk = new Walk(disk.claims);
   for (let seq = 1; seq <= disk.lastSeq; seq++) {
-    const bytes = await disk.memory.journal.get(seq);
+    const bytes = (await disk.memory.journal.get(seq)) ?? disk.trimmed.get(seq);
     if (bytes === undefined) walk.report(`journal entry ${seq} is gone`);
     else walk.batch(decodeBatch(bytes, seq));
   }

@@ -8,6 +8,7 @@ import { Client } from "../../client/client.ts";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
 import { covers } from "../../cluster/versions.ts";
 import type { Observer } from "../../engine/observer.ts";
+import { KeepPolicy } from "../../engine/retention.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import { textOf } from "../../words/errors.ts";
 import type { ShardEntry } from "../../ports/index.ts";
@@ -103,11 +104,14 @@ export class Cluster {
     const host = this.host(site.name);
     site.host = host;
     site.state = "starting";
-    const { settings, shards } = scenario;
+    const { settings, shards, keepBytes } = scenario;
+    // Nothing in a run is an hour old.
+    const keep = keepBytes === undefined ? undefined : (new KeepPolicy(undefined, keepBytes, 0) as never);
     const begin = (): void => {
       const store = disk.viewFor(host);
       const observer = this.#observer(host);
-      startNode({ actors, store, name: site.nodeName, shards, settings, observer, world: host.world }).then(
+      const { world } = host;
+      startNode({ actors, store, name: site.nodeName, shards, settings, observer, world, keep }).then(
         (node) => {
           site.node = node;
           site.state = "up";

@@ -17,6 +17,7 @@ import type {
   Durability,
   Journal,
   JournalEntry,
+  Retention,
   ShardEntry,
   Snapshots,
   Store,
@@ -49,6 +50,10 @@ export class Disk {
   readonly claims: Claim[] = [];
   /** Sequence of the journal's last entry. */
   lastSeq = 0;
+  /** Of each entry its lane and its bytes, as they were appended. */
+  readonly #appended = new Map<number, { readonly lane: string; readonly bytes: Uint8Array }>();
+  /** What was trimmed of the journal; nodes do not see it any more. For the audit. */
+  readonly trimmed = new Map<number, Uint8Array>();
   /** Called with every change of the shard table as it takes effect. */
   onClaim: ((claim: Claim, before: ShardEntry | undefined) => void) | undefined;
   /** How often each operation was asked for, and of how many members or shards altogether. */
@@ -99,6 +104,17 @@ export class Disk {
     this.calls.set(name, { count: calls.count + 1, items: calls.items + items });
   }
 
+  #noteTrimmed(lane: string, upTo: number): void {
+    const own = [...this.#appended].filter(([seq, entry]) => entry.lane === lane && seq <= upTo);
+    for (const [seq, { bytes }] of own) {
+      // The last one of a lane stays.
+      if (this.memory.retention.has(seq)) continue;
+      this.faults.count("trimmed");
+      this.trimmed.set(seq, bytes);
+      this.#appended.delete(seq);
+    }
+  }
+
   /** The same again in the copy, later, in the same order. */
   #copyLater(write: (copy: Directory) => Promise<unknown>): void {
     const { rates, random } = this.faults;
@@ -133,9 +149,17 @@ export class Disk {
     journal.append = (lane, expectedLast, bytes) => {
       observer = (result) => {
         const { kind, seq } = result as { kind: string; seq: number };
-        if (kind === "committed") this.lastSeq = seq;
+        if (kind !== "committed") return;
+        this.lastSeq = seq;
+        this.#appended.set(seq, { lane, bytes });
       };
       return append(lane, expectedLast, bytes);
+    };
+    const { retention } = store;
+    const trim = retention.trim.bind(retention);
+    retention.trim = (lane, upTo) => {
+      observer = () => this.#noteTrimmed(lane, upTo);
+      return trim(lane, upTo);
     };
     const writeShard = directory.writeShard.bind(directory);
     directory.writeShard = (shard, entry, expected) => {
@@ -173,6 +197,7 @@ class View implements Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention: Retention;
   readonly #disk: Disk;
   readonly #host: Host;
   readonly #timeline: Timeline;
@@ -211,6 +236,13 @@ class View implements Store {
       due: (shard, before, limit, after) =>
         this.#call("due", false, () => snapshots.due(shard, before, limit, after)),
       list: (limit, cursor, type) => this.#call("list", false, () => snapshots.list(limit, cursor, type)),
+    };
+    const { retention } = disk.memory;
+    this.retention = {
+      lanes: () => this.#call("lanes", false, () => retention.lanes()),
+      trim: (lane, upTo) => this.#call("trim", true, () => retention.trim(lane, upTo)),
+      bytes: () => this.#call("journal bytes", false, () => retention.bytes()),
+      sizeOf: (bytes) => retention.sizeOf(bytes),
     };
     this.directory = {
       app: (wanted) => this.#call("app", true, () => directory.app(wanted)),

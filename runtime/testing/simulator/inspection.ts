@@ -123,10 +123,22 @@ export async function compareFound(client: Client, { actors }: Audit): Promise<s
       ofType.set(place.key, stable([data.machine.value, data.machine.status, data.turn]));
   }
   const differences: string[] = [];
+  const foundOf = async (type: string): Promise<Map<string, string>> => {
+    while (true) {
+      try {
+        const found = new Map<string, string>();
+        for await (const { key, value, status, turn } of client.find(type))
+          found.set(key, stable([value, status, turn]));
+        return found;
+      } catch (error) {
+        // A node that may have few messages waiting refuses some of so many questions.
+        if (!isKeyturnError(error) || !error.retryable) throw error;
+        await client.pause(20);
+      }
+    }
+  };
   const compare = async (type: string, should: ReadonlyMap<string, string>): Promise<void> => {
-    const found = new Map<string, string>();
-    for await (const { key, value, status, turn } of client.find(type))
-      found.set(key, stable([value, status, turn]));
+    const found = await foundOf(type);
     for (const key of new Set([...should.keys(), ...found.keys()])) {
       const [is, wanted] = [found.get(key) ?? "nothing", should.get(key) ?? "nothing"];
       if (is !== wanted) differences.push(`${type}/${key} is found as ${is}, its journal says ${wanted}`);

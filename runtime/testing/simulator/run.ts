@@ -166,6 +166,7 @@ class Run {
       clients,
       observer,
       requests: this.#scenario.requests,
+      keepsAll: this.#scenario.keepBytes === undefined,
       get ending() {
         return self.#ending;
       },

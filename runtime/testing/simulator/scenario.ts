@@ -45,6 +45,8 @@ export interface Scenario {
   readonly namesakes: boolean;
   /** A node comes back with the next version of every actor, so that several run side by side. */
   readonly upgrades: boolean;
+  /** Nodes keep of the journal about so many bytes, however young they are, and what recovery needs; all if undefined. */
+  readonly keepBytes?: number | undefined;
   /** Names of the workloads that run together. */
   readonly workloads: readonly string[];
   /** Requests that each client process of a workload makes. */
@@ -58,6 +60,8 @@ export interface ScenarioOptions {
   readonly only?: readonly string[] | undefined;
   /** No faults at all. */
   readonly calm?: boolean | undefined;
+  /** Some seeds trim the journal; false by default, as workloads have to bear it (see `keepsAll`). */
+  readonly trims?: boolean | undefined;
 }
 
 /** Draws a cluster, its faults and its work from a seed. */
@@ -110,6 +114,10 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
     settings.overdue_ms = late.pick([1, 20, 200]);
     settings.overduePerSecond = late.pick([20, 100, 2_000]);
   }
+  const trims = new Prng(seed, "trims");
+  const keepBytes =
+    options.trims === true && !calm && trims.chance(0.3) ? trims.pick([0, 2_000, 20_000]) : undefined;
+  if (keepBytes !== undefined) settings.trim_ms = trims.pick([lease_ms / 3, lease_ms, 2_000]);
   const drawn = r.shuffle(options.workloads).slice(0, r.whole(1, Math.min(3, options.workloads.length)));
   return {
     seed,
@@ -128,6 +136,7 @@ export function drawScenario(seed: number, options: ScenarioOptions): Scenario {
     namesakes: r.chance(0.1),
     // Of a stream of its own: what else a seed draws does not depend on it.
     upgrades: new Prng(seed, "upgrades").chance(0.2),
+    keepBytes,
     workloads: options.only ?? drawn,
     requests: r.whole(10, 60),
   };

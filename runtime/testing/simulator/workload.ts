@@ -35,6 +35,8 @@ export interface WorkloadContext {
   readonly observer: Client;
   /** Requests that each process should make. */
   readonly requests: number;
+  /** False if the journal is trimmed meanwhile: pasts are not whole, and answers that are asked for again may be gone. */
+  readonly keepsAll: boolean;
   /** True when the faults are over: make no new requests. */
   readonly ending: boolean;
   /** Virtual time, milliseconds. */
@@ -55,7 +57,9 @@ export async function resultOf<T>(call: Promise<T>): Promise<Result<T>> {
     return { outcome: "ok", value: await call };
   } catch (error) {
     if (!(error instanceof KeyturnError)) throw error;
-    return { outcome: error.outcome === "unknown" ? "unknown" : "failed", error };
+    // Applied, but its answer is trimmed: its caller knows no more than after a timeout.
+    const isUnknown = error.outcome === "unknown" || error.outcome === "applied";
+    return { outcome: isUnknown ? "unknown" : "failed", error };
   }
 }
 

@@ -5,6 +5,7 @@ import { bankWorkload } from "./bank.ts";
 import { cancellingWorkload } from "./cancelling.ts";
 import { counterWorkload } from "./counter.ts";
 import { emittingWorkload } from "./emitting.ts";
+import { feedingWorkload } from "./feeding.ts";
 import { familyWorkload } from "./family.ts";
 import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
@@ -28,4 +29,9 @@ export const workloads: readonly Workload[] = [
 ];
 
 /** Those that are only run by their names. */
-export const namedWorkloads: readonly Workload[] = [findingWorkload, cancellingWorkload, emittingWorkload];
+export const namedWorkloads: readonly Workload[] = [
+  findingWorkload,
+  cancellingWorkload,
+  emittingWorkload,
+  feedingWorkload,
+];

@@ -10,6 +10,7 @@ import {
   type SentEntry,
 } from "../../../runtime/testing/checkers/index.ts";
 import { insist, resultOf, type Workload } from "../../../runtime/testing/simulator/index.ts";
+import { isKeyturnError } from "../../../runtime/words/errors.ts";
 
 interface Entry {
   readonly sender: string;
@@ -123,12 +124,21 @@ export const listWorkload: Workload = {
           const order = random.pick(["newest", "oldest"] as const);
           const turns = await insist(context, async () => {
             const found = [];
-            for await (const turn of ref.history({ order })) found.push(turn);
+            try {
+              for await (const turn of ref.history({ order })) found.push(turn);
+            } catch (error) {
+              if (context.keepsAll || !isKeyturnError(error, "history_trimmed")) throw error;
+              found.length = 0;
+            }
             return order === "newest" ? found.reverse() : found;
           });
-          const { entries } = state.context;
+          const { entries: all } = state.context;
+          // Where the journal is trimmed the oldest turn that is left says so; or there is none.
+          const isTrimmed = !context.keepsAll && (turns[0] === undefined || turns[0].trimmed === true);
+          const begins = isTrimmed ? all.length - turns.length : 0;
+          const entries = all.slice(begins);
           const past = turns.map(({ context: then }) => (then as { entries: Entry[] }).entries.length);
-          if (turns.length !== entries.length || past.some((length, at) => length !== at + 1))
+          if (turns.length !== entries.length || past.some((length, at) => length !== begins + at + 1))
             told.push(
               `list ${key}: the history (${order}) has states of ${past.join()} entries, the list ${entries.length}`,
             );

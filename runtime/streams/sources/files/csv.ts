@@ -8,12 +8,19 @@
 import { KeyturnError } from "../../../words/errors.ts";
 import type { PlannedPartition } from "../words.ts";
 import { checkWhole, type Chunk, type Item, type ReadOptions, type SourceReader } from "../reader.ts";
-import { FileBytes, type FileOptions, type FollowOptions, opened, pathsOf } from "./file.ts";
+import {
+  FileBytes,
+  type FileOptions,
+  type FollowOptions,
+  type LineOptions,
+  opened,
+  pathsOf,
+} from "./file.ts";
 import { type Line, LineCutter, type LinePosition } from "./lines.ts";
-import { extent, faultyLine, isBroken, LINE_BYTES, LINE_BYTES_MAX, partsOf } from "./ndjson.ts";
+import { extent, faultyLine, isBroken, LINE_BYTES, LINE_BYTES_MAX, lineAt, partsOf } from "./ndjson.ts";
 import { type ItemCutter, readText } from "./text.ts";
 
-export interface CsvOptions extends FileOptions, FollowOptions {
+export interface CsvOptions extends FileOptions, FollowOptions, LineOptions {
   /**
    * What the fields are called: by default the first record says so. With a list of names the first record is an item;
    * with false there are no names, and items are lists.
@@ -44,7 +51,7 @@ export function csv<T = Readonly<Record<string, string>>>(options: CsvOptions): 
 export function csv(options: CsvOptions): SourceReader<unknown> {
   const paths = pathsOf(options);
   const { header = true, delimiter = ",", quote = '"', maxRecordBytes = LINE_BYTES } = options;
-  const { follow = false, poll_ms = 100 } = options;
+  const { follow = false, poll_ms = 100, wholeLines = false } = options;
   checkWhole("maxRecordBytes", maxRecordBytes, 1, LINE_BYTES_MAX);
   checkWhole("poll_ms", poll_ms, 1, 60_000);
   for (const [name, one] of Object.entries({ delimiter, quote }))
@@ -57,9 +64,16 @@ export function csv(options: CsvOptions): SourceReader<unknown> {
     description: `CSV of ${paths.join(", ")}`,
     unit: "bytes",
     follow,
+    numberAt: lineAt,
+    ...(wholeLines ? { isPartial: true } : {}),
     plan: async () => (await Promise.all(paths.map((path) => partsOf(path, 1)))).flat(),
     read: (partition, position, { signal }) =>
-      read(partition, position as LinePosition | null, header, format, { follow, poll_ms, signal }),
+      read(partition, position as LinePosition | null, header, format, {
+        follow,
+        poll_ms,
+        wholeLines,
+        signal,
+      }),
     extent,
   };
 }
@@ -69,7 +83,7 @@ async function* read(
   position: LinePosition | null,
   header: boolean | readonly string[],
   format: Format,
-  options: FollowOptions & ReadOptions,
+  options: FollowOptions & LineOptions & ReadOptions,
 ): AsyncGenerator<Chunk<unknown>> {
   let start = position;
   let names = typeof header === "object" ? header : undefined;
@@ -97,7 +111,7 @@ interface Header {
 async function headerOf(
   path: string,
   format: Format,
-  { signal, ...follow }: FollowOptions & ReadOptions,
+  { signal, wholeLines, ...follow }: FollowOptions & LineOptions & ReadOptions,
 ): Promise<Header | undefined> {
   const file = await opened(path);
   try {
@@ -109,6 +123,7 @@ async function headerOf(
       if (signal.aborted) return undefined;
       if (block !== undefined) lines.add(block, Number.POSITIVE_INFINITY);
       else {
+        if (wholeLines) return undefined;
         lines.end();
         records.end();
         if (records.items.length === 0) return undefined;

@@ -27,6 +27,34 @@ export interface FollowOptions {
   readonly poll_ms?: number;
 }
 
+export interface LineOptions {
+  /**
+   * What stands after the last newline is no line yet: it is left until it is complete, by the run that finds it so. For
+   * files that somebody may still write. False by default; a followed file is always read so.
+   */
+  readonly wholeLines?: boolean;
+}
+
+export interface RotationOptions {
+  /**
+   * A followed log is rotated: read on in the next file, each line once, also if it was renamed several times, compressed
+   * (`.gz`) or cut after it was copied, and while nobody ran the source. What it was is looked for beside it, under names
+   * that begin as its own: `access.log.1`, `access.log-20300101`, `access.log.2.gz`. Such a file is read as one part.
+   */
+  readonly rotated?: boolean;
+}
+
+/** @throws KeyturnError `invalid_options` */
+export function checkRotated(rotated: unknown, follow: boolean, partitions: number): void {
+  if (rotated !== undefined && typeof rotated !== "boolean")
+    throw new KeyturnError("invalid_options", "rotated is true or false.");
+  if (rotated === true && (!follow || partitions !== 1))
+    throw new KeyturnError(
+      "invalid_options",
+      "A log that is rotated is followed, and read in one part: { follow: true, rotated: true }.",
+    );
+}
+
 /** What a file is known by. */
 export interface FileIdentity {
   readonly head: string;

@@ -8,11 +8,21 @@ import { isUtf8 } from "node:buffer";
 import { textOf } from "../../../words/errors.ts";
 import type { PlannedPartition, Position } from "../words.ts";
 import { checkWhole, type Extent, type Item, type SourceReader } from "../reader.ts";
-import { type FileOptions, type FollowOptions, identityOf, pathsOf, sizeOfFile } from "./file.ts";
+import {
+  checkRotated,
+  type FileOptions,
+  type FollowOptions,
+  identityOf,
+  type LineOptions,
+  pathsOf,
+  type RotationOptions,
+  sizeOfFile,
+} from "./file.ts";
+import { extentOfLog, readRotated } from "./rotated.ts";
 import type { Line, LinePosition } from "./lines.ts";
 import { type ItemCutter, readText } from "./text.ts";
 
-export interface NdjsonOptions extends FileOptions, FollowOptions {
+export interface NdjsonOptions extends FileOptions, FollowOptions, LineOptions, RotationOptions {
   /**
    * Parts in which each file is read at once, over all nodes; 1 by default. Fixed when a file is first read. A part first
    * counts the lines before it.
@@ -33,24 +43,56 @@ const SHOWN_BYTES = 2_000;
  */
 export function ndjson<T = unknown>(options: NdjsonOptions): SourceReader<T> {
   const paths = pathsOf(options);
-  const { partitions = 1, maxLineBytes = LINE_BYTES, follow = false, poll_ms = 100 } = options;
+  const { partitions = 1, maxLineBytes = LINE_BYTES, poll_ms = 100 } = options;
   checkWhole("partitions", partitions, 1, PARTS_MAX);
   checkWhole("maxLineBytes", maxLineBytes, 1, LINE_BYTES_MAX);
   checkWhole("poll_ms", poll_ms, 1, 60_000);
+  return textReader(
+    `NDJSON of ${paths.join(", ")}`,
+    { ...options, paths },
+    () => new JsonLines<T>(maxLineBytes),
+  );
+}
+
+/** A reader of files whose items are made of single lines. */
+export function textReader<T>(
+  description: string,
+  {
+    paths,
+    partitions = 1,
+    maxLineBytes = LINE_BYTES,
+    follow = false,
+    poll_ms = 100,
+    wholeLines = false,
+    rotated = false,
+  }: Omit<NdjsonOptions, "path"> & { readonly paths: readonly string[] },
+  cutter: () => ItemCutter<T>,
+): SourceReader<T> {
+  checkRotated(rotated, follow, partitions);
+  const common = { description, unit: "bytes", follow, numberAt: lineAt } as const;
+  if (rotated)
+    return {
+      ...common,
+      plan: async () => paths.map((path) => ({ group: path, spec: { path, rotated: 1 }, identity: {} })),
+      read: ({ spec }, position, { signal }) =>
+        readRotated(spec.path as string, position as never, { maxLineBytes, poll_ms, signal }, cutter),
+      extent: ({ spec }, position) => extentOfLog(spec.path as string, position),
+    };
   return {
-    description: `NDJSON of ${paths.join(", ")}`,
-    unit: "bytes",
-    follow,
+    ...common,
+    ...(wholeLines ? { isPartial: true } : {}),
     plan: async () => (await Promise.all(paths.map((path) => partsOf(path, partitions)))).flat(),
-    read: (partition, position, { signal }) =>
-      readText<T>(
-        partition,
-        position as LinePosition | null,
-        { maxLineBytes, follow, poll_ms, signal },
-        () => new JsonLines<T>(maxLineBytes),
-      ),
+    read: (partition, position, { signal }) => {
+      const options = { maxLineBytes, follow, poll_ms, wholeLines, signal };
+      return readText(partition, position as LinePosition | null, options, cutter);
+    },
     extent,
   };
+}
+
+/** Lines before a position. */
+export function lineAt(position: Position): number {
+  return (position as LinePosition | null)?.line ?? 0;
 }
 
 export async function partsOf(path: string, count: number): Promise<PlannedPartition[]> {

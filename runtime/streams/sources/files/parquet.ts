@@ -61,6 +61,7 @@ export function parquet<T = Record<string, unknown>>(options: ParquetOptions): S
     description: `Parquet of ${paths.join(", ")}`,
     unit: "rows",
     follow: false,
+    numberAt: (position) => (position as (Position & number) | null) ?? 0,
     plan: async () => (await Promise.all(paths.map((path) => partsOf(path, partitions)))).flat(),
     read: (partition, position, { signal }) =>
       read<T>(partition, position as number | null, { columns, bigints, signal }),

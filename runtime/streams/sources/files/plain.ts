@@ -9,16 +9,15 @@ import { checkWhole, type Item, type SourceReader } from "../reader.ts";
 import { pathsOf } from "./file.ts";
 import type { Line, LinePosition } from "./lines.ts";
 import {
-  extent,
   faultyLine,
   isBroken,
   LINE_BYTES,
   LINE_BYTES_MAX,
   type NdjsonOptions,
   PARTS_MAX,
-  partsOf,
+  textReader,
 } from "./ndjson.ts";
-import { type ItemCutter, readText } from "./text.ts";
+import type { ItemCutter } from "./text.ts";
 
 /** `encoding`: "latin1" takes any bytes; of "utf8", the default, a line that is none is malformed. */
 export interface LinesOptions extends NdjsonOptions {
@@ -41,14 +40,14 @@ export interface ParsedLinesOptions<T> extends LinesOptions {
  * const log = defineSource("log", { from: lines({ path: "access.log", follow: true, parse: parseLine }), to: … });
  * ```
  *
- * A followed file that is rotated away ends the run with `source_changed`.
+ * A followed file that is rotated away ends the run with `source_changed`, unless `rotated` says that it may be.
  * @throws KeyturnError `invalid_options`
  */
 export function lines<T>(options: ParsedLinesOptions<T>): SourceReader<T>;
 export function lines(options: LinesOptions): SourceReader<string>;
 export function lines(options: LinesOptions | ParsedLinesOptions<unknown>): SourceReader<unknown> {
   const paths = pathsOf(options);
-  const { partitions = 1, maxLineBytes = LINE_BYTES, follow = false, poll_ms = 100 } = options;
+  const { partitions = 1, maxLineBytes = LINE_BYTES, poll_ms = 100 } = options;
   const { encoding = "utf8" } = options;
   const parse = "parse" in options ? options.parse : (line: string) => line;
   checkWhole("partitions", partitions, 1, PARTS_MAX);
@@ -56,20 +55,11 @@ export function lines(options: LinesOptions | ParsedLinesOptions<unknown>): Sour
   checkWhole("poll_ms", poll_ms, 1, 60_000);
   if (encoding !== "utf8" && encoding !== "latin1") invalid('encoding is "utf8" or "latin1".');
   if (typeof parse !== "function") invalid("parse is a function that makes an item of a line.");
-  return {
-    description: `the lines of ${paths.join(", ")}`,
-    unit: "bytes",
-    follow,
-    plan: async () => (await Promise.all(paths.map((path) => partsOf(path, partitions)))).flat(),
-    read: (partition, position, { signal }) =>
-      readText(
-        partition,
-        position as LinePosition | null,
-        { maxLineBytes, follow, poll_ms, signal },
-        () => new PlainLines(maxLineBytes, encoding, parse),
-      ),
-    extent,
-  };
+  return textReader(
+    `the lines of ${paths.join(", ")}`,
+    { ...options, paths },
+    () => new PlainLines(maxLineBytes, encoding, parse),
+  );
 }
 
 class PlainLines<T> implements ItemCutter<T> {
