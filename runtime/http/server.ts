@@ -35,6 +35,7 @@ import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { watchRoutes } from "./routes/watch.ts";
 import { known, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 
@@ -89,6 +90,7 @@ export async function serveHttp(
   actorRoutes(app, context);
   actorsRoutes(app, context);
   batchRoutes(app, context, rate);
+  watchRoutes(app, context, rate);
   const health = isNode ? () => target.health() : (options.health ?? (() => ({ live: true, ready: true })));
   const { actors } = context;
   const secured = options.auth !== undefined;
