@@ -131,7 +131,7 @@ it("asks the hook for each, and tells nothing of an actor that may not be watche
 });
 
 it("refuses bodies of another form before a stream is begun", async () => {
-  const { call, server } = await served([counter], { limits: { watchedPerStream: 2 } });
+  const { call, server } = await served([counter]);
   for (const body of [
     undefined,
     [],
@@ -145,7 +145,6 @@ it("refuses bodies of another form before a stream is begun", async () => {
     { actors: [{ address: "counter/a", key: "b" }] },
     { actors: [{ address: "counter/a" }], more: 1 },
     { actors: [{ address: "counter/a" }, { address: "counter/a" }] },
-    { actors: [1, 2, 3].map((n) => ({ address: address(n) })) },
   ])
     expectProblem(await call("POST", "/watch", { body }), 400, "invalid_options");
   expectProblem(
@@ -174,6 +173,17 @@ it("bounds how many are watched in all, and how often anybody asks", async () =>
   again.leave();
   // Each actor of a stream counts as a request.
   expectProblem(await call("POST", "/watch", { body: { actors } }), 429, "overloaded");
+});
+
+it("tells of no more actors in one stream than it may, and says so of the others", async () => {
+  const { server } = await served([counter], { limits: { watchedPerStream: 2, watched: 2 } });
+  const actors = [1, 2, 3].map((n) => ({ address: address(n) }));
+  const events = await nextOf(await watchAll(server.url, actors), 3);
+  expect(events).toContainEqual({
+    event: "problem",
+    data: { address: address(3), problem: expect.objectContaining({ code: "overloaded", retryable: true }) },
+  });
+  expect(events.filter(({ event }) => event === "state")).toHaveLength(2);
 });
 
 it("holds one state of each for a reader who takes nothing, and tells the newest of each", async () => {

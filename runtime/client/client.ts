@@ -36,7 +36,7 @@ import {
   Watch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
-import { journalAt } from "../words/position.ts";
+import { comparable, isNewer, isSame } from "../words/newer.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
@@ -406,20 +406,6 @@ export class Client {
       this.request(ref, Unwatch, name, {}).catch(() => undefined);
     }
   }
-}
-
-/** Whether a state of an actor, told by some owner, is newer than another. */
-function isNewer(state: ActorState, than: ActorState): boolean {
-  // Where an actor that was deleted begins again its turns do; its positions go on, if they can be compared.
-  return (comparable(state, than) && state.position > than.position) || state.turn > than.turn;
-}
-
-function comparable(state: ActorState, other: ActorState): boolean {
-  return journalAt(state.position) === journalAt(other.position);
-}
-
-function isSame(state: ActorState, other: ActorState | undefined): boolean {
-  return other !== undefined && state.position === other.position && state.turn === other.turn;
 }
 
 /** What `create` takes: where the machine's input may be undefined, or is not declared, it may be left out. */

@@ -356,13 +356,13 @@ export function commonPaths({
           required: true,
           ...json(
             object({
-              actors: { type: "array", minItems: 1, maxItems: watchedPerStream, items: ref("Watched") },
+              actors: { type: "array", minItems: 1, items: ref("Watched") },
             }),
           ),
         },
         responses: {
           "200": events(
-            "`open` first, with `heartbeat_ms`: a stream that is silent for longer is broken. Then `state` with `{ address, state }`; `unchanged` with `{ address }` instead of a first state that is known; `problem` with `{ address, problem }` for an actor of which nothing will come any more. A slow reader misses some states in between, never the last. After a break, ask again with the versions that are known.",
+            `"open" first, with { heartbeat_ms }: a stream that is silent for longer is broken. Then "state" with { address, state }; "unchanged" with { address } instead of a first state that is known; "problem" with { address, problem } for an actor of which nothing will come any more, such as each beyond ${watchedPerStream}. A slow reader misses some states in between, never the last. After a break, ask again with the versions that are known.`,
           ),
           "413": PROBLEM,
           "415": PROBLEM,

@@ -14,6 +14,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ActorRef } from "../../client/client.ts";
 import type { ActorState } from "../../engine/definition.ts";
+import { KeyturnError } from "../../words/errors.ts";
 import { type HttpContext, queryOf } from "../context.ts";
 import { wrong } from "../options.ts";
 import { Refusal } from "../problem.ts";
@@ -39,7 +40,8 @@ export function watchRoutes(app: FastifyInstance, context: HttpContext, rate: Ra
 
   app.post("/watch", async (request, reply) => {
     queryOf(request, []);
-    const wanted = wantedIn(request.body, watchedPerStream);
+    const asked = wantedIn(request.body);
+    const wanted = asked.slice(0, watchedPerStream);
     rate?.take(request.caller.name, wanted.length - 1, performance.now());
     if (watched + wanted.length > most)
       throw new Refusal(
@@ -61,6 +63,9 @@ export function watchRoutes(app: FastifyInstance, context: HttpContext, rate: Ra
     };
     try {
       const allowed = await Promise.all(wanted.map((one) => allow(context, request, one)));
+      const text = `One stream tells of at most ${watchedPerStream} actors. Watch fewer, or in several.`;
+      const thrown = new KeyturnError("overloaded", text);
+      for (const one of asked.slice(watchedPerStream)) allowed.push({ ...one, thrown });
       const out = context.openStream(request, reply, leave);
       await out.send({ event: "open", data: JSON.stringify({ heartbeat_ms }) });
       await new Watching(context, out).run(allowed);
@@ -73,11 +78,10 @@ export function watchRoutes(app: FastifyInstance, context: HttpContext, rate: Ra
 }
 
 /** @throws KeyturnError `invalid_options` */
-function wantedIn(body: unknown, most: number): readonly Wanted[] {
+function wantedIn(body: unknown): readonly Wanted[] {
   const { actors, ...others } = (body ?? {}) as { actors?: unknown };
-  const isList = Array.isArray(actors) && actors.length > 0 && actors.length <= most;
-  if (!isList || Object.keys(others).length > 0)
-    throw wrong(`What is watched is ${EXAMPLE}, 1 to ${most} of them in one stream.`);
+  if (!Array.isArray(actors) || actors.length === 0 || Object.keys(others).length > 0)
+    throw wrong(`What is watched is ${EXAMPLE}, one at least.`);
   const wanted = actors.map(oneIn);
   if (new Set(wanted.map(({ address }) => address)).size < wanted.length)
     throw wrong("An actor is named twice in what is watched.");

@@ -1,0 +1,96 @@
+/**
+ * Server-sent events out of a response that is read with `fetch`, since a browser's own EventSource sends no token.
+ *
+ * Owns the parsing, as the HTML standard has it: lines end with CR, LF or both, also across pieces; a comment shows only
+ * that the stream lives. Talks to nobody.
+ */
+
+/** One event with data. */
+export interface StreamEvent {
+  readonly event: string;
+  readonly data: string;
+  /** The last id that the stream has told; undefined before the first one. */
+  readonly id: string | undefined;
+}
+
+/** The largest state there can be, with room to spare. */
+const EVENT_MAX = 16 * 1024 * 1024;
+
+/** Puts pieces of text together to events. */
+export class EventParser {
+  #rest = "";
+  #data: string[] = [];
+  #event = "";
+  #id: string | undefined;
+
+  /** @throws Error for an event that never ends */
+  *feed(piece: string): Generator<StreamEvent> {
+    const text = this.#rest + piece;
+    let from = 0;
+    for (;;) {
+      const end = endOf(text, from);
+      if (end === undefined) break;
+      const event = this.#line(text.slice(from, end.at));
+      from = end.next;
+      if (event !== undefined) yield event;
+    }
+    this.#rest = text.slice(from);
+    if (this.#rest.length > EVENT_MAX) throw new Error("The stream has an event that does not end.");
+  }
+
+  #line(line: string): StreamEvent | undefined {
+    if (line === "") return this.#dispatch();
+    const colon = line.indexOf(":");
+    if (colon === 0) return undefined;
+    const name = colon < 0 ? line : line.slice(0, colon);
+    const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+    if (name === "data") this.#data.push(value);
+    else if (name === "event") this.#event = value;
+    else if (name === "id" && !value.includes("\0")) this.#id = value;
+    return undefined;
+  }
+
+  #dispatch(): StreamEvent | undefined {
+    const [data, event] = [this.#data, this.#event];
+    this.#data = [];
+    this.#event = "";
+    if (data.length === 0) return undefined;
+    return { event: event === "" ? "message" : event, data: data.join("\n"), id: this.#id };
+  }
+}
+
+/** Where a line ends and the next begins; undefined if that is not known yet. */
+function endOf(text: string, from: number): { readonly at: number; readonly next: number } | undefined {
+  for (let at = from; at < text.length; at++) {
+    const character = text[at];
+    if (character === "\n") return { at, next: at + 1 };
+    if (character !== "\r") continue;
+    // The other half may be in the next piece.
+    if (at + 1 === text.length) return undefined;
+    return { at, next: text[at + 1] === "\n" ? at + 2 : at + 1 };
+  }
+  return undefined;
+}
+
+/**
+ * Reads events until the stream ends.
+ * @param heard called whenever anything has come, be it a comment
+ */
+export async function* readEvents(
+  body: ReadableStream<Uint8Array>,
+  heard: () => void,
+): AsyncGenerator<StreamEvent> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  const parser = new EventParser();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      heard();
+      yield* parser.feed(decoder.decode(value, { stream: true }));
+    }
+  } finally {
+    reader.cancel().catch(() => undefined);
+  }
+}
