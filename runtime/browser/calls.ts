@@ -257,7 +257,8 @@ function settle(calls: readonly Call[], outcomes: readonly Outcome[]): void {
     call.last = error;
     const isUnknown = error.outcome === "unknown";
     const again = error.retryable && (isUnknown ? call.wanted.mode !== "delete" : !isOvertaken);
-    if (!again) call.fail(call.maybe && error.outcome === "notApplied" ? doubtful(call.wanted, error) : error);
+    if (!again)
+      call.fail(call.maybe && error.outcome === "notApplied" ? doubtful(call.wanted, error) : error);
     if (isUnknown) call.maybe = true;
   }
 }

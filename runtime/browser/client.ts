@@ -104,17 +104,18 @@ export class BrowserClient {
     query: BrowserFindQuery = {},
   ): Promise<FoundPage> {
     const { limit = 100, after } = query;
-    const asked = { ...filterOf(query), limit: String(limit), ...(after === undefined ? {} : { cursor: after }) };
+    const asked = {
+      ...filterOf(query),
+      limit: String(limit),
+      ...(after === undefined ? {} : { cursor: after }),
+    };
     const path = `/actors/${typeIn(target)}?${new URLSearchParams(asked)}`;
     const page = fromJson(await this.#parts.reads.get(path, query), "page") as Partial<FoundPage>;
     return { actors: page.actors ?? [], next: page.next };
   }
 
   /** How many actors of a type fit, in all and in each state. @throws KeyturnError */
-  async count(
-    target: string | AnyActorDefinition | ActorType,
-    query: BrowserFindQuery = {},
-  ): Promise<Count> {
+  async count(target: string | AnyActorDefinition | ActorType, query: BrowserFindQuery = {}): Promise<Count> {
     const path = `/types/${typeIn(target)}/count?${new URLSearchParams(filterOf(query))}`;
     return (await this.#parts.reads.get(path, query)) as Count;
   }
@@ -144,10 +145,20 @@ function typeIn(target: string | { readonly type: string }): string {
   return type;
 }
 
-function filterOf({ state, status, olderThan, prefix, from, to, where }: BrowserFindQuery): Record<string, string> {
+function filterOf({
+  state,
+  status,
+  olderThan,
+  prefix,
+  from,
+  to,
+  where,
+}: BrowserFindQuery): Record<string, string> {
   const texts = { state, status, prefix, from, to };
   return {
-    ...Object.fromEntries(Object.entries(texts).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]]))),
+    ...Object.fromEntries(
+      Object.entries(texts).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    ),
     ...(olderThan === undefined ? {} : { olderThan: String(olderThan) }),
     ...(where === undefined ? {} : { where: JSON.stringify(toJson(where)) }),
   };

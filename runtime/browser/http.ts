@@ -82,7 +82,11 @@ export class Http {
     return await checked(await this.#once(asked, signal, true), signal);
   }
 
-  async #once({ method, path, headers, body }: Asked, signal: AbortSignal, again: boolean): Promise<Response> {
+  async #once(
+    { method, path, headers, body }: Asked,
+    signal: AbortSignal,
+    again: boolean,
+  ): Promise<Response> {
     let token: string | undefined;
     try {
       const source = this.#token;

@@ -23,6 +23,7 @@ export type {
   TurnsPage,
   WatchOptions,
 } from "./ref.ts";
+export { matchesState, type StateTest } from "./matches.ts";
 export type { ReadOptions } from "./reads.ts";
 export { type ActorType, actorType, type MachineOf, type RepliesOf } from "./types.ts";
 export type { Watched, WatchStatus } from "./watches.ts";

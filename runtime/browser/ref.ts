@@ -163,7 +163,11 @@ export class BrowserRef<M extends Machine = Machine, R extends object = NoReplie
   /** The same a page at a time, 64 turns by default. @throws KeyturnError */
   async historyPage(options: HistoryPageOptions = {}): Promise<TurnsPage<M>> {
     const { order = "newest", limit = PAGE, cursor } = options;
-    const query = new URLSearchParams({ order, limit: String(limit), ...(cursor === undefined ? {} : { cursor }) });
+    const query = new URLSearchParams({
+      order,
+      limit: String(limit),
+      ...(cursor === undefined ? {} : { cursor }),
+    });
     const page = (await this.#read(`/history?${query}`, options)) as Partial<TurnsPage<M>>;
     return { turns: page.turns ?? [], next: page.next };
   }

@@ -26,15 +26,17 @@ export function actorType<D extends AnyActorDefinition>(type: D["type"]): ActorT
 }
 
 /** The machine of a definition or of an `actorType`. */
-export type MachineOf<D> = D extends ActorDefinition<string, infer M, object>
-  ? M
-  : D extends ActorType<infer I>
-    ? MachineOf<I>
-    : Machine;
+export type MachineOf<D> =
+  D extends ActorDefinition<string, infer M, object>
+    ? M
+    : D extends ActorType<infer I>
+      ? MachineOf<I>
+      : Machine;
 
 /** The replies that a definition, or an `actorType`, declares. */
-export type RepliesOf<D> = D extends ActorDefinition<string, Machine, infer R>
-  ? R
-  : D extends ActorType<infer I>
-    ? RepliesOf<I>
-    : NoReplies;
+export type RepliesOf<D> =
+  D extends ActorDefinition<string, Machine, infer R>
+    ? R
+    : D extends ActorType<infer I>
+      ? RepliesOf<I>
+      : NoReplies;
