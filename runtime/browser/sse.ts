@@ -16,6 +16,8 @@ export interface StreamEvent {
 /** The largest state there can be, with room to spare. */
 const EVENT_MAX = 16 * 1024 * 1024;
 
+const LINE_END = /\r\n?|\n/g;
+
 /** Puts pieces of text together to events. */
 export class EventParser {
   #rest = "";
@@ -26,13 +28,17 @@ export class EventParser {
   /** @throws Error for an event that never ends */
   *feed(piece: string): Generator<StreamEvent> {
     const text = this.#rest + piece;
+    // What is left of former pieces has no end, but for a CR that may be half of one.
+    LINE_END.lastIndex = Math.max(0, this.#rest.length - 1);
     let from = 0;
-    for (;;) {
-      const end = endOf(text, from);
-      if (end === undefined) break;
-      const event = this.#line(text.slice(from, end.at));
-      from = end.next;
+    for (let end = LINE_END.exec(text); end !== null; end = LINE_END.exec(text)) {
+      const next = LINE_END.lastIndex;
+      // The other half may be in the next piece.
+      if (end[0] === "\r" && next === text.length) break;
+      const event = this.#line(text.slice(from, end.index));
+      from = next;
       if (event !== undefined) yield event;
+      LINE_END.lastIndex = next;
     }
     this.#rest = text.slice(from);
     if (this.#rest.length > EVENT_MAX) throw new Error("The stream has an event that does not end.");
@@ -57,19 +63,6 @@ export class EventParser {
     if (data.length === 0) return undefined;
     return { event: event === "" ? "message" : event, data: data.join("\n"), id: this.#id };
   }
-}
-
-/** Where a line ends and the next begins; undefined if that is not known yet. */
-function endOf(text: string, from: number): { readonly at: number; readonly next: number } | undefined {
-  for (let at = from; at < text.length; at++) {
-    const character = text[at];
-    if (character === "\n") return { at, next: at + 1 };
-    if (character !== "\r") continue;
-    // The other half may be in the next piece.
-    if (at + 1 === text.length) return undefined;
-    return { at, next: text[at + 1] === "\n" ? at + 2 : at + 1 };
-  }
-  return undefined;
 }
 
 /**
