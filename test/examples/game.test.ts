@@ -5,52 +5,23 @@ import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type Field, game, type GameEvent } from "../../examples/game/game.ts";
+import type { OpenStore } from "../../examples/run.ts";
 import { memory, startNode } from "../../runtime/index.ts";
 import { testRuntime } from "../../runtime/testing/index.ts";
 import { openPage, type Page, type Shown, startBrowser } from "../support/browser.ts";
 import { builtPackage } from "../support/build.ts";
+import { onBothStores } from "../support/example-stores.ts";
 import { runJob, startJob, temporaryFolder } from "../support/main-job.ts";
 
 const SHOTS = process.env.GAME_SHOTS;
 
 describe("the game", () => {
-  it("is decided by the machine, in the order in which clicks arrive", async () => {
-    const node = await startNode({ actors: [game], store: memory() });
-    const table = node.client.actor(game, "1");
-    const sit = (player: string) => table.ask({ type: "sit", player });
-    expect([await sit("ada"), await sit("bob"), await sit("cleo"), await sit("ada")]).toEqual([
-      "x",
-      "o",
-      null,
-      "x",
-    ]);
-    const take = (player: string, field: number) => table.ask({ type: "take", player, field });
-    // Both at once: one is allowed, and it is whose turn it is.
-    expect(await Promise.all([take("bob", 4), take("ada", 4), take("ada", 0), take("cleo", 0)])).toEqual([
-      false,
-      true,
-      false,
-      false,
-    ]);
-    for (const [player, field] of [
-      ["bob", 0],
-      ["ada", 2],
-      ["bob", 3],
-      ["ada", 6],
-    ] as const)
-      expect(await take(player, field)).toBe(true);
-    expect(await table.get()).toMatchObject({
-      value: "won",
-      context: { winner: "x", line: [2, 4, 6], score: { x: 1, o: 0 } },
-    });
-    expect(await take("bob", 8)).toBe(false);
-    await table.send({ type: "again" });
-    expect(await table.get()).toMatchObject({ value: "playing", context: { next: "o", winner: null } });
-    for (const [at, field] of [0, 1, 2, 4, 3, 5, 7, 6, 8].entries())
-      expect(await take(at % 2 === 0 ? "bob" : "ada", field)).toBe(true);
-    expect(await table.get()).toMatchObject({ value: "drawn", context: { winner: null } });
-    await node.stop();
-  });
+  onBothStores(
+    () => memory,
+    (open) => {
+      it("is decided by the machine, in the order in which clicks arrive", () => played(open));
+    },
+  );
 
   it("frees the seats of a table where nothing happens", async () => {
     const t = await testRuntime({ actors: [game] });
@@ -180,3 +151,41 @@ describe("in two windows", () => {
     });
   });
 });
+
+async function played(open: OpenStore): Promise<void> {
+  const node = await startNode({ actors: [game], store: await open() });
+  const table = node.client.actor(game, "1");
+  const sit = (player: string) => table.ask({ type: "sit", player });
+  expect([await sit("ada"), await sit("bob"), await sit("cleo"), await sit("ada")]).toEqual([
+    "x",
+    "o",
+    null,
+    "x",
+  ]);
+  const take = (player: string, field: number) => table.ask({ type: "take", player, field });
+  // Both at once: one is allowed, and it is whose turn it is.
+  expect(await Promise.all([take("bob", 4), take("ada", 4), take("ada", 0), take("cleo", 0)])).toEqual([
+    false,
+    true,
+    false,
+    false,
+  ]);
+  for (const [player, field] of [
+    ["bob", 0],
+    ["ada", 2],
+    ["bob", 3],
+    ["ada", 6],
+  ] as const)
+    expect(await take(player, field)).toBe(true);
+  expect(await table.get()).toMatchObject({
+    value: "won",
+    context: { winner: "x", line: [2, 4, 6], score: { x: 1, o: 0 } },
+  });
+  expect(await take("bob", 8)).toBe(false);
+  await table.send({ type: "again" });
+  expect(await table.get()).toMatchObject({ value: "playing", context: { next: "o", winner: null } });
+  for (const [at, field] of [0, 1, 2, 4, 3, 5, 7, 6, 8].entries())
+    expect(await take(at % 2 === 0 ? "bob" : "ada", field)).toBe(true);
+  expect(await table.get()).toMatchObject({ value: "drawn", context: { winner: null } });
+  await node.stop();
+}
