@@ -1,4 +1,6 @@
 /** The client of pages, over a real server, through a network that fails. It needs only `fetch`, which Node has too. */
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import type { AddressInfo } from "node:net";
 import { SignJWT } from "jose";
 import { defineActor, type KeyturnNode, memory, reply, startNode, type Store } from "keyturn";
 import {
@@ -63,6 +65,40 @@ async function behindProxy(options: HttpOptions = {}) {
   const proxy = await TcpProxy.start([server.port]);
   afterwards(() => proxy.close());
   return { node, server, proxy, client: clientOf({ url: `http://${proxy.addresses[0]}` }) };
+}
+
+/** What a server answers that is none, or not this one. */
+interface Scripted {
+  readonly status?: number;
+  readonly type?: string;
+  readonly body: string;
+  /** The connection ends within the body. */
+  readonly cut?: boolean;
+}
+
+/** A server that answers what it is told to, and a client of it. */
+async function scripted() {
+  const answers: Scripted[] = [];
+  const requests: { url: string | undefined; headers: IncomingHttpHeaders; body: unknown }[] = [];
+  const server = createServer(async (request, response) => {
+    const pieces: Buffer[] = [];
+    for await (const piece of request) pieces.push(piece as Buffer);
+    const text = Buffer.concat(pieces).toString();
+    requests.push({
+      url: request.url,
+      headers: request.headers,
+      body: text === "" ? undefined : JSON.parse(text),
+    });
+    const { status = 200, type = "application/json", body, cut = false } = answers.shift() as Scripted;
+    if (!cut) return response.writeHead(status, { "content-type": type }).end(body);
+    response.writeHead(status, { "content-type": type, "content-length": "1000" });
+    response.write(body, () => response.socket?.resetAndDestroy());
+    return undefined;
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  afterwards(async () => server.close());
+  const { port } = server.address() as AddressInfo;
+  return { answers, requests, client: clientOf({ url: `http://127.0.0.1:${port}/` }) };
 }
 
 /** Resolves when what is watched fits. */
@@ -271,6 +307,88 @@ describe("calls", () => {
   });
 });
 
+describe("what stands between", () => {
+  it("asks to be left alone, and is", async () => {
+    const { server, node } = await served(actors, { limits: { rate: { perSecond: 4, burst: 2 } } });
+    const client = clientOf({ url: server.url });
+    const keys = Array.from({ length: 6 }, (_, n) => `n${n}`);
+    const asked = keys.map((key) =>
+      client.actor(counter, key).ask({ type: "add", by: 1 }, { timeout_ms: 60_000 }),
+    );
+    expect(await Promise.all(asked)).toEqual(keys.map(() => 1));
+    expect(await node.client.count(counter)).toMatchObject({ total: 6 });
+  });
+
+  it("answers in its own way, and that is told apart from what will pass", async () => {
+    const { client, answers, requests } = await scripted();
+    const a = client.actor(counter, "a");
+    const html = { type: "text/html", body: "<h1>Bad gateway</h1>" };
+    const state = { value: "on", context: { count: 7 }, status: "active", turn: 7 };
+    const good = { body: JSON.stringify({ value: 7, replied: true, state, position: 3 }) };
+    answers.push({ ...html, status: 502 }, { ...html, status: 504 }, { body: '{"value":7', cut: true }, good);
+    expect(await a.ask({ type: "add", by: 1 })).toBe(7);
+    expect(requests).toHaveLength(4);
+    const ids = requests.map(({ headers }) => headers["idempotency-key"]);
+    expect(new Set(ids).size).toBe(1);
+    expect(ids[0]).toMatch(/^[\w-]{22}$/);
+    for (const [answer, code] of [
+      [{ ...html, status: 404 }, "server_unsuitable"],
+      [{ ...html, status: 200 }, "server_unsuitable"],
+      [{ body: "[]" }, "server_unsuitable"],
+      [{ ...html, status: 403 }, "access_denied"],
+      [{ ...html, status: 413 }, "event_too_large"],
+    ] as const) {
+      answers.push(answer);
+      await expect(a.ask({ type: "add", by: 1 })).rejects.toMatchObject({ code, retryable: false });
+    }
+    // A server that is newer than this client has codes of its own, and says what they mean.
+    const problem = { code: "moon_is_full", detail: "Wait.", retryable: false, outcome: "applied" };
+    answers.push({ status: 500, type: "application/problem+json", body: JSON.stringify(problem) });
+    await expect(a.ask({ type: "add", by: 1 })).rejects.toMatchObject({
+      code: "moon_is_full",
+      retryable: false,
+      outcome: "applied",
+      message: "Wait.",
+    });
+    answers.push({ status: 200, body: "{}" });
+    await until(a, ({ status }) => status === "failed");
+    expect(a.watched().error).toMatchObject({ code: "server_unsuitable" });
+  });
+
+  it("may have applied what it then refuses to repeat: that is unknown", async () => {
+    const { client, answers } = await scripted();
+    const a = client.actor(counter, "a");
+    answers.push({ cut: true, body: "{" }, { status: 403, type: "text/html", body: "" });
+    await expect(a.ask({ type: "add", by: 1 }, { requestId: "mine" })).rejects.toMatchObject({
+      outcome: "unknown",
+      requestId: "mine",
+      cause: { code: "access_denied" },
+    });
+    // A deletion could hit what came after it, so it is not repeated.
+    answers.push({ cut: true, body: "" });
+    await expect(a.delete()).rejects.toMatchObject({ code: "unreachable", outcome: "unknown" });
+  });
+
+  it("turns no order round: what was not applied is not repeated behind what was", async () => {
+    const { client, answers, requests } = await scripted();
+    const a = client.actor(counter, "a");
+    const refused = {
+      status: 503,
+      problem: { code: "overloaded", detail: "Full.", retryable: true, outcome: "notApplied" },
+    };
+    const done = { status: 204 };
+    answers.push({ body: JSON.stringify({ results: [refused, done, refused] }) }, { status: 204, body: "" });
+    const sent = [1, 2, 3].map((by) => a.send({ type: "add", by }));
+    expect(await Promise.allSettled(sent)).toMatchObject([
+      { status: "rejected", reason: { code: "overloaded", outcome: "notApplied" } },
+      { status: "fulfilled" },
+      { status: "fulfilled" },
+    ]);
+    expect(requests.map(({ url }) => url)).toEqual(["/batch", "/actors/counter/a?mode=send"]);
+    expect(requests[1]?.body).toEqual({ type: "add", by: 3 });
+  });
+});
+
 describe("tokens", () => {
   const secret = "0123456789abcdef0123456789abcdef";
   const tokenFor = (sub: string): Promise<string> =>
@@ -395,6 +513,20 @@ describe("watching", () => {
     // Nothing happened to it, and that it is as it was is known.
     expect(await until(b, ({ status }) => status === "live")).toMatchObject({ state: { turn: 0 } });
     for (const end of leave) end();
+  });
+
+  it("notices that a connection is dead though nobody says so", async () => {
+    const { client, proxy, node } = await behindProxy({ limits: { heartbeat_ms: 50 } });
+    const a = client.actor(counter, "a");
+    const leave = a.subscribe(() => undefined);
+    await until(a, ({ status }) => status === "live");
+    proxy.cut();
+    await node.client.actor(counter, "a").send({ type: "add", by: 1 });
+    await until(a, ({ status }) => status === "reconnecting");
+    expect(a.watched().state?.turn).toBe(0);
+    proxy.heal("reset");
+    await until(a, ({ status, state }) => status === "live" && state?.turn === 1);
+    leave();
   });
 
   it("survives servers that go and come back, also one that has lost everything", async () => {

@@ -88,6 +88,8 @@ export class WatchStream {
     if (event === "open") {
       this.#silence_ms = (typeof heartbeat_ms === "number" ? heartbeat_ms : HEARTBEAT_MS) + LATE_MS;
       this.opened_ms = performance.now();
+      clearTimeout(this.#watchdog);
+      this.#guard();
       this.#owner.opened(this);
       return;
     }
