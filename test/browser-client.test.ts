@@ -74,11 +74,16 @@ interface Scripted {
   readonly body: string;
   /** The connection ends within the body. */
   readonly cut?: boolean;
+  /** More may come. */
+  readonly open?: boolean;
+  /** Seconds for which the server wants to be left alone; whoever comes earlier is refused for good. */
+  readonly later?: number;
 }
 
 /** A server that answers what it is told to, and a client of it. */
 async function scripted() {
   const answers: Scripted[] = [];
+  let from_ms = 0;
   const requests: { url: string | undefined; headers: IncomingHttpHeaders; body: unknown }[] = [];
   const server = createServer(async (request, response) => {
     const pieces: Buffer[] = [];
@@ -89,16 +94,39 @@ async function scripted() {
       headers: request.headers,
       body: text === "" ? undefined : JSON.parse(text),
     });
-    const { status = 200, type = "application/json", body, cut = false } = answers.shift() as Scripted;
-    if (!cut) return response.writeHead(status, { "content-type": type }).end(body);
+    if (performance.now() < from_ms) return response.writeHead(400, { "content-type": "text/html" }).end();
+    const { status = 200, type = "application/json", body, ...how } = answers.shift() as Scripted;
+    if (how.later !== undefined) {
+      response.setHeader("retry-after", String(how.later));
+      from_ms = performance.now() + how.later * 1_000 - 10;
+    }
+    if (how.open === true) return response.writeHead(status, { "content-type": type }).write(body);
+    if (how.cut !== true) return response.writeHead(status, { "content-type": type }).end(body);
     response.writeHead(status, { "content-type": type, "content-length": "1000" });
     response.write(body, () => response.socket?.resetAndDestroy());
     return undefined;
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  afterwards(async () => server.close());
+  afterwards(async () => {
+    server.close();
+    server.closeAllConnections();
+  });
   const { port } = server.address() as AddressInfo;
   return { answers, requests, client: clientOf({ url: `http://127.0.0.1:${port}/` }) };
+}
+
+/** A stream that tells states of counter/a, by their turns, with line ends of all kinds. */
+function eventsOf(...turns: number[]): string {
+  const state = (turn: number) => ({
+    value: "on",
+    context: { count: turn },
+    status: "active",
+    turn,
+    position: turn,
+  });
+  const told = turns.map((turn) => JSON.stringify({ address: "counter/a", state: state(turn) }));
+  const open = 'event: open\r\ndata: {"heartbeat_ms":15000}\r\n\r\n';
+  return `:\n\n${open}${told.map((data) => `event: state\rdata: ${data}\r\r`).join("")}\n`;
 }
 
 /** Resolves when what is watched fits. */
@@ -353,6 +381,37 @@ describe("what stands between", () => {
     answers.push({ status: 200, body: "{}" });
     await until(a, ({ status }) => status === "failed");
     expect(a.watched().error).toMatchObject({ code: "server_unsuitable" });
+  });
+
+  it("is not asked again before it wants to be", async () => {
+    const { client, answers } = await scripted();
+    const html = { status: 503, type: "text/html", body: "" };
+    answers.push({ ...html, later: 1 }, { status: 204, body: "" });
+    await client.actor(counter, "a").send({ type: "add", by: 1 });
+    answers.push({ ...html, later: 1 }, { body: JSON.stringify({ turns: [] }) });
+    expect(await client.actor(counter, "a").historyPage()).toEqual({ turns: [], next: undefined });
+    answers.push({ ...html, later: 1 }, { type: "text/event-stream", body: eventsOf(5), open: true });
+    await until(client.actor(counter, "a"), ({ status }) => status === "live");
+  });
+
+  it("may tell an older state behind a newer one, which is not shown", async () => {
+    const { client, answers, requests } = await scripted();
+    const type = "text/event-stream";
+    // A proxy may answer for a server that is being replaced.
+    const html = { status: 404, type: "text/html", body: "<h1>Nobody</h1>" };
+    answers.push({ type, body: eventsOf(5, 4, 6) }, html, { type, body: eventsOf(6, 5, 7), open: true });
+    const a = client.actor(counter, "a");
+    const seen: (number | undefined)[] = [];
+    const leave = a.subscribe(({ state }) => seen.push(state?.turn));
+    await until(a, ({ state }) => state?.turn === 7);
+    expect([...new Set(seen)]).toEqual([5, 6, 7]);
+    expect(seen).toEqual([...seen].sort());
+    expect(requests.map(({ body }) => body)).toEqual([
+      { actors: [{ address: "counter/a" }] },
+      { actors: [{ address: "counter/a", since: "6-6" }] },
+      { actors: [{ address: "counter/a", since: "6-6" }] },
+    ]);
+    leave();
   });
 
   it("may have applied what it then refuses to repeat: that is unknown", async () => {

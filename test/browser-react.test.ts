@@ -1,5 +1,6 @@
 /** Actors in components: in a real browser, with React and with Preact, and rendered on a server. */
 import { join } from "node:path";
+import { SignJWT } from "jose";
 import { type KeyturnNode, memory, startNode, type Store } from "keyturn";
 import { actorType, createClient } from "keyturn/browser";
 import { type HttpServer, serveHttp } from "keyturn/http";
@@ -142,6 +143,30 @@ describe.each([
     await node.client.actor(counter, "part").send({ type: "off" });
     await page.waitForSelector('[data-switch="off"]');
     expect(await drawn()).toBeGreaterThan(before);
+  });
+
+  it("asks and watches at another origin, with a token", async () => {
+    const secret = "0123456789abcdef0123456789abcdef";
+    const elsewhere = await serveHttp(node, {
+      listen: "127.0.0.1:0",
+      auth: { secret },
+      authorize: ({ subject, key }) => key === subject,
+      cors: { origins: [server.url] },
+    });
+    try {
+      const token = await new SignJWT({ sub: "ada" })
+        .setProtectedHeader({ alg: "HS256" })
+        .setExpirationTime("1 minute")
+        .sign(new TextEncoder().encode(secret));
+      const page = await look(`ada,bob&url=${encodeURIComponent(elsewhere.url)}&token=${token}`);
+      await page.click('[data-key="ada"] .add');
+      await seen(page, "ada", '[data-status="live"][data-count="1"]');
+      await seen(page, "bob", '[data-status="failed"]:text-is("access_denied")');
+      expect(elsewhere.streams).toBe(1);
+      expect(server.streams).toBe(0);
+    } finally {
+      await elsewhere.close();
+    }
   });
 
   it("goes on when its server has gone and come back", async () => {

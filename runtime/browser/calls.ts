@@ -41,7 +41,7 @@ const TOGETHER = 16;
 const TOGETHER_LENGTH = 1024 * 1024;
 /** How long one try may take, milliseconds: a connection may be dead without anybody having said so. */
 const TRY_MIN_MS = 1_000;
-const TRY_MAX_MS = 15_000;
+const TRY_MAX_MS = 5_000;
 /** What the way takes at most, on top of what the server itself waits. */
 const WAY_MS = 1_000;
 const FIRST_PAUSE_MS = 150;

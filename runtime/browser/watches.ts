@@ -64,6 +64,8 @@ export class Watches implements StreamOwner {
   #gathering: ReturnType<typeof setTimeout> | undefined;
   #pausing: ReturnType<typeof setTimeout> | undefined;
   #failures = 0;
+  /** The server is one: what else answers for it then will pass. */
+  #isKnown = false;
   #isClosed = false;
 
   constructor(http: Http) {
@@ -174,6 +176,7 @@ export class Watches implements StreamOwner {
     const former = this.#stream;
     this.#stream = stream;
     this.#next = undefined;
+    this.#isKnown = true;
     former?.stop();
     // Others may have come meanwhile.
     this.#gather(GATHER_MS);
@@ -188,7 +191,7 @@ export class Watches implements StreamOwner {
     }
     const lived_ms = stream.opened_ms === undefined ? 0 : performance.now() - stream.opened_ms;
     this.#failures = lived_ms > GOOD_MS ? 1 : this.#failures + 1;
-    if (error.retryable) {
+    if (error.retryable || (this.#isKnown && error.code === "server_unsuitable")) {
       this.#pause(Math.max(pauseAfter(this.#failures, FIRST_PAUSE_MS, LAST_PAUSE_MS), after_ms ?? 0));
       return;
     }

@@ -1,5 +1,6 @@
 /**
- * Counters in React, for test/browser-react.test.ts: `?keys=a,b` shows each, in strict mode. What it does can be steered
+ * Counters in React, for test/browser-react.test.ts: `?keys=a,b` shows each, in strict mode; `&url=` and `&token=` say of
+ * which server. What it does can be steered
  * through `page`, and what was drawn is counted.
  */
 import { StrictMode, useState } from "react";
@@ -9,7 +10,11 @@ import { KeyturnProvider, useActor, useActorSelector } from "keyturn/react";
 import type { counter } from "../../actors/counter.ts";
 
 const counters = actorType<typeof counter>("counter");
-const client = createClient();
+const asked = new URLSearchParams(location.search);
+const client = createClient({
+  url: asked.get("url") ?? undefined,
+  token: asked.get("token") ?? undefined,
+});
 
 declare global {
   interface Window {
@@ -54,9 +59,7 @@ function Switch({ name }: { readonly name: string }) {
 }
 
 function App() {
-  const [keys, setKeys] = useState<readonly string[]>(
-    new URLSearchParams(location.search).get("keys")?.split(",") ?? [],
-  );
+  const [keys, setKeys] = useState<readonly string[]>(asked.get("keys")?.split(",") ?? []);
   window.page = { show: setKeys, drawn: window.page?.drawn ?? 0 };
   return (
     <>
