@@ -6,6 +6,7 @@ import { defineActor, type KeyturnNode, memory, reply, startNode, type Store } f
 import {
   type ActorState,
   type BrowserClient,
+  type ChangedActor,
   type ClientOptions,
   createClient,
   isKeyturnError,
@@ -330,6 +331,64 @@ describe("calls", () => {
     expect(limited).toHaveLength(105);
     expect(await client.count(parcel, { state: "open" })).toEqual({ total: 130, states: { open: 130 } });
     await expect(client.count(parcel, { where: { nothing: 1 } })).rejects.toMatchObject({
+      code: "invalid_options",
+    });
+  });
+});
+
+describe("changes", () => {
+  it("are told as they come, behind a break too, and end with their signal or the client", async () => {
+    const { client, proxy, node, server } = await behindProxy();
+    const pack = (key: string, weight: number) =>
+      node.client.actor(parcel, key).send({ type: "pack", owner: "ada", weight });
+    await pack("old", 9);
+    let resets = 0;
+    const stop = new AbortController();
+    const query = { where: { "owner.id": "ada" }, signal: stop.signal, onReset: () => resets++ };
+    const changes = client.changes(parcel, query);
+    const all: string[] = [];
+    const weightOf = async (): Promise<string> => {
+      const { value } = (await changes.next()) as { value: ChangedActor };
+      all.push(`${value.key} ${value.actor?.fields.weight}`);
+      return all.at(-1) as string;
+    };
+    /** What was told just before a break may be told again. */
+    const next = async (wanted: string): Promise<void> => {
+      const told = [await weightOf()];
+      while (told.at(-1) !== wanted) told.push(await weightOf());
+      expect(told.length).toBeLessThanOrEqual(3);
+    };
+    await next("old 9");
+    await pack("a", 1);
+    await next("a 1");
+    await pack("b", 2);
+    await next("b 2");
+    for (let weight = 3; weight < 6; weight++) {
+      proxy.reset();
+      await pack("a", weight);
+      await next(`a ${weight}`);
+    }
+    await node.client.actor(parcel, "b").delete();
+    await next("b undefined");
+
+    // What was known is not told with every break.
+    expect(all.filter((one) => one === "old 9")).toHaveLength(1);
+    expect(resets).toBe(0);
+    const last = changes.next();
+    stop.abort();
+    expect(await last).toMatchObject({ done: true });
+    await expect.poll(() => server.streams, SOON).toBe(0);
+    const other = client.changes("parcel", { initial: false }).next();
+    await expect.poll(() => server.streams, SOON).toBe(1);
+    client.close();
+    await expect(other).rejects.toMatchObject({ code: "client_closed" });
+    await expect(client.changes("parcel").next()).rejects.toMatchObject({ code: "client_closed" });
+  });
+
+  it("are refused by name", async () => {
+    const { client } = await behindProxy();
+    await expect(client.changes("nobody").next()).rejects.toMatchObject({ code: "unknown_type" });
+    await expect(client.changes(parcel, { where: { nothing: 1 } }).next()).rejects.toMatchObject({
       code: "invalid_options",
     });
   });

@@ -4,6 +4,7 @@
  * Owns its connection: requests in order (calls.ts), one stream for all that is watched (watches.ts). Talks to a server
  * of `serveHttp`. Nothing here is of Node, and no machine is loaded.
  */
+import type { ChangedActor, ChangesQuery } from "../client/changes.ts";
 import type { Count, FindQuery, FoundActor, FoundPage } from "../client/find.ts";
 import type { ActorDefinition, AnyActorDefinition } from "../engine/definition.ts";
 import type { Machine } from "../engine/machine.ts";
@@ -11,6 +12,7 @@ import { fromJson, toJson } from "../http/json.ts";
 import { checkType, encodeKey, parseAddress } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { Calls } from "./calls.ts";
+import { follow } from "./changes.ts";
 import { Http, type TokenSource } from "./http.ts";
 import { type ReadOptions, Reads } from "./reads.ts";
 import { BrowserRef, type Parts } from "./ref.ts";
@@ -29,6 +31,9 @@ export interface ClientOptions {
 /** Which actors; as in Node, plus what ends the question. */
 export type BrowserFindQuery = FindQuery & ReadOptions;
 
+/** Which actors, as in Node. */
+export type BrowserChangesQuery = Omit<ChangesQuery, "since" | "onMark" | "timeout_ms">;
+
 /**
  * Makes a client. Nothing is sent until something is asked; so it may be made while a page is rendered on a server.
  * @throws KeyturnError `invalid_options`
@@ -39,7 +44,11 @@ export function createClient(options: ClientOptions = {}): BrowserClient {
 
 /** Reaches every actor of an app from a page. Make one for the whole page. */
 export class BrowserClient {
+  readonly #http: Http;
   readonly #parts: Parts;
+  /** Streams of changes that are read. */
+  readonly #following = new Set<AbortController>();
+  #isClosed = false;
 
   /** @internal */
   constructor({ url, token, fetch: fetcher }: ClientOptions) {
@@ -50,6 +59,7 @@ export class BrowserClient {
         'A client is made with createClient({ url: "https://…", token: () => "…" }).',
       );
     const http = new Http(url, token, fetcher);
+    this.#http = http;
     this.#parts = { calls: new Calls(http), reads: new Reads(http), watches: new Watches(http) };
   }
 
@@ -120,6 +130,37 @@ export class BrowserClient {
     return (await this.#parts.reads.get(path, query)) as Count;
   }
 
+  /**
+   * The actors of a type that fit, and then each that changes, as it is after the change; one that was deleted, or does
+   * not fit any more, without its state. Goes on by itself after a break; it has a connection of its own.
+   * @throws KeyturnError if the server refuses it
+   */
+  async *changes(
+    target: string | AnyActorDefinition | ActorType,
+    query: BrowserChangesQuery = {},
+  ): AsyncGenerator<ChangedActor> {
+    const { initial, signal, onReset } = query;
+    const type = typeIn(target);
+    if (this.#isClosed) throw new KeyturnError("client_closed", "The client is closed.");
+    const asked = {
+      type,
+      ...filterOf(query),
+      ...(initial === undefined ? {} : { initial: String(initial) }),
+    };
+    const stop = new AbortController();
+    const abort = (): void => stop.abort();
+    signal?.addEventListener("abort", abort);
+    if (signal?.aborted === true) abort();
+    this.#following.add(stop);
+    try {
+      const path = `/events?${new URLSearchParams(asked)}`;
+      yield* follow(this.#http, { path, signal: stop.signal, onReset });
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      this.#following.delete(stop);
+    }
+  }
+
   /** Tries again what was refused or waits for its next try: after signing in, for example. */
   reconnect(): void {
     this.#parts.watches.reconnect();
@@ -127,6 +168,9 @@ export class BrowserClient {
 
   /** Ends everything that is open, as `client_closed`, and takes nothing more. */
   close(): void {
+    this.#isClosed = true;
+    for (const stop of this.#following)
+      stop.abort(new KeyturnError("client_closed", "The client is closed."));
     this.#parts.calls.close();
     this.#parts.reads.close();
     this.#parts.watches.close();

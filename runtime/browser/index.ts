@@ -11,7 +11,13 @@
  *
  * Nothing of it is of Node, and it loads no machine. It runs wherever there is `fetch`.
  */
-export { type BrowserClient, type BrowserFindQuery, type ClientOptions, createClient } from "./client.ts";
+export {
+  type BrowserChangesQuery,
+  type BrowserClient,
+  type BrowserFindQuery,
+  type ClientOptions,
+  createClient,
+} from "./client.ts";
 export type { TokenSource } from "./http.ts";
 export type {
   BrowserRef,
@@ -27,6 +33,7 @@ export { matchesState, type StateTest } from "./matches.ts";
 export type { ReadOptions } from "./reads.ts";
 export { type ActorType, actorType, type MachineOf, type RepliesOf } from "./types.ts";
 export type { Watched, WatchStatus } from "./watches.ts";
+export type { ChangedActor } from "../client/changes.ts";
 export type { Count, FindQuery, FoundActor, FoundPage } from "../client/find.ts";
 export type { ActorState, AnswerTo, AnyActorDefinition } from "../engine/definition.ts";
 export type { HistoryTurn } from "../engine/history.ts";

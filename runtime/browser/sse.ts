@@ -25,6 +25,11 @@ export class EventParser {
   #event = "";
   #id: string | undefined;
 
+  /** The last id that was told, also by itself; undefined before the first one. */
+  get lastId(): string | undefined {
+    return this.#id;
+  }
+
   /** @throws Error for an event that never ends */
   *feed(piece: string): Generator<StreamEvent> {
     const text = this.#rest + piece;
@@ -68,10 +73,12 @@ export class EventParser {
 /**
  * Reads events until the stream ends.
  * @param heard called whenever anything has come, be it a comment
+ * @param known called when all that had come is taken, with the last id
  */
 export async function* readEvents(
   body: ReadableStream<Uint8Array>,
   heard: () => void,
+  known?: (lastId: string | undefined) => void,
 ): AsyncGenerator<StreamEvent> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -82,6 +89,7 @@ export async function* readEvents(
       if (done) return;
       heard();
       yield* parser.feed(decoder.decode(value, { stream: true }));
+      known?.(parser.lastId);
     }
   } finally {
     reader.cancel().catch(() => undefined);
