@@ -47,6 +47,13 @@ export type CreateArgs<M extends Machine> =
     ? [input?: InputOf<M>, options?: CallOptions]
     : [input: InputOf<M>, options?: CallOptions];
 
+/** A node of a former version does not say whether there was a reply. */
+interface Answered<M extends Machine> {
+  readonly value: unknown;
+  readonly replied?: boolean;
+  readonly state: ActorState<M>;
+}
+
 /** A reference to one actor. */
 export class ActorRef<M extends Machine = Machine, R extends object = NoReplies> implements Sender {
   readonly type: string;
@@ -122,16 +129,18 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   }
 
   /**
-   * Sends an event; resolves with the machine's reply (null for none) and the new state, once its turn is committed.
+   * Sends an event; resolves with the machine's reply (null for none; `replied` tells that from a reply that is null) and
+   * the new state, once its turn is committed.
    * @throws KeyturnError; its `outcome` says what became of the event
    */
   async call(
     event: EventOf<M>,
     options: CallOptions = {},
-  ): Promise<{ value: unknown; state: ActorState<M> }> {
+  ): Promise<{ value: unknown; replied: boolean; state: ActorState<M> }> {
     const bytes = this.#checkOutgoing(event, options);
     const answer = await this.#client.request(this as unknown as ActorRef, AskBoth, event, options, bytes);
-    return answer as { value: unknown; state: ActorState<M> };
+    const { value, state, replied = value !== null } = answer as Answered<M>;
+    return { value, replied, state };
   }
 
   /**

@@ -11,7 +11,7 @@ import { WATCH_TTL_MS } from "../engine/watches.ts";
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type RequestKind, Unwatch, Watch } from "../words/frames.ts";
-import { journalAt } from "../words/position.ts";
+import { comparable, isNewer, isSame } from "../words/newer.ts";
 import type { Recipient, WatchOptions } from "./options.ts";
 
 export class Watching {
@@ -98,18 +98,4 @@ export class Watching {
       this.#request(ref, Unwatch, name).catch(() => undefined);
     }
   }
-}
-
-/** Whether a state of an actor, told by some owner, is newer than another. */
-function isNewer(state: ActorState, than: ActorState): boolean {
-  // Where an actor that was deleted begins again its turns do; its positions go on, if they can be compared.
-  return (comparable(state, than) && state.position > than.position) || state.turn > than.turn;
-}
-
-function comparable(state: ActorState, other: ActorState): boolean {
-  return journalAt(state.position) === journalAt(other.position);
-}
-
-function isSame(state: ActorState, other: ActorState | undefined): boolean {
-  return other !== undefined && state.position === other.position && state.turn === other.turn;
 }

@@ -196,7 +196,7 @@ function answerTo(kind: number, { replied, reply, turn }: Taken, a: Activation, 
   if (kind === CancelTimer) return reply;
   if (kind === Replace) return true;
   if (kind === Ask) return replied ? reply : stateOf(a, turn, now);
-  if (kind === AskBoth) return { value: replied ? reply : null, state: stateOf(a, turn, now) };
+  if (kind === AskBoth) return { value: replied ? reply : null, replied, state: stateOf(a, turn, now) };
   return undefined;
 }
 

@@ -152,10 +152,14 @@ export class HistoryReader {
   }
 
   /** The reply that a past turn gave, null for none, and the state that it made. */
-  async answerOf(id: string, at: Link): Promise<{ readonly value: unknown; readonly state: unknown }> {
+  async answerOf(
+    id: string,
+    at: Link,
+  ): Promise<{ readonly value: unknown; readonly replied: boolean; readonly state: unknown }> {
     const found = await this.#find(id, at);
-    const value = found.record.replied ? found.record.reply : null;
-    return { value, state: found.record.kind === DeleteTurn ? undefined : await this.#stateAt(id, found) };
+    const { replied, reply } = found.record;
+    const state = found.record.kind === DeleteTurn ? undefined : await this.#stateAt(id, found);
+    return { value: replied ? reply : null, replied, state };
   }
 
   /** A page of the turns of an actor whose last record is at `last`. */

@@ -13,7 +13,8 @@
  *   undefined   { "~undefined": true }, in lists, Maps and Sets; a property that is undefined is left out
  *
  * An object of the user's own with one such property gets one more `~` before the name: `{ "~~date": … }`. Any other
- * object is itself, so who uses plain JSON meets none of this. Owns the form; talks to nobody but words/thrown.ts.
+ * object is itself, so who uses plain JSON meets none of this. Owns the form; talks to nobody but words/thrown.ts. It runs
+ * in browsers too (browser/), so nothing here is of Node.
  *
  * Invariants:
  * 1. `fromJson(JSON.parse(JSON.stringify(toJson(v))))` equals v for every sealed value, but for properties that are
@@ -21,10 +22,9 @@
  * 2. `fromJson` gives a value or throws a ValueFault, whatever the text was: nesting is bounded, `__proto__` is refused.
  * 3. A value that is plain JSON is not copied.
  */
-import { types } from "node:util";
 import { limits } from "../words/limits.ts";
 import { errorKinds, type ErrorParts, isHidden, partsOf, rebuilt } from "../words/thrown.ts";
-import { ValueFault } from "../words/values.ts";
+import { ValueFault } from "../words/value-fault.ts";
 
 /** What `JSON.stringify` writes and `JSON.parse` reads. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
@@ -69,15 +69,29 @@ function objectToJson(value: object): Json {
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype === Object.prototype || prototype === null)
     return recordToJson(value as Record<string, unknown>);
-  if (value instanceof Uint8Array)
-    return {
-      "~bytes": Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64"),
-    };
+  if (value instanceof Uint8Array) return { "~bytes": base64Of(value) };
   if (value instanceof Date) return { "~date": value.toISOString() };
-  if (types.isMap(value)) return { "~map": [...value].map(([key, of]) => [toJson(key), toJson(of)]) };
-  if (types.isSet(value)) return { "~set": [...value].map(toJson) };
+  if (value instanceof Map) return { "~map": [...value].map(([key, of]) => [toJson(key), toJson(of)]) };
+  if (value instanceof Set) return { "~set": [...value].map(toJson) };
   if (value instanceof Error) return { "~error": errorToJson(value) };
   return recordToJson(value as Record<string, unknown>);
+}
+
+/** Characters that are made of bytes at once: they are arguments of one call. */
+const CHUNK = 8_192;
+
+function base64Of(bytes: Uint8Array): string {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += CHUNK)
+    text += String.fromCharCode(...bytes.subarray(at, at + CHUNK));
+  return btoa(text);
+}
+
+function bytesOf(base64: string): Uint8Array {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
+  return bytes;
 }
 
 function listToJson(list: readonly unknown[]): readonly Json[] {
@@ -178,7 +192,7 @@ function readTagged(tag: string, json: unknown, path: string, depth: number): un
     case "date":
       return readDate(json, inner);
     case "bytes":
-      if (typeof json === "string" && BASE64.test(json)) return new Uint8Array(Buffer.from(json, "base64"));
+      if (typeof json === "string" && BASE64.test(json)) return bytesOf(json);
       throw new ValueFault(inner, "is not base64.");
     case "bigint":
       if (typeof json === "string" && /^-?\d{1,20}$/.test(json)) return BigInt(json);

@@ -93,6 +93,9 @@ export interface HttpLimits {
   readonly streamsPerCaller: number;
   /** Of them, streams of a whole type (`/events`), which hold a question at each shard, and for a moment longer. */
   readonly typeStreams: number;
+  /** Actors that one stream of `/watch` tells of, and those of all such streams together. */
+  readonly watchedPerStream: number;
+  readonly watched: number;
   /** A stream whose reader takes nothing for so long is cut off, milliseconds. */
   readonly slowReader_ms: number;
   /** A silent stream says so that often that it lives. */
@@ -127,6 +130,8 @@ export const httpDefaults: HttpLimits = {
   streams: 10_000,
   streamsPerCaller: 1_000,
   typeStreams: 512,
+  watchedPerStream: 1_000,
+  watched: 50_000,
   slowReader_ms: 30_000,
   heartbeat_ms: 15_000,
   head_ms: 10_000,

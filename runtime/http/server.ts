@@ -39,6 +39,7 @@ import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { pastRoutes } from "./routes/past.ts";
 import { systemRoutes } from "./routes/system.ts";
+import { watchRoutes } from "./routes/watch.ts";
 import { known, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 import { Incoming } from "./upgrade.ts";
@@ -101,6 +102,7 @@ export async function serveHttp(
   pastRoutes(app, context);
   actorsRoutes(app, context);
   batchRoutes(app, context, rate);
+  watchRoutes(app, context, rate);
   const health = isNode ? () => target.health() : (options.health ?? (() => ({ live: true, ready: true })));
   const { actors } = context;
   const secured = options.auth !== undefined;

@@ -20,22 +20,15 @@ import { types } from "node:util";
 import { type Collection, collectionProblem, guard } from "./collections.ts";
 import { limits } from "./limits.ts";
 import { namesOf, partsOf } from "./thrown.ts";
+import { ValueFault } from "./value-fault.ts";
+
+export { ValueFault } from "./value-fault.ts";
 
 /**
  * What has this property stands in a value for something that is stored elsewhere: it is not looked into, not frozen,
  * and taken for 64 bytes. Whoever puts it there replaces it before the value is encoded.
  */
 export const OPAQUE = Symbol.for("keyturn.opaque");
-
-/** Why a value cannot be kept, and where in it. */
-export class ValueFault extends Error {
-  readonly path: string;
-  constructor(path: string, problem: string) {
-    const short = path.length > 120 ? `${path.slice(0, 120)}…` : path;
-    super(`${short} ${problem}`);
-    this.path = short;
-  }
-}
 
 /** From here on `seal` counts the bytes of a text. */
 const LONG_TEXT = 256;

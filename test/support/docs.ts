@@ -11,7 +11,7 @@
  * | --- | --- |
  * | nothing, `ts` | a whole program: checked and run |
  * | nothing, `sh` | run in the page's folder |
- * | `<!-- file: NAME -->` | saved under that name; TypeScript is checked |
+ * | `<!-- file: NAME -->` | saved under that name; TypeScript, also with JSX, is checked |
  * | `<!-- fragment: CONTEXT -->` | checked with what test/docs/CONTEXT.ts exports; `…` stands for what is left out |
  * | `<!-- starts: TEXT -->` | `sh` that goes on: waited for until it prints TEXT, and ended with the page |
  * | `<!-- not run: REASON -->` | `sh`: only the options of `keyturn` in it are checked |
@@ -91,6 +91,10 @@ export function blocksOf(markdown: string, more: Directives = () => undefined): 
   return blocks;
 }
 
+function isTypeScript({ language }: Block): boolean {
+  return language === "ts" || language === "tsx";
+}
+
 /** A page with its folder. */
 export class Page {
   readonly name: string;
@@ -120,7 +124,7 @@ export class Pages {
     mkdirSync(page.folder, { recursive: true });
     writeFileSync(join(page.folder, "package.json"), '{ "type": "module" }\n');
     for (const block of blocks) {
-      if (block.language !== "ts") continue;
+      if (!isTypeScript(block)) continue;
       write(page, block, block.directive === "fragment" ? inContext(block) : block.text);
     }
     this.pages.push(page);
@@ -137,8 +141,15 @@ export class Pages {
       readFileSync(join(root, "tsconfig.json"), "utf8").replace(/^\s*\/\/.*$/gm, ""),
     ) as { compilerOptions: object };
     // A reader's own project may be less strict than this one; names are imported for every fragment alike.
-    const options = { ...compilerOptions, verbatimModuleSyntax: false, noUncheckedSideEffectImports: false };
-    const pages = this.pages.map(({ folder }) => `${relative(this.folder, folder)}/**/*.ts`);
+    const options = {
+      ...compilerOptions,
+      verbatimModuleSyntax: false,
+      noUncheckedSideEffectImports: false,
+      jsx: "react-jsx",
+    };
+    const pages = this.pages.flatMap(({ folder }) =>
+      ["ts", "tsx"].map((ending) => `${relative(this.folder, folder)}/**/*.${ending}`),
+    );
     const config = { compilerOptions: options, include: pages };
     writeFileSync(join(this.folder, "tsconfig.json"), JSON.stringify(config));
     const { stdout } = await this.#tsc(["-p", "tsconfig.json", "--pretty", "false"]);
@@ -174,7 +185,7 @@ export class Pages {
   #named(line: string): string {
     const [, folder, file, within, rest] = /^([^/(]+)\/([^(]+)\((\d+),\d+\): (.*)$/.exec(line) ?? [];
     const page = this.pages.find((one) => relative(this.folder, one.folder) === folder);
-    const block = page?.blocks.find((one) => one.language === "ts" && page.fileOf(one) === file);
+    const block = page?.blocks.find((one) => isTypeScript(one) && page.fileOf(one) === file);
     if (page === undefined || block === undefined) return line;
     return `${page.name}:${block.line + Number(within)}: ${rest}`;
   }
@@ -260,13 +271,13 @@ export async function runPage(page: Page, pages: Pages): Promise<void> {
       if (blocks.length > 0) await runPrograms(page, blocks, own, bin);
     };
     for (const block of page.blocks) {
-      const { directive, language, text, line } = block;
+      const { directive, text, line } = block;
       const where = `${page.name}:${line}`;
       if (directive === "program") together.push(block);
       if (directive === "program" || directive === "fragment" || directive === "not run") continue;
       await runTogether();
       if (directive === "file") {
-        if (language !== "ts") write(page, block, text);
+        if (!isTypeScript(block)) write(page, block, text);
         place(page, page.fileOf(block), own);
         continue;
       }

@@ -108,10 +108,24 @@ export class Listener {
     this.#events = this.#read();
   }
 
-  static async open(url: string, path: string, headers: Record<string, string> = {}): Promise<Listener> {
+  /** @param body is posted as JSON, if there is one */
+  static async open(
+    url: string,
+    path: string,
+    headers: Record<string, string> = {},
+    body?: object,
+  ): Promise<Listener> {
     const abort = new AbortController();
     afterwards(async () => abort.abort());
-    return new Listener(await fetch(url + path, { headers, signal: abort.signal }), abort);
+    const posted =
+      body === undefined
+        ? { headers }
+        : {
+            method: "POST",
+            headers: { ...headers, "content-type": "application/json" },
+            body: JSON.stringify(body),
+          };
+    return new Listener(await fetch(url + path, { ...posted, signal: abort.signal }), abort);
   }
 
   /** The next event that has data; undefined at the end. */

@@ -38,6 +38,7 @@ export function commonSchemas(): Record<string, Schema> {
   const timer = { id: text(), child: text(), due: { type: "number" }, event: object({ type: text() }) };
   const kind = object({
     value: { description: "The machine's reply; null if it gave none." },
+    replied: { type: "boolean", description: "Whether it gave one, which may be null." },
     state: object(state, ["value", "status", "turn"]),
     position,
   });
@@ -184,11 +185,24 @@ export function commonSchemas(): Record<string, Schema> {
       ),
       additionalProperties: false,
     },
+    Watched: {
+      ...object(
+        {
+          address: text({ description: "type/key, the key as it is." }),
+          since: text({
+            description: "The version of its state that is known, `<position>-<turn>`, as in an ETag.",
+          }),
+        },
+        ["address"],
+      ),
+      additionalProperties: false,
+    },
     Outcome: object(
       {
         status: whole(100),
         problem: ref("Problem"),
         value: anything,
+        replied: { type: "boolean" },
         state: { type: "object" },
         position: whole(),
       },

@@ -2,7 +2,11 @@
 import { afterTurn, type Described, events, FILTERS, param, PROBLEM, refusals } from "./paths.ts";
 import { json, list, object, ref, text } from "./words.ts";
 
-export function commonPaths({ limits: { batchRequests }, node, secured }: Described): Record<string, object> {
+export function commonPaths({
+  limits: { batchRequests, watchedPerStream },
+  node,
+  secured,
+}: Described): Record<string, object> {
   const get = (
     operationId: string,
     summary: string,
@@ -81,6 +85,30 @@ export function commonPaths({ limits: { batchRequests }, node, secured }: Descri
             description: "What became of each, in their order.",
             ...json(object({ results: list(ref("Outcome")) })),
           },
+          "413": PROBLEM,
+          "415": PROBLEM,
+          ...refusals,
+        },
+      },
+    },
+    "/watch": {
+      post: {
+        operationId: "watchMany",
+        tags: ["server"],
+        summary: "The states of many actors now and after every commit, in one stream of server-sent events.",
+        parameters: [],
+        requestBody: {
+          required: true,
+          ...json(
+            object({
+              actors: { type: "array", minItems: 1, items: ref("Watched") },
+            }),
+          ),
+        },
+        responses: {
+          "200": events(
+            `"open" first, with { heartbeat_ms }: a stream that is silent for longer is broken. Then "state" with { address, state }; "unchanged" with { address } instead of a first state that is known; "problem" with { address, problem } for an actor of which nothing will come any more, such as each beyond ${watchedPerStream}. A slow reader misses some states in between, never the last. After a break, ask again with the versions that are known.`,
+          ),
           "413": PROBLEM,
           "415": PROBLEM,
           ...refusals,

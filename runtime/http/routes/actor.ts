@@ -52,9 +52,9 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
       await ref.send(event, options);
       return reply.code(204).send();
     }
-    const { value, state } = await ref.call(event, options);
-    reply.header("etag", etagOf(state));
-    return context.json(reply, answerJson(value, state));
+    const answer = await ref.call(event, options);
+    reply.header("etag", etagOf(answer.state));
+    return context.json(reply, answerJson(answer));
   });
 
   app.get<Place>("/actors/:type/:key", async (request, reply) => {
@@ -184,6 +184,8 @@ async function within<T>(promise: Promise<T>, timeout_ms: number): Promise<T> {
   }
 }
 
+type Answer = Awaited<ReturnType<ActorRef["call"]>>;
+
 /** @throws KeyturnError `invalid_event` */
 export function eventIn(body: unknown): { type: string } {
   return valueIn(body === undefined ? null : body, "event", "invalid_event") as { type: string };
@@ -193,8 +195,8 @@ export function stateJson(state: ActorState): Json {
   return toJson(state);
 }
 
-export function answerJson(value: unknown, { position, ...state }: ActorState): Json {
-  return { value: toJson(value ?? null), state: toJson(state), position };
+export function answerJson({ value, replied, state: { position, ...state } }: Answer): Json {
+  return { value: toJson(value ?? null), replied, state: toJson(state), position };
 }
 
 export function versionOf({ position, turn }: ActorState): string {

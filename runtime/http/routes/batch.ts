@@ -162,8 +162,8 @@ async function outcomeOf(
 async function done({ mode, ref, given }: Asked, options: CallOptions): Promise<Outcome> {
   switch (mode) {
     case "ask": {
-      const { value, state } = await ref.call(given as { type: string }, options);
-      return { status: 200, ...(answerJson(value, state) as Record<string, Json>) };
+      const answer = await ref.call(given as { type: string }, options);
+      return { status: 200, ...(answerJson(answer) as Record<string, Json>) };
     }
     case "send":
       await ref.send(given as { type: string }, options);
