@@ -33,7 +33,7 @@ import {
 import { begin, checkInput, checkOutput } from "./beginning.ts";
 import { checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
-import { isBeginning } from "./invocations.ts";
+import { invoked, isBeginning } from "./invocations.ts";
 import {
   type ActionEffect,
   BEGIN,
@@ -41,7 +41,6 @@ import {
   familyOf,
   historyOf,
   isWorkTimer,
-  type MachineHost,
   type MachineSnapshot,
   moment,
   persist,
@@ -398,23 +397,6 @@ function transit(
     reply,
     refusal: undefined,
   };
-}
-
-/** What only a new version of its machine invokes begins before anything else that a migrated actor does. */
-function invoked(
-  host: MachineHost,
-  snapshot: MachineSnapshot,
-  timers: readonly Timer[],
-  turn: number,
-  now: number,
-): { snapshot: MachineSnapshot; effects: Effects } | undefined {
-  if (!timers.some(isBeginning)) return undefined;
-  return host.invoke(
-    snapshot,
-    timers.filter((timer) => !isBeginning(timer)),
-    turn,
-    now,
-  );
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */

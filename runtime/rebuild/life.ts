@@ -11,11 +11,13 @@
  * - Deletions end a life, also those by a life policy. Policies of the new definition count from the promotion on.
  * - What the former definition refused was not part of the past, and is not replayed unless that is asked for.
  *
- * Invariant: turns have the numbers and times that they had, so the sessions of children are the same ones.
+ * Invariant: turns have the numbers and times that they had, so the sessions of children are the same ones; where they are
+ * not, what is the same is found and named so (sessions.ts).
  */
 import { begin, checkOutput } from "../engine/beginning.ts";
 import { checkFits, type HostedType } from "../engine/definition.ts";
 import { isWake } from "../engine/delays.ts";
+import { invoked, isBeginning } from "../engine/invocations.ts";
 import { isLifeTimer } from "../engine/life.ts";
 import { familyOf, isWorkTimer, type MachineSnapshot, type Timer } from "../engine/machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "../engine/machine/internals.ts";
@@ -32,6 +34,7 @@ import { type ActorData, Patch } from "../engine/state.ts";
 import { asError } from "../engine/step.ts";
 import { decodeKey } from "../words/address.ts";
 import type { KeyturnError } from "../words/errors.ts";
+import { takeNames } from "./sessions.ts";
 
 /** Type of the event of a turn that only begins an actor. */
 const INIT = "xstate.init";
@@ -67,6 +70,8 @@ export class Life {
   version = 0;
   /** Turn at which a rebuild took its place last. */
   rebuilt = 0;
+  /** Of invocations that the new definition has at another path: the one in the journal, by session. */
+  paths: ReadonlyMap<string, string> | undefined = undefined;
   /** False if the journal does not have it from its first turn on. */
   whole = true;
 
@@ -118,6 +123,14 @@ export class Replayer {
     else if (record.source === FromWork) this.#work(life, record, event, time);
     else if (record.source === FromShard && isAnswer(event)) this.#answer(life, record, event, time);
     else this.#message(life, event, record.turn, time);
+    if (change?.children) takeNames(life, record, this.#hosted.host);
+  }
+
+  /** A turn with which a former rebuild was promoted: the state in it is no event of the past. */
+  promoted(life: Life, record: TurnRecord): void {
+    life.running = record.change?.timers ?? noTimers;
+    life.rebuilt = record.turn;
+    if (record.change?.children) takeNames(life, record, this.#hosted.host);
   }
 
   /** A message that the running definition refused. */
@@ -137,8 +150,10 @@ export class Replayer {
     const data = patch.applyTo(life.id, undefined, 0) as ActorData;
     life.running = data.timers;
     const { snapshot, timers } = adopt(this.#hosted, data, time);
-    life.snapshot = snapshot;
-    life.timers = timers.some(isOwn) ? timers.filter(isOwn) : noTimers;
+    const begun = invoked(this.#hosted.host, snapshot, timers, record.turn + this.#fraction(), time);
+    const own = (begun?.effects.timers ?? timers).filter(isOwn);
+    life.snapshot = begun?.snapshot ?? snapshot;
+    life.timers = own.length > 0 ? own : noTimers;
   }
 
   #message(life: Life, event: EventObject, turn: number, time: number): void {
@@ -213,7 +228,7 @@ export class Replayer {
     const fired = running.find(
       ({ id, generation }) => id === record.sourceName && generation === record.sourceNumber,
     );
-    if (fired === undefined || isLifeTimer(fired) || isWake(fired)) return;
+    if (fired === undefined || isLifeTimer(fired) || isWake(fired) || isBeginning(fired)) return;
     const timer = life.timers.find((other) => isLike(other, fired));
     if (timer === undefined) this.#findings.unmatched(life, event);
     else if (record.refusal === undefined || this.#retryRefused) this.#fire(life, timer, record.turn, time);
@@ -245,7 +260,9 @@ export class Replayer {
   #answer(life: Life, record: TurnRecord, event: EventObject, time: number): void {
     const asking = [...(familyOf(life.snapshot)?.members.values() ?? [])].find(
       (member) =>
-        member.kind === "ask" && member.snapshot.status === "active" && endedIn(record, member.path),
+        member.kind === "ask" &&
+        member.snapshot.status === "active" &&
+        endedIn(record, life.paths?.get(member.session) ?? member.path),
     );
     if (asking === undefined) this.#findings.unmatched(life, event);
     else this.#child(life, event, record.turn, time, asking.session);
@@ -264,8 +281,12 @@ export class Replayer {
   }
 
   #between(life: Life): number {
+    return life.turn + this.#fraction();
+  }
+
+  #fraction(): number {
     this.#extra = (this.#extra + 1) % 4_096;
-    return life.turn + (this.#extra === 0 ? ++this.#extra : this.#extra) * EXTRA;
+    return (this.#extra === 0 ? ++this.#extra : this.#extra) * EXTRA;
   }
 }
 

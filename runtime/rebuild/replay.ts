@@ -230,10 +230,8 @@ export class Replay {
     const { type } = event as EventObject;
     if (type === FORKED || (!life.whole && life.snapshot === undefined))
       this.#restore(life, record, link, time);
-    else if (type === REBUILT) {
-      life.running = record.change?.timers ?? [];
-      life.rebuilt = turn;
-    } else this.#replayer.turn(life, record, time);
+    else if (type === REBUILT) this.#replayer.promoted(life, record);
+    else this.#replayer.turn(life, record, time);
     life.turn = turn;
     life.version = record.version;
     [life.seq, life.index] = link;
