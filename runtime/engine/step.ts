@@ -37,7 +37,6 @@ import { invoked, isBeginning } from "./invocations.ts";
 import {
   type ActionEffect,
   BEGIN,
-  type Effects,
   familyOf,
   historyOf,
   isWorkTimer,

@@ -17,7 +17,14 @@
  *    and would be taken for running.
  * 3. Sessions are in the order in which what they name was made, parents before their children (`inOrder`).
  */
-import { familyOf, isAskTimeout, isWorkTimer, type MachineHost, persist, type Timer } from "../engine/machine.ts";
+import {
+  familyOf,
+  isAskTimeout,
+  isWorkTimer,
+  type MachineHost,
+  persist,
+  type Timer,
+} from "../engine/machine.ts";
 import { type Family, inOrder, type Member, type PackedChild, splitPath } from "../engine/machine/family.ts";
 import type { TurnRecord } from "../engine/record.ts";
 import { REBUILT } from "../engine/replace.ts";
@@ -148,6 +155,8 @@ function rename(
 }
 
 function isActive([, , , , , state]: PackedChild): boolean {
-  const status = Array.isArray(state) ? (state as unknown[])[2] : (state as { status?: unknown } | null)?.status;
+  const status = Array.isArray(state)
+    ? (state as unknown[])[2]
+    : (state as { status?: unknown } | null)?.status;
   return status === "active";
 }

@@ -85,7 +85,9 @@ export function begunVersions() {
 }
 
 /** Waits for a state of an actor. */
-export async function until(ref: Pick<ActorRef, "watch">, fits: (context: Record<string, unknown>) => boolean) {
-  for await (const { context } of ref.watch())
-    if (fits(context as Record<string, unknown>)) return;
+export async function until(
+  ref: Pick<ActorRef, "watch">,
+  fits: (context: Record<string, unknown>) => boolean,
+) {
+  for await (const { context } of ref.watch()) if (fits(context as Record<string, unknown>)) return;
 }
