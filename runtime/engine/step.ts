@@ -366,6 +366,7 @@ function transit(
     reply,
     requestId: job.message.requestId,
     trace: job.trace,
+    asker: asked !== undefined && effects.deferred ? link : undefined,
     refusal: undefined,
   });
   const bytes = checkSize(snapshot, left, requests, (whole ? 0 : before.bytes) + record.length, a.id);

@@ -19,7 +19,15 @@ import { checkFits, type HostedType } from "../engine/definition.ts";
 import { isWake } from "../engine/delays.ts";
 import { invoked, isBeginning } from "../engine/invocations.ts";
 import { isLifeTimer } from "../engine/life.ts";
-import { familyOf, isWorkTimer, type MachineSnapshot, type Timer } from "../engine/machine.ts";
+import {
+  type Asker,
+  type Effects,
+  familyOf,
+  isWorkTimer,
+  type MachineSnapshot,
+  moment,
+  type Timer,
+} from "../engine/machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "../engine/machine/internals.ts";
 import { adopt } from "../engine/migration.ts";
 import {
@@ -35,6 +43,7 @@ import { asError } from "../engine/step.ts";
 import { decodeKey } from "../words/address.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import { takeNames } from "./sessions.ts";
+import { type TellFindings, Tells } from "./tells.ts";
 
 /** Type of the event of a turn that only begins an actor. */
 const INIT = "xstate.init";
@@ -46,7 +55,7 @@ const EXTRA = 1 / 4_096;
 const noTimers: readonly Timer[] = [];
 
 /** Hears of what did not go as it did. */
-export interface Findings {
+export interface Findings extends TellFindings {
   rejected(life: Life, event: EventObject, time: number, error: KeyturnError): void;
   /** A timer or result that the journal has and the new definition does not wait for. */
   unmatched(life: Life, event: EventObject): void;
@@ -93,12 +102,18 @@ export class Replayer {
   readonly #hosted: HostedType;
   readonly #findings: Findings;
   readonly #retryRefused: boolean;
+  readonly #tells: Tells;
   #extra = 0;
+  /** Who asked in the turn that is being replayed, if it left the answer to a later one. */
+  #asker: Asker | undefined = undefined;
+  /** That turn's record, where it says more than its event. */
+  #record: TurnRecord | undefined = undefined;
 
   constructor(hosted: HostedType, findings: Findings, retryRefused: boolean) {
     this.#hosted = hosted;
     this.#findings = findings;
     this.#retryRefused = retryRefused;
+    this.#tells = new Tells(findings);
   }
 
   /**
@@ -109,6 +124,7 @@ export class Replayer {
     if (life.timers.length > 0) this.#elapse(life, time);
     if (whole) life.running = noTimers;
     this.#message(life, event, turn, time);
+    this.#tells.compare(life, undefined, turn, time);
   }
 
   /** Any turn, with its record. */
@@ -119,17 +135,23 @@ export class Replayer {
     if (change !== null && (change.timers !== null || kind === KeyframeTurn))
       life.running = change.timers ?? noTimers;
     const event = record.event as EventObject;
+    this.#asker = record.asker as Asker | undefined;
+    this.#record = record;
     if (record.source === FromTimer) this.#timer(life, record, event, before, time);
     else if (record.source === FromWork) this.#work(life, record, event, time);
     else if (record.source === FromShard && isAnswer(event)) this.#answer(life, record, event, time);
     else this.#message(life, event, record.turn, time);
+    this.#asker = undefined;
+    this.#record = undefined;
+    this.#tells.compare(life, record, record.turn, time);
     if (change?.children) takeNames(life, record, this.#hosted.host);
   }
 
   /** A turn with which a former rebuild was promoted: the state in it is no event of the past. */
-  promoted(life: Life, record: TurnRecord): void {
+  promoted(life: Life, record: TurnRecord, time: number): void {
     life.running = record.change?.timers ?? noTimers;
     life.rebuilt = record.turn;
+    this.#tells.compare(life, record, record.turn, time);
     if (record.change?.children) takeNames(life, record, this.#hosted.host);
   }
 
@@ -138,6 +160,17 @@ export class Replayer {
     if (!this.#retryRefused || isAnswer(event)) return;
     if (life.timers.length > 0) this.#elapse(life, time);
     this.#message(life, event, this.#between(life), time);
+    this.#tells.compare(life, undefined, life.turn, time);
+  }
+
+  /** An actor's life is over. */
+  ended(life: Life): void {
+    this.#tells.settle(life);
+  }
+
+  /** Nothing more is replayed. */
+  settle(): void {
+    this.#tells.settleAll();
   }
 
   /**
@@ -152,6 +185,8 @@ export class Replayer {
     const { snapshot, timers } = adopt(this.#hosted, data, time);
     const begun = invoked(this.#hosted.host, snapshot, timers, record.turn + this.#fraction(), time);
     const own = (begun?.effects.timers ?? timers).filter(isOwn);
+    if (begun !== undefined) this.#tells.note(begun.effects);
+    this.#tells.compare(life, undefined, record.turn, time);
     life.snapshot = begun?.snapshot ?? snapshot;
     life.timers = own.length > 0 ? own : noTimers;
   }
@@ -171,10 +206,17 @@ export class Replayer {
   }
 
   #begin(life: Life, turn: number, time: number, input: unknown): void {
+    moment.asker = this.#asker;
     const { snapshot, effects } = begin(this.#hosted, life.key, turn, time, input);
     if (snapshot.status === "done") checkOutput(this.#hosted.definition, snapshot);
+    this.#note(snapshot, effects);
     life.snapshot = snapshot;
     life.timers = effects.timers;
+  }
+
+  #note(snapshot: MachineSnapshot, effects: Effects): void {
+    if (effects.tells.length > 0 || effects.emitted.length > 0) this.#tells.note(effects);
+    if (this.#record !== undefined) this.#tells.noteAnswers(effects, this.#record, snapshot);
   }
 
   #step(
@@ -187,9 +229,11 @@ export class Replayer {
   ): void {
     const { host, definition } = this.#hosted;
     const before = life.snapshot;
+    moment.asker = this.#asker;
     const start = before ?? begin(this.#hosted, life.key, turn, time).snapshot;
     const { snapshot, effects } = host.step(start, event, timers, turn, time, before === undefined, session);
     if (snapshot.status === "done" && before?.status !== "done") checkOutput(definition, snapshot);
+    this.#note(snapshot, effects);
     life.snapshot = snapshot;
     life.timers = effects.timers;
   }

@@ -19,7 +19,7 @@ import { loadActors } from "../actors.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
 import { addNatsOptions, gather, jsonOption, positive, whole } from "../options.ts";
 import { Progress } from "../progress.ts";
-import { promotedText, reportText } from "../rebuild-report.ts";
+import { promotedText, reportText, untoldBy } from "../rebuild-report.ts";
 import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
 
 interface RebuildFlags extends AppFlags {
@@ -37,14 +37,15 @@ const DIFFERS = 3;
 
 const HELP = `
 Replays every event of a type through new actors modules, at full speed, beside the running nodes; says how many actors
-differ, in which state and where in their contexts, and which events are rejected now. Nothing outside is run again: the
-results of promises, and the answers of other actors, are events of the journal.
+differ, in which state and where in their contexts, which events are rejected now, and what they would have told others
+otherwise. Nothing outside is run again: the results of promises, and the answers of other actors, are events of the
+journal.
 
 With --promote it then switches over, actor by actor, each in one turn that its node takes only if the actor stands where
 it was seen; what it took meanwhile is replayed first. The nodes must all host the new version by then. If it is ended in
-the middle, run it again: it goes on.
+the middle, run it again: it goes on. Other actors are told nothing by it, and nothing that they were told is taken back.
 
-Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs; 1 if it failed; 2 for a wrong command line.
+Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs, be it only what others are told; 1 if it failed; 2 for a wrong command line.
 
 Examples:
   keyturn rebuild airport --actors ./v2/actors.ts --nats 127.0.0.1:4222 --dry-run
@@ -126,7 +127,7 @@ async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<num
     }
     const promoted = await promote(rebuild, { flags, store, shards, actors });
     progress.end();
-    if (flags.json) say(shell, "promoted", promoted);
+    if (flags.json) say(shell, "promoted", { ...promoted, notTold: untoldBy(report) });
     else shell.stdout.write(promotedText(promoted, report));
     return promoted.failed === 0 ? DONE : FAILED;
   } finally {
