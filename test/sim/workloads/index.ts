@@ -9,6 +9,7 @@ import { familyWorkload } from "./family.ts";
 import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
+import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
 import { timerWorkload } from "./timers.ts";
@@ -28,4 +29,9 @@ export const workloads: readonly Workload[] = [
 ];
 
 /** Those that are only run by their names. */
-export const namedWorkloads: readonly Workload[] = [findingWorkload, cancellingWorkload, emittingWorkload];
+export const namedWorkloads: readonly Workload[] = [
+  findingWorkload,
+  cancellingWorkload,
+  emittingWorkload,
+  rebuildingWorkload,
+];
