@@ -89,8 +89,16 @@ export interface HistoryOptions {
 export interface WatchOptions {
   /** Ends the watch. */
   readonly signal?: AbortSignal | undefined;
-  /** @internal Called with every state that is published, also those that a slow reader misses. */
-  readonly seen?: (state: ActorState) => void;
+}
+
+/** @internal Hears of every state of an actor that is published, also of those that a slow reader of a watch misses. */
+export interface StateListener {
+  /** @param known the state that was newest when this one was asked for; undefined if it was not asked for */
+  seen(state: ActorState, known: ActorState | undefined): void;
+  /** The newest state that it knows. */
+  readonly newest: ActorState | undefined;
+  /** It hears nothing more. */
+  failed(error: unknown): void;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -345,33 +353,21 @@ export class Client {
     return Object.freeze({ value, context, status, output, turn, position: last[0] }) as ActorState;
   }
 
-  /** @internal */
-  async *watch(ref: ActorRef, options: WatchOptions): AsyncGenerator<ActorState> {
+  /** @internal Returns what ends it. */
+  listen(ref: ActorRef, listener: StateListener): () => void {
     const name = `${this.#requests.name}:${++this.#watchCount}`;
-    let newest: ActorState | undefined;
-    let shown: ActorState | undefined;
-    let fault: unknown;
-    let ended = false;
-    let wake: () => void = () => undefined;
-    const offer = (state: ActorState, known?: ActorState): void => {
-      options.seen?.(state);
-      // What was read after something was known, and cannot be compared with it, is newer.
-      const sure = known !== undefined && known === newest && !comparable(state, known);
-      if (sure || newest === undefined || isNewer(state, newest)) newest = state;
-      wake();
-    };
     const renew = (): void => {
-      const known = newest;
+      const { newest } = listener;
       this.request(ref, Watch, name, {}).then(
-        (state) => offer(state as ActorState, known),
+        (state) => listener.seen(state as ActorState, newest),
         (error: unknown) => {
-          if (error instanceof KeyturnError && error.retryable) return;
-          fault = error;
-          wake();
+          if (!(error instanceof KeyturnError && error.retryable)) listener.failed(error);
         },
       );
     };
-    this.#watches.set(name, (state) => (state === null ? renew() : offer(state as ActorState)));
+    this.#watches.set(name, (state) =>
+      state === null ? renew() : listener.seen(state as ActorState, undefined),
+    );
     let cancel = (): void => undefined;
     const arrange = (): void => {
       cancel = this.#clock.after(WATCH_TTL_MS / 3, () => {
@@ -379,17 +375,45 @@ export class Client {
         arrange();
       });
     };
+    renew();
+    arrange();
+    return () => {
+      cancel();
+      this.#watches.delete(name);
+      this.request(ref, Unwatch, name, {}).catch(() => undefined);
+    };
+  }
+
+  /** @internal */
+  async *watch(ref: ActorRef, options: WatchOptions): AsyncGenerator<ActorState> {
+    let shown: ActorState | undefined;
+    let fault: unknown;
+    let ended = false;
+    let wake: () => void = () => undefined;
+    const listener = {
+      newest: undefined as ActorState | undefined,
+      seen: (state: ActorState, known: ActorState | undefined): void => {
+        const { newest } = listener;
+        // What was read after something was known, and cannot be compared with it, is newer.
+        const sure = known !== undefined && known === newest && !comparable(state, known);
+        if (sure || newest === undefined || isNewer(state, newest)) listener.newest = state;
+        wake();
+      },
+      failed: (error: unknown): void => {
+        fault = error;
+        wake();
+      },
+    };
     const stop = (): void => {
       ended = true;
       wake();
     };
     options.signal?.addEventListener("abort", stop);
-    renew();
-    arrange();
+    const end = this.listen(ref, listener);
     try {
       while (!ended && options.signal?.aborted !== true) {
         if (fault !== undefined) throw fault;
-        const state: ActorState | undefined = newest;
+        const state: ActorState | undefined = listener.newest;
         if (state !== undefined && !isSame(state, shown)) {
           shown = state;
           yield state;
@@ -400,10 +424,8 @@ export class Client {
         }
       }
     } finally {
-      cancel();
       options.signal?.removeEventListener("abort", stop);
-      this.#watches.delete(name);
-      this.request(ref, Unwatch, name, {}).catch(() => undefined);
+      end();
     }
   }
 }

@@ -41,8 +41,10 @@ import {
   historyOf,
   isWorkTimer,
   type MachineSnapshot,
+  mayHoldRefs,
   moment,
   persist,
+  plainContext,
   type ReceiveEffect,
   sameStates,
   type Timer,
@@ -547,7 +549,7 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
       const value: unknown = next.context[name];
       if (value !== last.context[name] || !(name in last.context)) {
         context ??= {};
-        context[name] = family === undefined ? value : withoutRefs(value);
+        context[name] = mayHoldRefs(next) ? withoutRefs(value) : value;
       }
     }
     for (const name in last.context) {
@@ -581,7 +583,7 @@ function restOf(next: MachineSnapshot): Change["rest"] {
 export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
   const family = familyOf(next);
   return {
-    context: family === undefined ? next.context : withoutRefs(next.context),
+    context: plainContext(next),
     removed: null,
     value: next.value,
     rest: next.status === "active" && Object.keys(next.historyValue).length === 0 ? null : restOf(next),
