@@ -221,13 +221,19 @@ export class Book {
     return queueOf(context).length > 0;
   }
 
-  /** What an invocation is given. */
-  input(context: Context): { event: object; values: Record<string, unknown>; key: unknown; now: number } {
+  /** What an invocation is given of the states: as they were when it began, also when it is run again. */
+  input(context: Context): Record<string, unknown> {
     const { event, now } = runningOf(context) as Pending;
     const { states } = this.#functions.get(event.type) as Compiled;
     const values: Record<string, unknown> = {};
     for (const [, state] of states) values[state.name] = standing(state, context, now);
-    return { event, values, key: context[KEY], now };
+    return values;
+  }
+
+  /** The rest of what it is given: it stands in the context for as long as the invocation runs. */
+  order(context: Context): { event: object; key: string; now: number } {
+    const { event, now } = runningOf(context) as Pending;
+    return { event, key: context[KEY] as string, now };
   }
 
   // -----------------------------------------------------------------------------------------------------------------
