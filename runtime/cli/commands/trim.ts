@@ -7,15 +7,13 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { checkKeep, type Keep, trimJournal } from "../../engine/retention.ts";
 import { textOf } from "../../words/errors.ts";
 import { realWorld } from "../../world.ts";
-import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addNatsOptions, jsonOption, positive } from "../options.ts";
+import { addAppOptions, type AppFlags, withApp } from "../app.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
   readonly keep: Keep;
 }
 
-const WAIT_S = 30;
 const UNITS: Readonly<Record<string, number>> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 const HELP = `
@@ -31,23 +29,12 @@ export function addTrim(program: Command, shell: Shell): void {
     .command("trim")
     .summary("trim the journal to what is to be kept")
     .description("Removes from an app's journal what is older, or more, than is to be kept.");
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addAppOptions(command)
     .addOption(
       new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB or forever')
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
-    .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));
 }
@@ -65,20 +52,16 @@ function keepOf(text: string): Keep {
 }
 
 async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
-  const store = await openApp(flags, shell, "keyturn trim");
-  try {
-    await shardsIn(store);
-    const report = await trimJournal(store, flags.keep, realWorld);
-    if (flags.json) shell.stdout.write(`${JSON.stringify({ event: "trimmed", ...report })}\n`);
-    else {
-      const held =
-        report.heldBack > 0
-          ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
-          : "";
-      shell.stdout.write(`${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}.\n`);
-    }
-    return DONE;
-  } finally {
-    await store.close();
+  const report = await withApp(flags, shell, "keyturn trim", ({ store }) =>
+    trimJournal(store, flags.keep, realWorld),
+  );
+  if (flags.json) shell.stdout.write(`${JSON.stringify({ event: "trimmed", ...report })}\n`);
+  else {
+    const held =
+      report.heldBack > 0
+        ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
+        : "";
+    shell.stdout.write(`${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}.\n`);
   }
+  return DONE;
 }
