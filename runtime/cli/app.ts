@@ -13,7 +13,7 @@ import { nats } from "../stores/nats/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { realWorld } from "../world.ts";
 import { Console } from "./console.ts";
-import { addNatsOptions, gather, jsonOption, type NatsFlags, natsOptionsOf, positive } from "./options.ts";
+import { addNatsOptions, gather, jsonOption, type NatsFlags, natsOptionsOf, waitOption } from "./options.ts";
 import { Failure, type Shell } from "./shell.ts";
 import { dataOption, folderOf, folderStore, isStore, nowhere, preferSaid } from "./target.ts";
 import { withinWait } from "./wait.ts";
@@ -31,8 +31,6 @@ export interface App {
   readonly isServed: boolean;
 }
 
-const WAIT_S = 30;
-
 /** The options that say where the app is, and `--json`. `actors` is what is to be said of modules, if they are taken. */
 export function addAppOptions(
   command: Command,
@@ -46,13 +44,7 @@ export function addAppOptions(
         .makeOptionMandatory(actors.mandatory),
     );
   command.hook("preAction", (_, action) => preferSaid(action));
-  return command
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
-    .addOption(jsonOption);
+  return command.addOption(waitOption).addOption(jsonOption);
 }
 
 /**

@@ -51,6 +51,11 @@ export function hostPort(text: string): HostPort {
 
 export const jsonOption = new Option("--json", "print one JSON object a line on standard output");
 
+/** For commands that go to a store themselves. */
+export const waitOption = new Option("--wait <seconds>", "how long to wait for the server")
+  .argParser(positive(true))
+  .default(30);
+
 export interface NatsFlags {
   readonly nats?: readonly string[];
   readonly app: string;

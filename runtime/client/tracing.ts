@@ -19,7 +19,7 @@ import {
   Send,
   Timers,
 } from "../words/frames.ts";
-import type { CallOptions, Recipient } from "./client.ts";
+import type { CallOptions, Recipient } from "./options.ts";
 import { Call } from "./session.ts";
 
 /** What a client does of itself (watches, questions to shards) has no spans. */

@@ -328,7 +328,6 @@ function journalOver(link: Link): Journal {
     }
   }
   return {
-    number: 0,
     last,
     append: refused,
     ends,
