@@ -230,10 +230,9 @@ export class Book {
     return values;
   }
 
-  /** The rest of what it is given: it stands in the context for as long as the invocation runs. */
-  order(context: Context): { event: object; key: string; now: number } {
-    const { event, now } = runningOf(context) as Pending;
-    return { event, key: context[KEY] as string, now };
+  /** What runs: it stands in the context for as long as it does. */
+  pending(context: Context): Pending {
+    return runningOf(context) as Pending;
   }
 
   // -----------------------------------------------------------------------------------------------------------------

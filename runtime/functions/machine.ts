@@ -123,13 +123,10 @@ function stateOf(name: string): string {
 
 /** What runs after the turn. */
 function logicOf(book: Book, { work }: FunctionSpec): ReturnType<typeof fromPromise> {
-  return fromPromise((({ input: values, context, idempotencyKey, attempt, signal }: Given) =>
-    work?.({
-      ...book.order(context),
-      values,
-      home: book.home,
-      idempotencyKey,
-      attempt,
-      signal,
-    })) as never);
+  const { home } = book;
+  return fromPromise((({ input: values, context, idempotencyKey, attempt, signal }: Given) => {
+    const { event, now } = book.pending(context);
+    const key = context[KEY] as string;
+    return work?.({ home, event, values, key, now, idempotencyKey, attempt, signal });
+  }) as never);
 }
