@@ -17,7 +17,8 @@ import { DONE, FAILED, Failure, MISSING, NotFound, REJECTED, type Shell, UNKNOWN
 
 const HELP = `
 Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
-it is ./.keyturn, the folder of "keyturn dev", if it is there. Every command takes --json.
+it is ./.keyturn, the folder of "keyturn dev", if it is there. (check, rebuild, trim and fork want it said: with --data
+they need a folder that no node has open.) Every command takes --json.
 
 Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 rejected, nothing changed (rebuild: something differs);
 4 unknown whether it was applied; 5 what was named is not there.

@@ -204,7 +204,7 @@ export async function folderOf({
 export function nowhere(): KeyturnError {
   return new KeyturnError(
     "invalid_options",
-    "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
+    "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine; or begin here: keyturn dev --actors MODULE.",
   );
 }
 

@@ -20,7 +20,8 @@ import { type Frame, Query, Replace } from "../words/frames.ts";
 import { Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn } from "./answers.ts";
-import { Catalogs } from "./catalog.ts";
+import { Catalogs } from "./catalog/catalogs.ts";
+import { IndexWriter } from "./catalog/index-writer.ts";
 import { Commits, type TailSize } from "./commits.ts";
 import type { HostedType } from "./definition.ts";
 import { Gate } from "./gate.ts";
@@ -63,6 +64,7 @@ export class Engine {
   readonly outbox: Outbox;
   readonly works: Works;
   readonly catalogs: Catalogs;
+  readonly indexes: IndexWriter;
 
   readonly #queue = new Queue();
   readonly #answers: Answers;
@@ -93,6 +95,7 @@ export class Engine {
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.catalogs = new Catalogs(this);
+    this.indexes = new IndexWriter(this);
     const { catalogs } = this;
 
     const outbox = new Outbox(store.transport, clock);
@@ -182,11 +185,17 @@ export class Engine {
     return this.#commits.tail;
   }
 
+  /** Resolves when what is running and what it queued is done: long work goes on in parts, with turns in between. */
+  breathe(): Promise<void> {
+    return new Promise((resolve) => this.parts.world.clock.defer(resolve));
+  }
+
   // ---- Shards, given and taken by the cluster -------------------------------------------------------------------
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
     shard.watched_ms = this.parts.world.clock.now();
+    this.indexes.add(shard);
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#gate.bury(shard);
@@ -201,6 +210,7 @@ export class Engine {
     this.shards.delete(number);
     this.#forget(shard);
     this.catalogs.drop(shard);
+    this.indexes.drop(shard);
     this.#watches.move(shard);
   }
 
@@ -234,6 +244,7 @@ export class Engine {
     this.actors.clear();
     this.works.stop();
     this.catalogs.stop();
+    this.indexes.stop();
     this.#queue.clear();
     this.outbox.stop();
   }

@@ -178,7 +178,7 @@ class Session {
       const server: Promise<HttpServer> = serve(node, this.#console);
       return await server;
     } catch (error) {
-      this.#console.note(`${textOf(error)} Say another one: --http HOST:PORT.`);
+      this.#console.note(`${textOf(error).replace(/\.?$/, ".")} Say another one: --http HOST:PORT.`);
       return undefined;
     }
   }
