@@ -29,7 +29,8 @@ export interface Run {
 export interface Progress {
   /** @param unit in the plural, for example "mails" */
   start(total: number, done: number, unit: string): void;
-  update(done: number): void;
+  /** @param note what else there is to say */
+  update(done: number, note?: string): void;
   stop(): void;
 }
 
@@ -45,11 +46,16 @@ export interface Program {
   readonly help: string;
   /** Names of its own options. */
   readonly options: readonly string[];
+  /** What cannot be done if something outside is wrong, for example "The flights cannot be played into". */
+  readonly cannot?: string;
   /** Refuses options that make no sense, by throwing. */
   check?(options: OwnOptions): void;
   /** @returns undefined if it was stopped before its end */
   run(run: Run): Promise<Result | undefined>;
 }
+
+/** Something that a program itself finds it cannot do. */
+export class ProgramError extends Error {}
 
 /** How long to wait for another process to leave the folder, and how often to look. */
 const LOCK_WAIT_MS = 3_000;
@@ -100,7 +106,7 @@ export async function execute(
     return 0;
   } catch (error) {
     if (!isExpected(error)) throw error;
-    process.stderr.write(`It does not work in ${place.text}: ${error.message}\n`);
+    process.stderr.write(`${program.cannot ?? "It does not work in"} ${place.text}: ${error.message}\n`);
     return 1;
   }
 }
@@ -155,6 +161,16 @@ export function countOf(options: OwnOptions, name: string): number | undefined {
   return number;
 }
 
+/** A whole number within bounds out of an option; undefined without it. */
+export function numberOf(options: OwnOptions, name: string, least: number, most: number): number | undefined {
+  const text = options[name];
+  if (text === undefined) return undefined;
+  const number = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(number >= least && number <= most))
+    throw new Error(`--${name} is a whole number from ${least} to ${most}.`);
+  return number;
+}
+
 /** Where the actors live. */
 interface Place {
   /** For people. */
@@ -197,15 +213,15 @@ const silence: Progress = { start: () => undefined, update: () => undefined, sto
 function barOn(stream: NodeJS.WriteStream): Progress {
   const bar = new SingleBar({
     stream,
-    format: "{bar} {percentage}% | {value} of {total} {unit} | {duration_formatted}",
+    format: "{bar} {percentage}% | {value} of {total} {unit}{note} | {duration_formatted}",
     barCompleteChar: "█",
     barIncompleteChar: "░",
     gracefulExit: false,
     hideCursor: true,
   });
   return {
-    start: (total, done, unit) => bar.start(total, done, { unit }),
-    update: (done) => bar.update(done),
+    start: (total, done, unit) => bar.start(total, done, { unit, note: "" }),
+    update: (done, note) => bar.update(done, { note: note === undefined ? "" : ` | ${note}` }),
     stop: () => bar.stop(),
   };
 }
@@ -218,11 +234,13 @@ function linesOn(stream: NodeJS.WriteStream): Progress {
     start(total_, done, unit_) {
       [total, unit, said] = [total_, unit_, Math.floor((10 * done) / total_)];
     },
-    update(done) {
+    update(done, note) {
       const tenths = Math.floor((10 * done) / total);
       if (tenths <= said) return;
       said = tenths;
-      stream.write(`${10 * tenths}% | ${done} of ${total} ${unit}\n`);
+      stream.write(
+        `${10 * tenths}% | ${done} of ${total} ${unit}${note === undefined ? "" : ` | ${note}`}\n`,
+      );
     },
     stop: () => undefined,
   };
@@ -230,5 +248,7 @@ function linesOn(stream: NodeJS.WriteStream): Progress {
 
 /** What can go wrong outside of a program, and says itself what it is. */
 function isExpected(error: unknown): error is Error {
-  return isKeyturnError(error) || (error instanceof Error && "syscall" in error);
+  return (
+    error instanceof ProgramError || isKeyturnError(error) || (error instanceof Error && "syscall" in error)
+  );
 }

@@ -447,7 +447,7 @@ describe("the socket", () => {
     // A call that does not exist, or whose arguments are wrong, is answered with an error.
     const store = await socketStore(data);
     await expect(store.journal.append("lane", 0, new Uint8Array())).rejects.toMatchObject({
-      code: "invalid_options",
+      code: "store_locked",
     });
     await expect(store.directory.readShards(7 as never)).rejects.toMatchObject({ name: "KeyturnError" });
     await store.close();

@@ -205,19 +205,28 @@ describe("keyturn check on a folder", { timeout: 60_000 }, () => {
     await node.stop();
   });
 
-  it("says which process has the folder open", async () => {
+  it("reads a folder through the node that has it open, and says which process does if that serves nobody", async () => {
     const cwd = project(FILES);
     const data = temporaryPath();
     const node = keyturn(["start", "--data", data, "--actors", "./v1.ts", "--json"], { cwd });
     await node.event("ready");
+    const beside = await keyturnEnded(["check", "--data", data, "--actors", "./v1.ts"], { cwd });
+    expect(beside).toMatchObject({ code: 0, stderr: "" });
+    expect(beside.stdout).toMatch(
+      new RegExp(`^0 actors in .*, through process ${node.pid}\\.\n\nThe new actors read all of them\\.\n$`),
+    );
+    node.kill("SIGTERM");
+    expect(await node.ended).toBe(0);
+    const store = await embedded({ path: data });
     const locked = await keyturnEnded(["check", "--data", data, "--actors", "./v1.ts", "--json"], { cwd });
     expect(locked.code).toBe(1);
     expect(locked.stderr).toMatch(
-      new RegExp(`is open in process ${node.pid}.* A folder can be checked while no node has it open\\.`),
+      new RegExp(
+        `is open in process ${process.pid}.* That process does not serve other commands: .*serveStore`,
+      ),
     );
     expect(JSON.parse(locked.stdout)).toMatchObject({ event: "failed", error: { code: "store_locked" } });
-    node.kill("SIGTERM");
-    expect(await node.ended).toBe(0);
+    await store.close();
     const free = await keyturnEnded(["check", "--data", data, "--actors", "./v1.ts"], { cwd });
     expect(free).toMatchObject({ code: 0, stderr: "" });
     expect(free.stdout).toMatch(/^0 actors in .*\n\nThe new actors read all of them\.\n$/);
@@ -236,7 +245,7 @@ describe("keyturn check on a folder", { timeout: 60_000 }, () => {
     [["--data", "d"], /required option '--actors <module>' not specified/],
     [["--actors", "./v1.ts"], /--nats HOST:PORT on a NATS server, or --data FOLDER/],
     [["--actors", "./v1.ts", "--data", "d"], /There is no embedded store in d\./],
-    [["--actors", "./v1.ts", "--data", "d", "--nats", "127.0.0.1:4222"], /cannot be used with/],
+    [["--actors", "./v1.ts", "--data", "d", "--nats", "127.0.0.1:4222"], /Say --nats or --data, not both/],
     [["--actors", "./nowhere.ts", "--data", "d"], /There is no actors module/],
     [["--actors", "./v1.ts,./bare.ts", "--data", "d"], /Two actors are defined with the type "order"/],
     [["--actors", "./v1.ts", "--data", "d", "--shards", "4"], /unknown option '--shards'/],

@@ -6,6 +6,9 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { connect, defineActor, embedded, nats, startNode } from "../runtime/index.ts";
 import { assign, setup } from "xstate";
 import { type Ended, keyturnEnded, project, withPackage } from "./support/cli.ts";
+import { serveStore } from "../runtime/stores/socket/index.ts";
+import type { World } from "../runtime/ports/index.ts";
+import { realWorld } from "../runtime/world.ts";
 import { startServer } from "./support/nats-server.ts";
 import { temporaryPath } from "./support/temporary.ts";
 
@@ -158,7 +161,7 @@ describe("on a folder", { timeout: 60_000 }, () => {
     expect(promoted.code).toBe(0);
     expect(documents(promoted)).toEqual([
       expect.objectContaining({ event: "rebuilt", same: false, keys: 20, differing: 20, records: 44 }),
-      { event: "promoted", promoted: 20, gone: 0, failed: 0, failures: [] },
+      { event: "promoted", promoted: 20, gone: 0, failed: 0, failures: [], notTold: 0 },
     ]);
     const again = await run("rebuild", "till", "--actors", "./v2.ts", "--json");
     // The tips are in the journal, and still rejected.
@@ -179,6 +182,82 @@ describe("on a folder", { timeout: 60_000 }, () => {
     });
     const twice = await run("fork", "till/t/5", "--to", "till/sandbox", "--actors", "./v2.ts");
     expect(twice).toMatchObject({ code: 3, stderr: expect.stringMatching(/till\/sandbox exists already/) });
+  });
+});
+
+describe("on a folder that a node has open", { timeout: 120_000 }, () => {
+  /** Clocks of nodes that ran two hours ago. */
+  const earlier: World = {
+    ...realWorld,
+    clock: { ...realWorld.clock, now: () => realWorld.clock.now() - 2 * 3_600_000 },
+  };
+
+  it("compares, asks what if, promotes, forks and trims through the node, under traffic", async () => {
+    const cwd = project(FILES);
+    const data = join(temporaryPath(), "data");
+    const store = await embedded({ path: data });
+    const first = await startNode({ actors: [till], store, world: earlier, shards: 8 });
+    await populate(first.client);
+    await first.stop({ closeStore: false });
+    const node = await startNode({ actors: [laterTill], store });
+    const server = await serveStore(store, data);
+    onTestFinished(async () => {
+      await server.close();
+      await node.stop();
+    });
+    const run = (...args: string[]): Promise<Ended> => keyturnEnded([...args, "--data", data], { cwd });
+    const differs = await run("rebuild", "till", "--actors", "./v2.ts", "--json");
+    expect(differs).toMatchObject({ code: 3, stderr: "" });
+    expect(documents(differs)[0]).toMatchObject({ keys: 20, differing: 20, records: 44 });
+    const asked = await run(
+      "fork",
+      "till/t/2",
+      "--at",
+      "1",
+      "--what-if",
+      "events.ndjson",
+      "--actors",
+      "./v2.ts",
+    );
+    expect(asked).toMatchObject({ code: 0, stderr: "" });
+    expect(asked.stdout).toMatch(/^ {2}context\.cents: 100 -> 800$/m);
+
+    // What comes meanwhile counts.
+    let sold = 0;
+    let selling = true;
+    const traffic = (async () => {
+      while (selling) {
+        await node.client.actor(laterTill, "t/2").send({ type: "sell", cents: 1 });
+        sold++;
+        // One that takes turns without a pause cannot be replaced.
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+    })();
+    const promoted = await run("rebuild", "till", "--actors", "./v2.ts", "--promote", "--json");
+    selling = false;
+    await traffic;
+    expect(promoted).toMatchObject({ code: 0, stderr: "" });
+    expect(documents(promoted)[1]).toMatchObject({ event: "promoted", promoted: 20, failed: 0 });
+    expect((await node.client.actor(laterTill, "t/2").get()).context).toEqual({
+      cents: 300 + sold,
+      sold: 3 + sold,
+    });
+    expect((await node.client.actor(laterTill, "t/4").get()).context).toEqual({ cents: 200, sold: 2 });
+
+    // No module is needed: the node makes it.
+    const forked = await run("fork", "till/t/4", "--to", "till/sandbox");
+    expect(forked).toMatchObject({ code: 0, stderr: "" });
+    expect((await node.client.actor("till/sandbox").get()).context).toEqual({ cents: 200, sold: 2 });
+
+    await node.checkpoint();
+    const trimmed = await run("trim", "--keep", "1 hour", "--json");
+    expect(trimmed).toMatchObject({ code: 0, stderr: "" });
+    expect(documents(trimmed)[0]).toMatchObject({ event: "trimmed", trimmed: expect.any(Number) });
+    expect(documents(trimmed)[0]?.trimmed).toBeGreaterThan(0);
+    const left = await run("rebuild", "till", "--actors", "./v2.ts", "--json");
+    const [{ notWhole }] = documents(left) as [{ notWhole: { count: number } }];
+    expect(notWhole.count).toBe(20);
+    await node.client.actor(laterTill, "t/2").send({ type: "sell", cents: 1 });
   });
 });
 

@@ -83,6 +83,18 @@ describe("batches", () => {
     expect(resolveLink([12, 1], batch)).toEqual([12, 1]);
   });
 
+  it("a record says who has asked, if the answer is left to a later turn", () => {
+    const asker = { session: "x3.0.abc", from: "buyer.b" };
+    const childEmitted = [["child", { type: "ended" }]] as const;
+    for (const record of [
+      { ...blank, asker },
+      { ...blank, childEmitted, asker },
+      { ...blank, childEmitted },
+      { ...blank, out: [], emitted: [{ type: "shouted" }], asker },
+    ])
+      expect(decodeRecord(encodeRecord(record))).toStrictEqual(record);
+  });
+
   it("any records come back as they were, by index", () => {
     const record = fc.record({
       turn: fc.nat(),

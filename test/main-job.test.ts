@@ -199,7 +199,7 @@ describe("the main job on NATS", { timeout: 120_000 }, () => {
   it("says where the data lies", async () => {
     const { code, stdout } = await runJob(program, "--nats", server.url);
     expect(code).toBe(0);
-    expect(stdout).toContain(`The data lies in NATS at ${server.url}, app "flights".`);
+    expect(stdout).toContain(`The actors live in NATS at ${server.url}, app "flights".`);
   });
 
   it("says when there is no server", async () => {

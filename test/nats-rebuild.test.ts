@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
 import { connect, type KeyturnNode, nats, rebuildType, startNode } from "../runtime/index.ts";
 import type { World } from "../runtime/ports/index.ts";
 import { realWorld } from "../runtime/world.ts";
+import { begunVersions, until } from "./support/begun.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
 import { tallyV1, tallyV2, Traffic } from "./support/rebuild.ts";
 
@@ -148,4 +149,43 @@ it("says which actors have lost the beginning of their past, and leaves them alo
     [66, undefined],
   ]);
   expect(left).toHaveLength(36);
+});
+
+it("lets go on what nodes have begun before a promotion, and gives it no second run", async () => {
+  const app = "begun";
+  const { jobV1, jobV2, shop, runs } = begunVersions();
+  const settings = { lease_ms: 1_500, heartbeat_ms: 400 };
+  const nodeWith = async (actor: typeof jobV1 | typeof jobV2) => {
+    const node = await startNode({
+      actors: [actor as typeof jobV1, shop],
+      store: nats({ servers: server.url, app }),
+      settings,
+    });
+    onTestFinished(() => node.stop());
+    return node;
+  };
+  const first = await nodeWith(jobV1);
+  const client = await clientOf(app);
+  const keys = ["running", "ended"];
+  for (const key of keys)
+    for (const type of ["add", "go", "add"] as const) await client.actor(jobV1, key).send({ type });
+  // Both versions at once, as in a deploy: the shards move, and the actors are loaded by the new node.
+  const second = await nodeWith(jobV2);
+  await first.stop();
+  for (const key of keys) await until(client.actor(jobV2, key), ({ price }) => price === 7);
+  expect(runs).toHaveLength(2);
+  const runOf = (key: string) => runs.find((run) => run.key.startsWith(`job.${key}:`));
+  runOf("ended")?.end("done");
+  await until(client.actor(jobV2, "ended"), ({ got }) => got === "done");
+  const rebuild = await rebuildType({ store: second.store, actors: jobV2 });
+  expect(await rebuild.promote(client)).toEqual({ promoted: 2, failed: 0, gone: 0, failures: [] });
+  runOf("running")?.end("late");
+  await until(client.actor(jobV2, "running"), ({ got }) => got === "late");
+  for (const [key, got] of [
+    ["running", "late"],
+    ["ended", "done"],
+  ] as const)
+    expect((await client.actor(jobV2, key).get()).context).toEqual({ n: 4, got, price: 7 });
+  expect(runs).toHaveLength(2);
+  expect((await client.actor(shop, "s").get()).context).toEqual({ asked: 2 });
 });

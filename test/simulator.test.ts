@@ -88,6 +88,7 @@ describe("workloads that no seed draws", () => {
     ["cancelling", 8, "what was cancelled never comes, and what was gone has come"],
     ["emitting", 8, "a view counts each event that was emitted once"],
     ["feeding", 16, "an item of a source counts once, whoever runs it"],
+    ["rebuilding", 16, "a rebuild is promoted under traffic, kills and failing appends, and nothing is lost"],
   ];
   for (const [name, seeds, what] of named)
     it(`${what}, under every fault: ${seeds} seeds`, async () => {

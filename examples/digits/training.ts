@@ -4,6 +4,7 @@
  * All of that may be done again, at any time, by any process: what has begun goes on, what is done stays done.
  */
 import { type Client, type Store, startNode, type KeyturnNode } from "keyturn";
+import { ProgramError } from "../program.ts";
 import type { Learned, Task } from "./learning.ts";
 import { parameters, serversOf } from "./parameters.ts";
 import { keyOf, nameOf, type Run, valuesOf } from "./run.ts";
@@ -88,6 +89,6 @@ export async function train(
 }
 
 /** A training that does not get on. */
-export class TrainingError extends Error {
+export class TrainingError extends ProgramError {
   override readonly name = "TrainingError";
 }

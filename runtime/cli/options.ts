@@ -118,15 +118,6 @@ export function addNatsOptions(command: Command): Command {
     .option("--inbox <subject>", "prefix of the subjects on which answers come; _INBOX by default");
 }
 
-/** Flags of a command that works on a store as a whole: on NATS, or in a folder that no node has open. */
-export function addStoreOptions(command: Command): Command {
-  return addNatsOptions(command).addOption(
-    new Option("--data <folder>", "the folder of an embedded store that no node has open")
-      .env("KEYTURN_DATA")
-      .conflicts(["nats", "creds", "user"]),
-  );
-}
-
 /** How the app's streams are made. */
 export function addStreamOptions(command: Command): Command {
   return command

@@ -83,6 +83,38 @@ export function reportText(report: RebuildReport, same: boolean): string {
     report.unmatched,
     (row) => [row.name, number(row.count), keysText(row.samples)],
   );
+  const { tells } = report;
+  table(
+    lines,
+    "It tells others otherwise; they are not told by a rebuild:",
+    ["what", "otherwise", "not any more", "not yet", "for example", "running", "rebuilt"],
+    [1, 2, 3],
+    tells.rows,
+    (row) => {
+      const [sample] = row.samples;
+      return [
+        `${row.way} ${row.to === "" ? "" : `${row.to} `}${row.event}`,
+        number(row.otherwise),
+        number(row.notAnyMore),
+        number(row.notYet),
+        `${JSON.stringify(sample?.key)}${sample?.to ? ` to ${sample.to}` : ""}`,
+        valueText(sample?.running),
+        valueText(sample?.rebuilt),
+      ];
+    },
+  );
+  table(
+    lines,
+    "Whom it tells otherwise:",
+    ["address", "otherwise", "not any more", "not yet"],
+    [1, 2, 3],
+    tells.addresses,
+    (row) => [row.to, number(row.otherwise), number(row.notAnyMore), number(row.notYet)],
+  );
+  if (!tells.exact)
+    lines.push(
+      "So many differ that some which are only told earlier or later count as told by one of the two.",
+    );
   lines.push(
     "",
     same ? "The new definition makes the same of it all." : "The new definition makes something else of it.",
@@ -94,12 +126,12 @@ function table<T>(
   lines: string[],
   title: string,
   head: readonly string[],
-  right: number,
+  right: number | readonly number[],
   rows: readonly T[],
   cells: (row: T) => readonly string[],
 ): void {
   if (rows.length === 0) return;
-  lines.push("", title, ...columns([head, ...rows.slice(0, ROWS).map(cells)], new Set([right])));
+  lines.push("", title, ...columns([head, ...rows.slice(0, ROWS).map(cells)], new Set([right].flat())));
   if (rows.length > ROWS) lines.push(`and ${rows.length - ROWS} more: see --json`);
 }
 
@@ -113,6 +145,12 @@ export function promotedText(
     lines.push(
       `${number(report.notWhole.count)} whose history is trimmed stay as they are, but for those begun with --from-snapshots.`,
     );
+  const untold = untoldBy(report);
+  if (untold > 0) {
+    lines.push(
+      `${number(untold)} messages of theirs were otherwise or would be told by the new definition only: nobody is told now, and nothing is taken back.`,
+    );
+  }
   if (failed > 0) {
     lines.push(`${number(failed)} could not be replaced. Run it again:`, "");
     const rows = failures
@@ -121,6 +159,11 @@ export function promotedText(
     lines.push(...columns([["key", "why"], ...rows], new Set()));
   }
   return `${lines.join("\n")}\n`;
+}
+
+/** Messages that differ from what others were told. */
+export function untoldBy({ tells }: RebuildReport): number {
+  return tells.rows.reduce((sum, row) => sum + row.otherwise + row.notAnyMore + row.notYet, 0);
 }
 
 function keysText(samples: readonly string[]): string {

@@ -58,12 +58,7 @@ export function addTargetOptions(command: Command, needs: TargetNeeds = { actors
         "first part of the names under which this client is answered, for users who may hear only those",
       ).env("KEYTURN_NATS_SESSION"),
     )
-    .addOption(
-      new Option(
-        "--data <folder>",
-        `the folder of an embedded store; ./${DEV_FOLDER} by default, if it is there`,
-      ).env("KEYTURN_DATA"),
-    );
+    .addOption(dataOption());
   if (needs.actors)
     command.addOption(
       new Option(
@@ -81,8 +76,15 @@ export function addTargetOptions(command: Command, needs: TargetNeeds = { actors
   return command.addOption(jsonOption);
 }
 
+export function dataOption(): Option {
+  return new Option(
+    "--data <folder>",
+    `the folder of an embedded store; ./${DEV_FOLDER} by default, if it is there`,
+  ).env("KEYTURN_DATA");
+}
+
 /** What the command line says counts more than what the environment says about the other kind of place. */
-function preferSaid(command: Command): void {
+export function preferSaid(command: Command): void {
   const isSaid = (name: string): boolean => command.getOptionValueSource(name) === "cli";
   if (isSaid("data") && !isSaid("nats")) command.setOptionValue("nats", undefined);
   else if (isSaid("nats") && !isSaid("data")) command.setOptionValue("data", undefined);
@@ -107,25 +109,18 @@ export async function withTarget<T>(
 }
 
 export async function openTarget(flags: TargetFlags, shell: Shell, needs: TargetNeeds): Promise<Target> {
-  const { data, nats, json = false, wait, app } = flags;
-  if (data !== undefined && nats !== undefined)
-    throw new KeyturnError("invalid_options", "Say --nats or --data, not both.");
+  const { nats, json = false, wait, app } = flags;
   const console = new Console({
     name: app,
     json: false,
     stdout: shell.stdout,
     stderr: json ? silence : shell.stderr,
   });
-  const folder = data ?? (nats === undefined && (await isStore(DEV_FOLDER)) ? DEV_FOLDER : undefined);
+  const folder = await folderOf(flags);
   const timing = { wait_ms: wait * 1_000, console };
   if (folder !== undefined)
     return await withinWait({ ...timing, where: folder }, () => openFolder(folder, flags, needs));
-  if (nats === undefined) {
-    throw new KeyturnError(
-      "invalid_options",
-      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine; or begin here: keyturn dev --actors MODULE.",
-    );
-  }
+  if (nats === undefined) throw nowhere();
   const options = { ...natsOptionsOf(flags, shell.env), session: flags.session, name: "keyturn command" };
   return await withinWait({ ...timing, where: `NATS at ${nats.join(", ")}` }, async () => {
     const { natsClient } = await import("../stores/nats/index.ts");
@@ -165,27 +160,51 @@ async function openFolder(path: string, { actors }: TargetFlags, needs: TargetNe
       `There is no embedded store in ${path}. A node makes one: keyturn dev --data ${path} --actors MODULE.`,
     );
   }
+  const { store, isServed } = await folderStore(path);
+  if (isServed)
+    return await closingOnFault(store, async () => targetOf(store, await store.directory.settings(), true));
+  if (needs.actors && actors !== undefined) return await ownNode(path, store, actors);
+  return await closingOnFault(
+    store,
+    async () => await targetOf(store, await store.directory.settings(), false),
+  );
+}
+
+/**
+ * The store in a folder: that of the process which has it open, through its socket, or else opened by this one.
+ * @throws KeyturnError `store_locked` if another has it open that does not serve it
+ */
+export async function folderStore(path: string): Promise<{ store: Store; isServed: boolean }> {
   const { socketStore } = await import("../stores/socket/index.ts");
   const served = await socketStore(path).catch((error: unknown) => {
     if (isKeyturnError(error, "unreachable")) return undefined;
     throw error;
   });
-  if (served !== undefined)
-    return await closingOnFault(served, async () =>
-      targetOf(served, await served.directory.settings(), true),
-    );
-  let store: Store;
+  if (served !== undefined) return { store: served, isServed: true };
   try {
-    store = await openStore(path);
+    return { store: await openStore(path), isServed: false };
   } catch (cause) {
     if (!isKeyturnError(cause, "store_locked")) throw cause;
     const text = `${cause.message} That process does not serve other commands: nodes of "keyturn start" and "keyturn dev" do, and programs that call serveStore(store, folder).`;
     throw new KeyturnError("store_locked", text, { cause });
   }
-  if (needs.actors && actors !== undefined) return await ownNode(path, store, actors);
-  return await closingOnFault(
-    store,
-    async () => await targetOf(store, await store.directory.settings(), false),
+}
+
+/** The folder that a command works on: the one that is said or, if no server is, that of `keyturn dev`. */
+export async function folderOf({
+  data,
+  nats,
+}: Pick<TargetFlags, "data" | "nats">): Promise<string | undefined> {
+  if (data !== undefined && nats !== undefined)
+    throw new KeyturnError("invalid_options", "Say --nats or --data, not both.");
+  return data ?? (nats === undefined && (await isStore(DEV_FOLDER)) ? DEV_FOLDER : undefined);
+}
+
+/** Nothing says where the actors live. */
+export function nowhere(): KeyturnError {
+  return new KeyturnError(
+    "invalid_options",
+    "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine; or begin here: keyturn dev --actors MODULE.",
   );
 }
 

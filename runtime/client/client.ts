@@ -34,7 +34,7 @@ import { type CallOptions, checkCall, type Recipient, type WatchOptions } from "
 import { ActorRef } from "./ref.ts";
 import { Call, Requests } from "./session.ts";
 import { RequestTracing } from "./tracing.ts";
-import { Watching } from "./watching.ts";
+import { type StateListener, Watching } from "./watching.ts";
 
 export type { CallOptions, GetOptions, HistoryOptions, Recipient, WatchOptions } from "./options.ts";
 export { ActorRef, type CreateArgs, type RefFor } from "./ref.ts";
@@ -290,6 +290,11 @@ export class Client {
     const { machine, turn, last } = decodeSnapshot(ref.id, entry.value);
     const { value, context, status, output } = machine;
     return Object.freeze({ value, context, status, output, turn, position: last[0] }) as ActorState;
+  }
+
+  /** @internal Returns what ends it. */
+  listen(ref: Recipient, listener: StateListener): () => void {
+    return this.#watching.listen(ref, listener);
   }
 
   /** @internal */

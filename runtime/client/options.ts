@@ -1,5 +1,4 @@
 /** What calls of a reference are told, and whom a request is for. */
-import type { ActorState } from "../engine/definition.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Sender } from "./session.ts";
@@ -32,8 +31,6 @@ export interface HistoryOptions {
 export interface WatchOptions {
   /** Ends the watch. */
   readonly signal?: AbortSignal | undefined;
-  /** @internal Called with every state that is published, also those that a slow reader misses. */
-  readonly seen?: (state: ActorState) => void;
 }
 
 /** Whom a request is for: an actor, or for a Query a shard. */

@@ -14,6 +14,16 @@ import { type RequestKind, Unwatch, Watch } from "../words/frames.ts";
 import { comparable, isNewer, isSame } from "../words/newer.ts";
 import type { Recipient, WatchOptions } from "./options.ts";
 
+/** Hears of every state of an actor that is published, also of those that a slow reader of a watch misses. */
+export interface StateListener {
+  /** @param known the state that was newest when this one was asked for; undefined if it was not asked for */
+  seen(state: ActorState, known: ActorState | undefined): void;
+  /** The newest state that it knows. */
+  readonly newest: ActorState | undefined;
+  /** It hears nothing more. */
+  failed(error: unknown): void;
+}
+
 export class Watching {
   readonly #session: string;
   readonly #clock: Clock;
@@ -37,33 +47,21 @@ export class Watching {
     this.#open.get(watch)?.(state);
   }
 
-  /** The state now and after every commit. */
-  async *watch(ref: Recipient, options: WatchOptions): AsyncGenerator<ActorState> {
+  /** Tells a listener every state that is published, without a generator between. Returns what ends it. */
+  listen(ref: Recipient, listener: StateListener): () => void {
     const name = `${this.#session}:${++this.#count}`;
-    let newest: ActorState | undefined;
-    let shown: ActorState | undefined;
-    let fault: unknown;
-    let ended = false;
-    let wake: () => void = () => undefined;
-    const offer = (state: ActorState, known?: ActorState): void => {
-      options.seen?.(state);
-      // What was read after something was known, and cannot be compared with it, is newer.
-      const sure = known !== undefined && known === newest && !comparable(state, known);
-      if (sure || newest === undefined || isNewer(state, newest)) newest = state;
-      wake();
-    };
     const renew = (): void => {
-      const known = newest;
+      const { newest } = listener;
       this.#request(ref, Watch, name).then(
-        (state) => offer(state as ActorState, known),
+        (state) => listener.seen(state as ActorState, newest),
         (error: unknown) => {
-          if (error instanceof KeyturnError && error.retryable) return;
-          fault = error;
-          wake();
+          if (!(error instanceof KeyturnError && error.retryable)) listener.failed(error);
         },
       );
     };
-    this.#open.set(name, (state) => (state === null ? renew() : offer(state as ActorState)));
+    this.#open.set(name, (state) =>
+      state === null ? renew() : listener.seen(state as ActorState, undefined),
+    );
     let cancel = (): void => undefined;
     const arrange = (): void => {
       cancel = this.#clock.after(WATCH_TTL_MS / 3, () => {
@@ -71,17 +69,45 @@ export class Watching {
         arrange();
       });
     };
+    renew();
+    arrange();
+    return () => {
+      cancel();
+      this.#open.delete(name);
+      this.#request(ref, Unwatch, name).catch(() => undefined);
+    };
+  }
+
+  /** The state now and after every commit. */
+  async *watch(ref: Recipient, options: WatchOptions): AsyncGenerator<ActorState> {
+    let shown: ActorState | undefined;
+    let fault: unknown;
+    let ended = false;
+    let wake: () => void = () => undefined;
+    const listener = {
+      newest: undefined as ActorState | undefined,
+      seen: (state: ActorState, known: ActorState | undefined): void => {
+        const { newest } = listener;
+        // What was read after something was known, and cannot be compared with it, is newer.
+        const sure = known !== undefined && known === newest && !comparable(state, known);
+        if (sure || newest === undefined || isNewer(state, newest)) listener.newest = state;
+        wake();
+      },
+      failed: (error: unknown): void => {
+        fault = error;
+        wake();
+      },
+    };
     const stop = (): void => {
       ended = true;
       wake();
     };
     options.signal?.addEventListener("abort", stop);
-    renew();
-    arrange();
+    const end = this.listen(ref, listener);
     try {
       while (!ended && options.signal?.aborted !== true) {
         if (fault !== undefined) throw fault;
-        const state: ActorState | undefined = newest;
+        const state: ActorState | undefined = listener.newest;
         if (state !== undefined && !isSame(state, shown)) {
           shown = state;
           yield state;
@@ -92,10 +118,8 @@ export class Watching {
         }
       }
     } finally {
-      cancel();
       options.signal?.removeEventListener("abort", stop);
-      this.#open.delete(name);
-      this.#request(ref, Unwatch, name).catch(() => undefined);
+      end();
     }
   }
 }

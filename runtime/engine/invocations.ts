@@ -11,7 +11,7 @@
  */
 import { KeyturnError, textOf } from "../words/errors.ts";
 import type { HostedType } from "./definition.ts";
-import { BEGIN, type MachineSnapshot, type Timer } from "./machine.ts";
+import { BEGIN, type Effects, type MachineHost, type MachineSnapshot, type Timer } from "./machine.ts";
 import { earliestDue } from "./state.ts";
 
 export function isBeginning({ id, source }: Timer): boolean {
@@ -42,4 +42,24 @@ export function withBeginning(
   }
   const due = Math.min(now, earliestDue(stored) ?? now);
   return [...timers, { id: BEGIN, due, generation: turn, event: { type: BEGIN } }];
+}
+
+/**
+ * What only a new version of its machine invokes begins before anything else that a migrated actor does.
+ * @returns undefined if nothing is to begin
+ */
+export function invoked(
+  host: MachineHost,
+  snapshot: MachineSnapshot,
+  timers: readonly Timer[],
+  turn: number,
+  now: number,
+): { snapshot: MachineSnapshot; effects: Effects } | undefined {
+  if (!timers.some(isBeginning)) return undefined;
+  return host.invoke(
+    snapshot,
+    timers.filter((timer) => !isBeginning(timer)),
+    turn,
+    now,
+  );
 }

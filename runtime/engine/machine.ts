@@ -22,6 +22,8 @@ import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./mach
 import {
   familyOf,
   historyOf,
+  mayHoldRefs,
+  noteRefs,
   type PackedChild,
   type PackedMachine,
   packMachine,
@@ -58,7 +60,14 @@ export {
   tellAll,
   type Wish,
 } from "./machine/actions.ts";
-export { familyOf, historyOf, type PackedChild, withoutRefs } from "./machine/family.ts";
+export {
+  familyOf,
+  historyOf,
+  mayHoldRefs,
+  type PackedChild,
+  plainContext,
+  withoutRefs,
+} from "./machine/family.ts";
 export type { Machine, MachineSnapshot } from "./machine/internals.ts";
 
 /** The events that a machine accepts. */
@@ -640,8 +649,10 @@ export class MachineHost {
       this.#sealed(next.error, "error", undefined);
     }
     if (next._nodes !== before?._nodes) settle(next);
-    if (next.context !== before?.context && this.#checkContext(next.context, before?.context))
+    if (next.context !== before?.context && this.#checkContext(next.context, before?.context)) {
       this.#tree.ensureFamily(next);
+      noteRefs(next);
+    } else if (mayHoldRefs(before)) noteRefs(next);
     this.#dropOrphans(next, before);
     if (next.status === "active") return;
     if (next.output !== undefined) this.#sealed(next.output, "output", before?.output);

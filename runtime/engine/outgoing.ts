@@ -17,6 +17,7 @@ import {
   type MachineSnapshot,
   type MachineState,
   type PackedChild,
+  plainContext,
   plainError,
   type TellEffect,
   withoutRefs,
@@ -70,7 +71,7 @@ export function shownState(snapshot: MachineSnapshot, turn: number, position: nu
   if (family === undefined && tags.size === 0 && error === undefined) return Object.freeze(plain);
   return Object.freeze({
     ...plain,
-    context: family === undefined ? context : withoutRefs(context),
+    context: plainContext(snapshot),
     output: family === undefined ? output : withoutRefs(output),
     ...(tags.size === 0 ? {} : { tags: Object.freeze([...tags]) }),
     ...(error === undefined ? {} : { error }),

@@ -16,7 +16,7 @@
 import type { AppendResult, Segment } from "../ports/index.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
+import { type AskLink, type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
 import type { ChildEmitted, Timer } from "./machine.ts";
 import type { FamilyChange } from "./machine/family.ts";
 
@@ -98,6 +98,8 @@ export interface TurnRecord {
   readonly reply: unknown;
   readonly requestId: string | undefined;
   readonly trace: string | undefined;
+  /** Who has asked, where the answer is left to a later turn: what the machine keeps of it depends on it. */
+  readonly asker?: AskLink | undefined;
   /** For a Refusal: the error's code and text. */
   readonly refusal: readonly [code: string, text: string] | undefined;
 }
@@ -136,7 +138,7 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
   const ofChildren = r.childEmitted !== undefined && r.childEmitted.length > 0;
   const sent = r.out.length > 0 || r.emitted.length > 0 || ofChildren;
   const named = r.requestId !== undefined || r.trace !== undefined || r.refusal !== undefined;
-  if (timers === null && !changes && !sent && !named) return null;
+  if (timers === null && !changes && !sent && !named && r.asker === undefined) return null;
   const parts: unknown[] = [
     timers === null ? null : packTimers(timers),
     r.out.map(packOut),
@@ -147,8 +149,9 @@ function rareParts(r: TurnRecord, c: Change | null): unknown[] | null {
     c?.removed ?? null,
     c?.rest ?? null,
   ];
-  if (children !== null || ofChildren) parts.push(children);
-  if (ofChildren) parts.push(r.childEmitted);
+  if (children !== null || ofChildren || r.asker !== undefined) parts.push(children);
+  if (ofChildren || r.asker !== undefined) parts.push(ofChildren ? r.childEmitted : null);
+  if (r.asker !== undefined) parts.push(packLink(r.asker));
   return parts;
 }
 
@@ -162,7 +165,8 @@ type RareParts = readonly [
   removed: string[] | null,
   rest: Change["rest"],
   children?: FamilyChange | null,
-  childEmitted?: readonly ChildEmitted[],
+  childEmitted?: readonly ChildEmitted[] | null,
+  asker?: PackedLink,
 ];
 
 export function decodeRecord(bytes: Uint8Array): TurnRecord {
@@ -196,6 +200,7 @@ export function decodeRecord(bytes: Uint8Array): TurnRecord {
     out: rare === null ? none : rare[1].map(unpackOut),
     emitted: rare === null ? none : rare[2],
     ...(rare?.[9] ? { childEmitted: rare[9] } : {}),
+    ...(rare?.[10] ? { asker: unpackLink(rare[10]) } : {}),
     replied: b[15] === 1,
     reply: b[15] === 1 ? b[16] : undefined,
     requestId: rare === null ? undefined : (rare[3] ?? undefined),

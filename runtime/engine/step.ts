@@ -33,18 +33,18 @@ import {
 import { begin, checkInput, checkOutput } from "./beginning.ts";
 import { type AnyActorDefinition, checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
-import { isBeginning } from "./invocations.ts";
+import { invoked, isBeginning } from "./invocations.ts";
 import {
   type ActionEffect,
   BEGIN,
-  type Effects,
   familyOf,
   historyOf,
   isWorkTimer,
-  type MachineHost,
   type MachineSnapshot,
+  mayHoldRefs,
   moment,
   persist,
+  plainContext,
   type ReceiveEffect,
   sameStates,
   type Timer,
@@ -368,6 +368,7 @@ function transit(
     reply,
     requestId: job.message.requestId,
     trace: job.trace,
+    asker: asked !== undefined && effects.deferred ? link : undefined,
     refusal: undefined,
   });
   const bytes = checkSize(snapshot, left, requests, (whole ? 0 : before.bytes) + record.length, a.id);
@@ -398,23 +399,6 @@ function transit(
     reply,
     refusal: undefined,
   };
-}
-
-/** What only a new version of its machine invokes begins before anything else that a migrated actor does. */
-function invoked(
-  host: MachineHost,
-  snapshot: MachineSnapshot,
-  timers: readonly Timer[],
-  turn: number,
-  now: number,
-): { snapshot: MachineSnapshot; effects: Effects } | undefined {
-  if (!timers.some(isBeginning)) return undefined;
-  return host.invoke(
-    snapshot,
-    timers.filter((timer) => !isBeginning(timer)),
-    turn,
-    now,
-  );
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */
@@ -565,7 +549,7 @@ function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[])
       const value: unknown = next.context[name];
       if (value !== last.context[name] || !(name in last.context)) {
         context ??= {};
-        context[name] = family === undefined ? value : withoutRefs(value);
+        context[name] = mayHoldRefs(next) ? withoutRefs(value) : value;
       }
     }
     for (const name in last.context) {
@@ -599,7 +583,7 @@ function restOf(next: MachineSnapshot): Change["rest"] {
 export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
   const family = familyOf(next);
   return {
-    context: family === undefined ? next.context : withoutRefs(next.context),
+    context: plainContext(next),
     removed: null,
     value: next.value,
     rest: next.status === "active" && Object.keys(next.historyValue).length === 0 ? null : restOf(next),

@@ -11,8 +11,8 @@ import type { Context, Patch } from "./keeping.ts";
 /** All kept answers of a key. */
 const ANSWER_BYTES = 128 * 1024;
 
-/** Keeps the answers of a turn, which were sealed. */
-export function keepAnswers(next: Patch, answers: readonly Answer[]): void {
+/** Keeps the answers of a turn, which were sealed, in what changes in a context. */
+export function keepAnswers(context: Context, next: Patch, answers: readonly Answer[]): void {
   if (answers.length === 0) return;
   let bytes = 0;
   const list = answers.filter((answer) => {
@@ -21,22 +21,22 @@ export function keepAnswers(next: Patch, answers: readonly Answer[]): void {
     bytes += size;
     return true;
   });
-  const count = (next[ANSWERED] as number | undefined) ?? 0;
+  const count = (context[ANSWERED] as number | undefined) ?? 0;
   next[ANSWERED] = count + 1;
   next[slotOf(count)] = { bytes, list } satisfies Answers;
   let kept = bytes;
   for (let n = count - 1; n >= 0 && n > count - ANSWERS_MAX; n--) {
-    kept += (next[slotOf(n)] as Answers | undefined)?.bytes ?? 0;
+    kept += (context[slotOf(n)] as Answers | undefined)?.bytes ?? 0;
     if (kept > ANSWER_BYTES) next[slotOf(n)] = undefined;
   }
 }
 
 export function answerOf(context: Context, ticket: number): Answer | undefined {
-  for (let n = 0; n < ANSWERS_MAX; n++) {
-    const answers = context[slotOf(n)] as Answers | undefined;
-    const found = answers?.list.find((answer) => answer.ticket === ticket);
-    if (found !== undefined) return found;
-  }
+  // The newest first: it is mostly there.
+  const count = (context[ANSWERED] as number | undefined) ?? 0;
+  for (let n = count - 1; n >= 0 && n >= count - ANSWERS_MAX; n--)
+    for (const answer of (context[slotOf(n)] as Answers | undefined)?.list ?? [])
+      if (answer.ticket === ticket) return answer;
   return undefined;
 }
 

@@ -173,7 +173,7 @@ export class Book {
     const wishes: Wish[] = [];
     this.#answers = [];
     this.#drain(next, wishes);
-    keepAnswers(next, this.#answers);
+    keepAnswers(next, next, this.#answers);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
   }
@@ -221,13 +221,18 @@ export class Book {
     return queueOf(context).length > 0;
   }
 
-  /** What an invocation is given. */
-  input(context: Context): { event: object; values: Record<string, unknown>; key: unknown; now: number } {
+  /** What an invocation is given of the states: as they were when it began, also when it is run again. */
+  input(context: Context): Record<string, unknown> {
     const { event, now } = runningOf(context) as Pending;
     const { states } = this.#functions.get(event.type) as Compiled;
     const values: Record<string, unknown> = {};
     for (const [, state] of states) values[state.name] = standing(state, context, now);
-    return { event, values, key: context[KEY], now };
+    return values;
+  }
+
+  /** What runs: it stands in the context for as long as it does. */
+  pending(context: Context): Pending {
+    return runningOf(context) as Pending;
   }
 
   // -----------------------------------------------------------------------------------------------------------------
@@ -249,30 +254,41 @@ export class Book {
 
   /** What ran is over. */
   #end(context: Context, outcome: (next: Patch, compiled: Compiled) => Outcome): Patch {
-    const next: Patch = { ...context, [RUNNING]: undefined };
     const wishes: Wish[] = [];
     const pending = runningOf(context) as Pending;
     const compiled = this.#functions.get(pending.event.type) as Compiled;
     this.#answers = [];
-    if (queueOf(context).length > 0) {
-      this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
-      this.#drain(next, wishes);
-    } else this.#endAlone(next, pending, wishes, () => outcome(next, compiled));
-    keepAnswers(next, this.#answers);
+    if (queueOf(context).length === 0) return this.#endAlone(context, pending, compiled, wishes, outcome);
+    const next: Patch = { ...context, [RUNNING]: undefined };
+    this.#attempt(next, pending, wishes, (draft) => outcome(draft, compiled));
+    this.#drain(next, wishes);
+    keepAnswers(next, next, this.#answers);
     this.#performance = { replied: false, reply: undefined, wishes };
     return next;
   }
 
   /** Nothing waits. If the engine cannot keep what comes of it, it has this function fail with that instead. */
-  #endAlone(next: Patch, pending: Pending, wishes: Wish[], work: () => Outcome): void {
+  #endAlone(
+    context: Context,
+    pending: Pending,
+    compiled: Compiled,
+    wishes: Wish[],
+    outcome: (next: Patch, compiled: Compiled) => Outcome,
+  ): Patch {
+    // What expires is looked at; else only what changes has to be there.
+    const next: Patch = compiled.expires ? { ...context } : {};
+    next[RUNNING] = undefined;
     next[DONE] = pending.ticket;
     try {
-      const { result, wishes: more } = work();
+      const { result, wishes: more } = outcome(next, compiled);
       for (const wish of more) wishes.push(wish);
       this.#answer(pending, result, wishes);
     } catch (thrown) {
-      this.#refuse(next, pending, thrown, wishes);
+      this.#refuse(context, pending, thrown, wishes);
     }
+    keepAnswers(context, next, this.#answers);
+    this.#performance = { replied: false, reply: undefined, wishes };
+    return next;
   }
 
   #drain(next: Patch, wishes: Wish[]): void {
@@ -326,7 +342,7 @@ export class Book {
     else if (called) this.#answers.push({ ticket, value });
   }
 
-  #refuse(next: Patch, { ticket, event, called, asker }: Pending, thrown: unknown, wishes: Wish[]): void {
+  #refuse(next: Context, { ticket, event, called, asker }: Pending, thrown: unknown, wishes: Wish[]): void {
     const fault = failure(event.type, thrown);
     const error = { code: fault.code, message: fault.message.slice(0, REASON_LENGTH) };
     if (asker !== undefined) wishes.push({ kind: "answer", to: asker, value: undefined, error });

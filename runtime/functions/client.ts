@@ -55,7 +55,7 @@ export class Functions<F extends AnyFunction> {
   constructor(client: Client, definition: FunctionGroup) {
     this.#client = client;
     this.#definition = definition;
-    this.#waiting = new Waiting(client.clock);
+    this.#waiting = new Waiting(client);
     this.#mayWait = definition.functions.some(({ spec }) => spec.work !== undefined);
     const names = definition.functions.map(({ name }) => name);
     this.#names = new Set(names);
@@ -159,16 +159,18 @@ export class Functions<F extends AnyFunction> {
     return this.#client.actor(this.#definition, key) as unknown as ActorRef;
   }
 
-  async #call(key: string, event: { readonly type: string }, options: CallOptions = {}): Promise<never> {
+  #call(key: string, event: { readonly type: string }, options: CallOptions = {}): Promise<never> {
     const ref = this.#ref(key);
-    if (!this.#mayWait) return (await ref.ask(event, options)) as never;
+    if (!this.#mayWait) return ref.ask(event, options) as Promise<never>;
     const { clock } = this.#client;
     const taken = ticketIn(options.requestId);
-    if (taken !== undefined) return (await this.#waiting.answer(ref, taken, options, 0)) as never;
+    if (taken !== undefined) return this.#waiting.answer(ref, taken, options, 0) as Promise<never>;
     const begun = clock.monotonic();
-    const reply = (await ref.ask({ type: CALL, event } as never, options)) as unknown as CallReply;
-    if ("result" in reply) return reply.result as never;
-    return (await this.#waiting.answer(ref, reply.waits, options, clock.monotonic() - begun)) as never;
+    return ref.ask({ type: CALL, event } as never, options).then((reply) => {
+      const given = reply as unknown as CallReply;
+      if ("result" in given) return given.result;
+      return this.#waiting.answer(ref, given.waits, options, clock.monotonic() - begun);
+    }) as Promise<never>;
   }
 
   /** A reference is made once for the keys that are used most: it keeps the order of what goes through it. */

@@ -21,8 +21,10 @@ interface Args {
 
 type Turn = (args: Args) => Patch;
 
-interface Given {
-  readonly input: Omit<WorkOrder, "home" | "idempotencyKey" | "attempt" | "signal">;
+interface Given extends Pick<WorkOrder, "idempotencyKey" | "attempt" | "signal"> {
+  readonly input: WorkOrder["values"];
+  /** The actor's, as it was committed when the function began. */
+  readonly context: Context;
 }
 
 export function machineOf(book: Book, specs: readonly FunctionSpec[]): Machine {
@@ -121,8 +123,10 @@ function stateOf(name: string): string {
 
 /** What runs after the turn. */
 function logicOf(book: Book, { work }: FunctionSpec): ReturnType<typeof fromPromise> {
-  return fromPromise(((args: Given & Pick<WorkOrder, "idempotencyKey" | "attempt" | "signal">) => {
-    const { input, idempotencyKey, attempt, signal } = args;
-    return work?.({ ...input, home: book.home, idempotencyKey, attempt, signal });
+  const { home } = book;
+  return fromPromise((({ input: values, context, idempotencyKey, attempt, signal }: Given) => {
+    const { event, now } = book.pending(context);
+    const key = context[KEY] as string;
+    return work?.({ home, event, values, key, now, idempotencyKey, attempt, signal });
   }) as never);
 }

@@ -71,7 +71,9 @@ export async function runAsync(
 
 /** States by the names that a function calls them. */
 export function aliased(states: States, values: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(states).map(([alias, { name }]) => [alias, values[name]]));
+  const named: Record<string, unknown> = {};
+  for (const alias in states) named[alias] = values[(states[alias] as State).name];
+  return named;
 }
 
 /** What a function returned, with what it collected. */

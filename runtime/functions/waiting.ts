@@ -1,15 +1,14 @@
 /**
  * Waiting for answers that come later than the turn that took the event.
  *
- * Owns who waits for which ticket of which key. One watch a key serves all who wait for it. Talks to the actor's client.
+ * Owns who waits for which ticket of which key. One watch a key serves all who wait for it. Talks to the actors' client.
  *
  * Invariants:
  * 1. Whoever waits gets the answer, an error of the function's, or `timeout`; never nothing.
  * 2. Where nobody waits any more the watch ends soon; it is there a little longer for who calls again at once.
  */
-import type { ActorRef, CallOptions } from "../client/client.ts";
+import type { ActorRef, CallOptions, Client } from "../client/client.ts";
 import type { Clock } from "../ports/index.ts";
-import type { ActorState } from "../engine/definition.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { answerOf } from "./answers.ts";
 import { DONE, TAKEN } from "./events.ts";
@@ -37,85 +36,73 @@ interface Waiter {
 
 interface Watched {
   readonly waiters: Set<Waiter>;
-  readonly stop: Stop;
+  stop(): void;
 }
 
 /** For so long a watch that nobody needs stays, milliseconds, and so many of them. */
 const LINGER_MS = 100;
 const LINGERING_MAX = 1_024;
 
-/** As much of an AbortSignal as a watch needs; a real one would be a good part of what waiting costs. */
-class Stop {
-  aborted = false;
-  #listener: (() => void) | undefined;
-
-  get signal(): AbortSignal {
-    return this as unknown as AbortSignal;
-  }
-
-  addEventListener(_type: string, listener: () => void): void {
-    this.#listener = listener;
-  }
-
-  removeEventListener(): void {
-    this.#listener = undefined;
-  }
-
-  abort(): void {
-    this.aborted = true;
-    this.#listener?.();
-  }
-}
-
 export class Waiting {
+  readonly #client: Client;
   readonly #clock: Clock;
   readonly #watched = new Map<string, Watched>();
   /** Watches that nobody needs, by address, with the time since when; oldest first. */
   readonly #lingering = new Map<string, number>();
   #sweeping = false;
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
+  constructor(client: Client) {
+    this.#client = client;
+    this.#clock = client.clock;
   }
 
   /** @param gone_ms how much of the time-out has passed */
-  async answer(
+  answer(
     ref: ActorRef,
     ticket: number,
     { timeout_ms = DEFAULT_TIMEOUT_MS, requestId }: CallOptions,
     gone_ms: number,
   ): Promise<unknown> {
-    let waiter: Waiter | undefined;
-    let cancel = (): void => undefined;
-    try {
-      return await new Promise<unknown>((resolve, reject) => {
-        cancel = this.#clock.after(Math.max(1, timeout_ms - gone_ms), () =>
-          reject(
-            new KeyturnError(
-              "timeout",
-              `${ref.address} did not answer within ${timeout_ms} ms. Its function may still end.`,
-              { requestId: requestId ?? `${TICKET}${ticket}` },
-            ),
+    // One promise and no async function: each would be a good part of what waiting costs.
+    return new Promise<unknown>((resolve, reject) => {
+      const cancel = this.#clock.after(Math.max(1, timeout_ms - gone_ms), () =>
+        waiter.reject(
+          new KeyturnError(
+            "timeout",
+            `${ref.address} did not answer within ${timeout_ms} ms. Its function may still end.`,
+            { requestId: requestId ?? `${TICKET}${ticket}` },
           ),
-        );
-        waiter = { ticket, resolve, reject, doubting: false };
-        this.#add(ref, waiter);
-      });
-    } finally {
-      cancel();
-      if (waiter !== undefined) this.#remove(ref.address, waiter);
-    }
+        ),
+      );
+      const over = (): void => {
+        cancel();
+        this.#remove(ref.address, waiter);
+      };
+      const waiter: Waiter = {
+        ticket,
+        resolve: (value) => {
+          over();
+          resolve(value);
+        },
+        reject: (error) => {
+          over();
+          reject(error);
+        },
+        doubting: false,
+      };
+      this.#add(ref, waiter);
+    });
   }
 
   #add(ref: ActorRef, waiter: Waiter): void {
-    let watched = this.#watched.get(ref.address);
-    if (watched === undefined) {
-      watched = { waiters: new Set(), stop: new Stop() };
-      this.#watched.set(ref.address, watched);
-      this.#watch(ref, watched);
+    const known = this.#watched.get(ref.address);
+    if (known !== undefined) {
+      this.#lingering.delete(ref.address);
+      known.waiters.add(waiter);
+      return;
     }
-    this.#lingering.delete(ref.address);
-    watched.waiters.add(waiter);
+    const waiters = new Set([waiter]);
+    this.#watched.set(ref.address, { waiters, stop: this.#watch(ref, waiters) });
   }
 
   #remove(address: string, waiter: Waiter): void {
@@ -142,22 +129,23 @@ export class Waiting {
 
   #end(address: string): void {
     this.#lingering.delete(address);
-    this.#watched.get(address)?.stop.abort();
+    const watched = this.#watched.get(address);
     this.#watched.delete(address);
+    watched?.stop();
   }
 
-  #watch(ref: ActorRef, { waiters, stop }: Watched): void {
-    const seen = ({ context }: ActorState): void => {
-      for (const waiter of waiters) if (!settle(ref, context as Context, waiter)) doubt(ref, waiter);
-    };
-    const follow = async (): Promise<void> => {
-      // What there is to see was seen.
-      for await (const _ of ref.watch({ signal: stop.signal, seen }));
-    };
-    follow().catch((error: unknown) => {
-      // Who calls next begins another.
-      if (this.#watched.get(ref.address)?.waiters === waiters) this.#end(ref.address);
-      for (const waiter of waiters) waiter.reject(error);
+  /** Every state is looked at, whichever is newest. Returns what ends it. */
+  #watch(ref: ActorRef, waiters: ReadonlySet<Waiter>): () => void {
+    return this.#client.listen(ref, {
+      newest: undefined,
+      seen: ({ context }) => {
+        for (const waiter of waiters) if (!settle(ref, context as Context, waiter)) doubt(ref, waiter);
+      },
+      failed: (error) => {
+        // Who calls next begins another.
+        if (this.#watched.get(ref.address)?.waiters === waiters) this.#end(ref.address);
+        for (const waiter of waiters) waiter.reject(error);
+      },
     });
   }
 }

@@ -11,13 +11,23 @@
  * - Deletions end a life, also those by a life policy. Policies of the new definition count from the promotion on.
  * - What the former definition refused was not part of the past, and is not replayed unless that is asked for.
  *
- * Invariant: turns have the numbers and times that they had, so the sessions of children are the same ones.
+ * Invariant: turns have the numbers and times that they had, so the sessions of children are the same ones; where they are
+ * not, what is the same is found and named so (sessions.ts).
  */
 import { begin, checkOutput } from "../engine/beginning.ts";
 import { checkFits, type HostedType } from "../engine/definition.ts";
 import { isWake } from "../engine/delays.ts";
+import { invoked, isBeginning } from "../engine/invocations.ts";
 import { isLifeTimer } from "../engine/life.ts";
-import { familyOf, isWorkTimer, type MachineSnapshot, type Timer } from "../engine/machine.ts";
+import {
+  type Asker,
+  type Effects,
+  familyOf,
+  isWorkTimer,
+  type MachineSnapshot,
+  moment,
+  type Timer,
+} from "../engine/machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "../engine/machine/internals.ts";
 import { adopt } from "../engine/migration.ts";
 import {
@@ -32,6 +42,8 @@ import { type ActorData, Patch } from "../engine/state.ts";
 import { asError } from "../engine/step.ts";
 import { decodeKey } from "../words/address.ts";
 import type { KeyturnError } from "../words/errors.ts";
+import { takeNames } from "./sessions.ts";
+import { type TellFindings, Tells } from "./tells.ts";
 
 /** Type of the event of a turn that only begins an actor. */
 const INIT = "xstate.init";
@@ -43,7 +55,7 @@ const EXTRA = 1 / 4_096;
 const noTimers: readonly Timer[] = [];
 
 /** Hears of what did not go as it did. */
-export interface Findings {
+export interface Findings extends TellFindings {
   rejected(life: Life, event: EventObject, time: number, error: KeyturnError): void;
   /** A timer or result that the journal has and the new definition does not wait for. */
   unmatched(life: Life, event: EventObject): void;
@@ -67,6 +79,8 @@ export class Life {
   version = 0;
   /** Turn at which a rebuild took its place last. */
   rebuilt = 0;
+  /** Of invocations that the new definition has at another path: the one in the journal, by session. */
+  paths: ReadonlyMap<string, string> | undefined = undefined;
   /** False if the journal does not have it from its first turn on. */
   whole = true;
 
@@ -88,12 +102,18 @@ export class Replayer {
   readonly #hosted: HostedType;
   readonly #findings: Findings;
   readonly #retryRefused: boolean;
+  readonly #tells: Tells;
   #extra = 0;
+  /** Who asked in the turn that is being replayed, if it left the answer to a later one. */
+  #asker: Asker | undefined = undefined;
+  /** That turn's record, where it says more than its event. */
+  #record: TurnRecord | undefined = undefined;
 
   constructor(hosted: HostedType, findings: Findings, retryRefused: boolean) {
     this.#hosted = hosted;
     this.#findings = findings;
     this.#retryRefused = retryRefused;
+    this.#tells = new Tells(findings);
   }
 
   /**
@@ -104,6 +124,7 @@ export class Replayer {
     if (life.timers.length > 0) this.#elapse(life, time);
     if (whole) life.running = noTimers;
     this.#message(life, event, turn, time);
+    this.#tells.compare(life, undefined, turn, time);
   }
 
   /** Any turn, with its record. */
@@ -114,10 +135,24 @@ export class Replayer {
     if (change !== null && (change.timers !== null || kind === KeyframeTurn))
       life.running = change.timers ?? noTimers;
     const event = record.event as EventObject;
+    this.#asker = record.asker as Asker | undefined;
+    this.#record = record;
     if (record.source === FromTimer) this.#timer(life, record, event, before, time);
     else if (record.source === FromWork) this.#work(life, record, event, time);
     else if (record.source === FromShard && isAnswer(event)) this.#answer(life, record, event, time);
     else this.#message(life, event, record.turn, time);
+    this.#asker = undefined;
+    this.#record = undefined;
+    this.#tells.compare(life, record, record.turn, time);
+    if (change?.children) takeNames(life, record, this.#hosted.host);
+  }
+
+  /** A turn with which a former rebuild was promoted: the state in it is no event of the past. */
+  promoted(life: Life, record: TurnRecord, time: number): void {
+    life.running = record.change?.timers ?? noTimers;
+    life.rebuilt = record.turn;
+    this.#tells.compare(life, record, record.turn, time);
+    if (record.change?.children) takeNames(life, record, this.#hosted.host);
   }
 
   /** A message that the running definition refused. */
@@ -125,6 +160,17 @@ export class Replayer {
     if (!this.#retryRefused || isAnswer(event)) return;
     if (life.timers.length > 0) this.#elapse(life, time);
     this.#message(life, event, this.#between(life), time);
+    this.#tells.compare(life, undefined, life.turn, time);
+  }
+
+  /** An actor's life is over. */
+  ended(life: Life): void {
+    this.#tells.settle(life);
+  }
+
+  /** Nothing more is replayed. */
+  settle(): void {
+    this.#tells.settleAll();
   }
 
   /**
@@ -137,8 +183,12 @@ export class Replayer {
     const data = patch.applyTo(life.id, undefined, 0) as ActorData;
     life.running = data.timers;
     const { snapshot, timers } = adopt(this.#hosted, data, time);
-    life.snapshot = snapshot;
-    life.timers = timers.some(isOwn) ? timers.filter(isOwn) : noTimers;
+    const begun = invoked(this.#hosted.host, snapshot, timers, record.turn + this.#fraction(), time);
+    const own = (begun?.effects.timers ?? timers).filter(isOwn);
+    if (begun !== undefined) this.#tells.note(begun.effects);
+    this.#tells.compare(life, undefined, record.turn, time);
+    life.snapshot = begun?.snapshot ?? snapshot;
+    life.timers = own.length > 0 ? own : noTimers;
   }
 
   #message(life: Life, event: EventObject, turn: number, time: number): void {
@@ -156,10 +206,17 @@ export class Replayer {
   }
 
   #begin(life: Life, turn: number, time: number, input: unknown): void {
+    moment.asker = this.#asker;
     const { snapshot, effects } = begin(this.#hosted, life.key, turn, time, input);
     if (snapshot.status === "done") checkOutput(this.#hosted.definition, snapshot);
+    this.#note(snapshot, effects);
     life.snapshot = snapshot;
     life.timers = effects.timers;
+  }
+
+  #note(snapshot: MachineSnapshot, effects: Effects): void {
+    if (effects.tells.length > 0 || effects.emitted.length > 0) this.#tells.note(effects);
+    if (this.#record !== undefined) this.#tells.noteAnswers(effects, this.#record, snapshot);
   }
 
   #step(
@@ -172,9 +229,11 @@ export class Replayer {
   ): void {
     const { host, definition } = this.#hosted;
     const before = life.snapshot;
+    moment.asker = this.#asker;
     const start = before ?? begin(this.#hosted, life.key, turn, time).snapshot;
     const { snapshot, effects } = host.step(start, event, timers, turn, time, before === undefined, session);
     if (snapshot.status === "done" && before?.status !== "done") checkOutput(definition, snapshot);
+    this.#note(snapshot, effects);
     life.snapshot = snapshot;
     life.timers = effects.timers;
   }
@@ -213,7 +272,7 @@ export class Replayer {
     const fired = running.find(
       ({ id, generation }) => id === record.sourceName && generation === record.sourceNumber,
     );
-    if (fired === undefined || isLifeTimer(fired) || isWake(fired)) return;
+    if (fired === undefined || isLifeTimer(fired) || isWake(fired) || isBeginning(fired)) return;
     const timer = life.timers.find((other) => isLike(other, fired));
     if (timer === undefined) this.#findings.unmatched(life, event);
     else if (record.refusal === undefined || this.#retryRefused) this.#fire(life, timer, record.turn, time);
@@ -245,7 +304,9 @@ export class Replayer {
   #answer(life: Life, record: TurnRecord, event: EventObject, time: number): void {
     const asking = [...(familyOf(life.snapshot)?.members.values() ?? [])].find(
       (member) =>
-        member.kind === "ask" && member.snapshot.status === "active" && endedIn(record, member.path),
+        member.kind === "ask" &&
+        member.snapshot.status === "active" &&
+        endedIn(record, life.paths?.get(member.session) ?? member.path),
     );
     if (asking === undefined) this.#findings.unmatched(life, event);
     else this.#child(life, event, record.turn, time, asking.session);
@@ -264,8 +325,12 @@ export class Replayer {
   }
 
   #between(life: Life): number {
+    return life.turn + this.#fraction();
+  }
+
+  #fraction(): number {
     this.#extra = (this.#extra + 1) % 4_096;
-    return life.turn + (this.#extra === 0 ? ++this.#extra : this.#extra) * EXTRA;
+    return (this.#extra === 0 ? ++this.#extra : this.#extra) * EXTRA;
   }
 }
 

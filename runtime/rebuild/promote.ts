@@ -56,12 +56,17 @@ export async function promotePart(pass: Pass, parts: PromoteParts): Promise<Prom
   const { replay } = pass;
   const report: PromoteReport = { promoted: 0, failed: 0, gone: 0, failures: [] };
   const pending = new Map(pass.changed);
+  const stood = new Map([...pending.values()].map((life) => [life.id, life.turn]));
   // Where actors stood when they were compared; those that were equal may have gone on under the former definition.
   replay.touched = new Set();
   await replay.follow(store.journal, await store.journal.ends());
   const moved = [...replay.touched].flatMap((id) => {
     const life = replay.lives.get(id);
-    return life === undefined || life.snapshot === undefined || pending.has(id) ? [] : [life];
+    if (life === undefined || life.snapshot === undefined) return [];
+    const turn = stood.get(id);
+    // Another process has replaced it meanwhile, perhaps one that has died.
+    if (turn !== undefined && life.rebuilt > turn) pending.delete(id);
+    return pending.has(id) ? [] : [life];
   });
   replay.touched = undefined;
   if (moved.length > 0) for (const life of await parts.compare(moved)) pending.set(life.id, life);

@@ -143,10 +143,13 @@ export class Rebuild {
     return { type, version, records: this.#records, elapsed_ms, per_s, passes, ...this.#tally.findings };
   }
 
-  /** Whether the new definition makes of every past what the running one has made, and refuses nothing of it. */
+  /**
+   * Whether the new definition makes of every past what the running one has made, refuses nothing of it, and tells others
+   * the same.
+   */
   get same(): boolean {
-    const { differing, rejected, unbegun } = this.report;
-    return differing === 0 && rejected.length === 0 && unbegun.count === 0;
+    const { differing, rejected, unbegun, tells } = this.report;
+    return differing === 0 && rejected.length === 0 && unbegun.count === 0 && tells.rows.length === 0;
   }
 
   /** Types in the journal that are not the one rebuilt. */

@@ -131,6 +131,7 @@ export class Replay {
     }
     this.#waiting.clear();
     this.#waitingCount = 0;
+    this.#replayer.settle();
   }
 
   get waiting(): number {
@@ -218,6 +219,7 @@ export class Replay {
   #take(life: Life, record: TurnRecord, link: Link, time: number): void {
     const { kind, event, turn } = record;
     if (kind === DeleteTurn) {
+      this.#replayer.ended(life);
       this.lives.delete(life.id);
       this.counts.deleted++;
       return;
@@ -230,10 +232,8 @@ export class Replay {
     const { type } = event as EventObject;
     if (type === FORKED || (!life.whole && life.snapshot === undefined))
       this.#restore(life, record, link, time);
-    else if (type === REBUILT) {
-      life.running = record.change?.timers ?? [];
-      life.rebuilt = turn;
-    } else this.#replayer.turn(life, record, time);
+    else if (type === REBUILT) this.#replayer.promoted(life, record, time);
+    else this.#replayer.turn(life, record, time);
     life.turn = turn;
     life.version = record.version;
     [life.seq, life.index] = link;

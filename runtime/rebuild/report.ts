@@ -9,6 +9,7 @@ import type { EventObject } from "../engine/machine/internals.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import type { Difference } from "./compare.ts";
 import type { Findings, Life } from "./life.ts";
+import type { Sent, Way } from "./tells.ts";
 
 /** Examples of each kind. */
 const SAMPLES = 3;
@@ -60,6 +61,52 @@ export interface CountRow {
   readonly samples: readonly string[];
 }
 
+/** Messages of one kind that the new definition would not have sent as they were. */
+export interface TellRow {
+  /** `told`, `asked` and `answered` go to actors of the type `to`; `emitted` to whoever listens. */
+  readonly way: Way;
+  /** Type of the actors that they are for; empty for what is emitted. */
+  readonly to: string;
+  /** Type of their events; of an answer `xstate.promise.resolve` or `xstate.promise.reject`. */
+  readonly event: string;
+  /** Told by both in the same turn, with other contents. */
+  readonly otherwise: number;
+  /** Told by the running definition only. */
+  readonly notAnyMore: number;
+  /** Told by the new definition only: nobody has been told that. */
+  readonly notYet: number;
+  readonly samples: readonly {
+    readonly key: string;
+    /** In which turn, and when: milliseconds since the epoch. */
+    readonly turn: number;
+    readonly time: number;
+    readonly to: string;
+    readonly running: unknown;
+    readonly rebuilt: unknown;
+  }[];
+}
+
+/** The same by whom they are for. */
+export interface ToldRow {
+  /** An address, `type/key`. */
+  readonly to: string;
+  readonly otherwise: number;
+  readonly notAnyMore: number;
+  readonly notYet: number;
+}
+
+/** What the new definition would have told others, beside what they were told. A rebuild tells nobody. */
+export interface TellsReport {
+  /** Messages that were told, and that would have been. */
+  readonly running: number;
+  readonly rebuilt: number;
+  readonly rows: readonly TellRow[];
+  /** A thousand addresses at most, those with most messages first; the rest is `(others)`. */
+  readonly addresses: readonly ToldRow[];
+  /** False if so many differ that some which are told in another turn count as told by one only. */
+  readonly exact: boolean;
+}
+
 export interface RebuildReport {
   readonly type: string;
   readonly version: number;
@@ -85,6 +132,7 @@ export interface RebuildReport {
   readonly rejected: readonly RejectedRow[];
   /** Timers that fired, and results that came, for which the new definition does not wait. By event type. */
   readonly unmatched: readonly CountRow[];
+  readonly tells: TellsReport;
   /** Actors in which the new definition's timers go in a circle. */
   readonly circled: CountRow;
 }
@@ -102,6 +150,8 @@ class Count {
     return { name, count: this.count, samples: this.samples };
   }
 }
+
+type Counts = "otherwise" | "notAnyMore" | "notYet";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -121,6 +171,53 @@ export class Tally implements Findings {
   >();
   readonly #states = new Map<string, Mutable<StateRow> & { samples: string[] }>();
   readonly #paths = new Map<string, Mutable<PathRow> & { samples: Sample[] }>();
+
+  #running = 0;
+  #rebuilt = 0;
+  #exact = true;
+  readonly #tells = new Map<string, Mutable<TellRow> & { samples: TellRow["samples"][number][] }>();
+  readonly #told = new Map<string, Mutable<ToldRow>>();
+
+  counted(running: number, rebuilt: number): void {
+    this.#running += running;
+    this.#rebuilt += rebuilt;
+  }
+
+  otherwise(
+    { key }: Life,
+    running: Sent | undefined,
+    rebuilt: Sent | undefined,
+    turn: number,
+    time: number,
+  ): void {
+    const { way, to, event } = (running ?? rebuilt) as Sent;
+    const which = running === undefined ? "notYet" : rebuilt === undefined ? "notAnyMore" : "otherwise";
+    const type = to.slice(0, Math.max(0, to.indexOf("/")));
+    const row = this.#tellRow(way, type, String((event as Partial<EventObject> | null)?.type));
+    row[which]++;
+    if (row.samples.length < SAMPLES)
+      row.samples.push({ key, turn, time, to, running: running?.event, rebuilt: rebuilt?.event });
+    if (to !== "") this.#toldRow(to)[which]++;
+  }
+
+  overflowed(): void {
+    this.#exact = false;
+  }
+
+  #tellRow(way: Way, to: string, event: string) {
+    return kindOf(this.#tells, `${way} ${to} ${event}`, (name) => ({
+      way,
+      ...(name === OTHERS ? { to: "", event: OTHERS } : { to, event }),
+      otherwise: 0,
+      notAnyMore: 0,
+      notYet: 0,
+      samples: [],
+    }));
+  }
+
+  #toldRow(to: string) {
+    return kindOf(this.#told, to, (name) => ({ to: name, otherwise: 0, notAnyMore: 0, notYet: 0 }));
+  }
 
   rejected(life: Life, event: EventObject, time: number, error: KeyturnError): void {
     const row = kindOf(this.#rejected, `${error.code} ${event.type}`, () => ({
@@ -171,6 +268,7 @@ export class Tally implements Findings {
 
   /** Adds what another has collected, of other actors. */
   add(other: Tally): void {
+    this.#addTells(other);
     this.keys += other.keys;
     this.equal += other.equal;
     this.differing += other.differing;
@@ -198,6 +296,28 @@ export class Tally implements Findings {
     }
   }
 
+  #addTells(other: Tally): void {
+    this.#running += other.#running;
+    this.#rebuilt += other.#rebuilt;
+    this.#exact &&= other.#exact;
+    for (const row of other.#tells.values()) {
+      const own = this.#tellRow(row.way, row.to, row.event);
+      addTold(own, row);
+      fill(own.samples, row.samples);
+    }
+    for (const row of other.#told.values()) addTold(this.#toldRow(row.to), row);
+  }
+
+  get #tellsReport(): TellsReport {
+    return {
+      running: this.#running,
+      rebuilt: this.#rebuilt,
+      rows: [...this.#tells.values()].sort((a, b) => sumOf(b) - sumOf(a)),
+      addresses: [...this.#told.values()].sort((a, b) => sumOf(b) - sumOf(a)),
+      exact: this.#exact,
+    };
+  }
+
   get findings(): Omit<RebuildReport, "type" | "version" | "records" | "elapsed_ms" | "per_s" | "passes"> {
     return {
       keys: this.keys,
@@ -212,6 +332,7 @@ export class Tally implements Findings {
       unmatched: [...this.#unmatched]
         .map(([name, count]) => count.row(name))
         .sort((a, b) => b.count - a.count),
+      tells: this.#tellsReport,
       circled: this.circles.row("circled"),
     };
   }
@@ -225,6 +346,16 @@ function kindOf<T>(rows: Map<string, T>, name: string, make: (name: string) => T
   let row = rows.get(own);
   if (row === undefined) rows.set(own, (row = make(own)));
   return row;
+}
+
+function addTold(to: Mutable<Pick<ToldRow, Counts>>, from: Pick<ToldRow, Counts>): void {
+  to.otherwise += from.otherwise;
+  to.notAnyMore += from.notAnyMore;
+  to.notYet += from.notYet;
+}
+
+function sumOf({ otherwise, notAnyMore, notYet }: Pick<ToldRow, Counts>): number {
+  return otherwise + notAnyMore + notYet;
 }
 
 function addCount(to: Count, from: Count): void {

@@ -13,7 +13,9 @@ import {
   registryOf,
 } from "../engine/definition.ts";
 import type { PastState } from "../engine/history.ts";
+import { invoked, isBeginning } from "../engine/invocations.ts";
 import {
+  BEGIN,
   type Effects,
   type EventOf,
   familyOf,
@@ -170,7 +172,9 @@ export class WhatIf {
       steps: this.#steps,
       state: shownState(snapshot, this.#turn, 0) as ActorState,
       changes: this.#differences(this.#begin, this.#beginTimers, snapshot),
-      timers: this.#timers.filter((timer) => !isWorkTimer(timer)).map(({ id, due }) => ({ id, due })),
+      timers: this.#timers
+        .filter((timer) => !isWorkTimer(timer) && !isBeginning(timer))
+        .map(({ id, due }) => ({ id, due })),
     };
   }
 
@@ -212,16 +216,15 @@ export class WhatIf {
     const timersBefore = this.#timers;
     this.#timers = timers;
     try {
-      const start = before ?? begin(this.#hosted, this.#key, turn, this.#time).snapshot;
-      const { snapshot, effects } = host.step(
-        start,
-        event,
-        timers,
-        turn,
-        this.#time,
-        before === undefined,
-        session,
-      );
+      const begun =
+        before === undefined
+          ? begin(this.#hosted, this.#key, turn, this.#time)
+          : invoked(host, before, timers, turn, this.#time);
+      const start = begun?.snapshot ?? (before as MachineSnapshot);
+      const { snapshot, effects } =
+        begun !== undefined && event.type === BEGIN
+          ? begun
+          : host.step(start, event, timers, turn, this.#time, begun !== undefined, session);
       if (snapshot.status === "done" && before?.status !== "done") checkOutput(definition, snapshot);
       this.#snapshot = snapshot;
       this.#turn = turn;

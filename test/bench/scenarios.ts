@@ -4,7 +4,7 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
-import { functionsBench } from "./functions.ts";
+import { asyncFunctionsBench, functionsBench } from "./functions.ts";
 import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
 import { natsCold, natsHandOver, natsProcesses, natsReplicas, natsTakeOver } from "./nats-moves.ts";
@@ -209,6 +209,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   memory: memoryPerActor,
   statechart,
   functions: functionsBench,
+  "async-functions": asyncFunctionsBench,
   kv,
   sources,
   telemetry: telemetryCost,

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { digits } from "../../examples/digits/digits.ts";
-import { main } from "../../examples/digits/job.ts";
+import { program } from "../../examples/digits/job.ts";
 import { learn } from "../../examples/digits/learning.ts";
 import { models } from "../../examples/digits/models.ts";
 import { parameters, serversOf } from "../../examples/digits/parameters.ts";
@@ -14,6 +14,7 @@ import {
   reportOf,
   tableOf,
 } from "../../examples/digits/report.ts";
+import { execute } from "../../examples/program.ts";
 import { bytesOf, keyOf, type Run, shardCount, valuesOf } from "../../examples/digits/run.ts";
 import { type DigitsNode, startDigits, train } from "../../examples/digits/training.ts";
 import { workerOf } from "../../examples/digits/worker.ts";
@@ -250,7 +251,7 @@ describe("what a person is shown", () => {
     [["--epochs", "3"], /--epochs/],
   ])("is what is wrong with %j", async (args, text) => {
     const errors = vi.spyOn(process.stderr, "write").mockReturnValue(true);
-    expect(await main(args, new AbortController().signal)).toBe(2);
+    expect(await execute(program, args, new AbortController().signal)).toBe(2);
     expect(errors.mock.calls.join("")).toMatch(text);
     errors.mockRestore();
   });

@@ -14,6 +14,8 @@ import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
+import { Replayer } from "../../runtime/rebuild/life.ts";
+import { Replay } from "../../runtime/rebuild/replay.ts";
 import { Saver } from "../../runtime/engine/saver.ts";
 import { Family, familyOf } from "../../runtime/engine/machine/family.ts";
 import { Tree } from "../../runtime/engine/machine/tree.ts";
@@ -822,6 +824,83 @@ export const bugs: readonly Bug[] = [
             const family = familyOf(snapshot);
             if (family !== undefined) family.lineage.current = family;
             return original.call(this, snapshot, event, session);
+          },
+      );
+    },
+  },
+  {
+    name: "promoted-blindly",
+    text: "what an actor took since it was replayed is passed over, and its replacement put behind that",
+    workloads: ["rebuilding"],
+    budget: 20,
+    install(_disk, patch) {
+      const settled = new WeakSet<Replay>();
+      let blind = false;
+      patch.replace(
+        Replay.prototype,
+        "settle",
+        (original) =>
+          function (this: Replay) {
+            settled.add(this);
+            original.call(this);
+          },
+      );
+      patch.replace(
+        Replay.prototype,
+        "follow",
+        (original) =>
+          async function (this: Replay, journal, ends, goesOn) {
+            blind = settled.has(this);
+            try {
+              return await original.call(this, journal, ends, goesOn);
+            } finally {
+              blind = false;
+            }
+          },
+      );
+      for (const name of ["plain", "turn"] as const)
+        patch.replace(
+          Replayer.prototype,
+          name,
+          (original: (...args: never[]) => void) =>
+            function (this: Replayer, ...args: never[]) {
+              if (!blind) original.apply(this, args);
+            },
+        );
+    },
+  },
+  {
+    name: "promoted-twice",
+    text: "a replacement whose answer was lost is made once more",
+    workloads: ["rebuilding"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Replayer.prototype,
+        "promoted",
+        (original) =>
+          function (this: Replayer, life, record, time) {
+            original.call(this, life, record, time);
+            life.rebuilt = 0;
+          },
+      );
+    },
+  },
+  {
+    name: "moved-not-compared",
+    text: "actors that were found equal and have gone on before the promotion are not looked at again",
+    workloads: ["rebuilding"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Replay.prototype,
+        "follow",
+        (original) =>
+          function (this: Replay, journal, ends, goesOn) {
+            return original.call(this, journal, ends, goesOn).then((whole) => {
+              this.touched?.clear();
+              return whole;
+            });
           },
       );
     },

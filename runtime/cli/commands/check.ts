@@ -2,19 +2,17 @@
  * `keyturn check`: whether new actors modules can read everything that is stored. A gate before a deployment.
  *
  * Owns the report. Talks to the population (engine/population.ts). It changes nothing, takes no shard, and may run beside
- * the nodes of an app on NATS, as any user that a node may be; a folder belongs to one process, so there it runs while
- * no node does. (Where snapshots are replicated it renews the bucket's mark, as every `sync` does: else nobody knows
+ * the nodes of an app: on NATS as any user that a node may be, on a folder through the node that has it open. (Where snapshots are replicated it renews the bucket's mark, as every `sync` does: else nobody knows
  * how far a replica is behind.)
  */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { registryOf } from "../../engine/definition.ts";
 import { ownActors } from "../../own-actors.ts";
 import { population, type PopulationRow } from "../../engine/population.ts";
 import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
-import { type AppFlags, openApp, shardsIn } from "../app.ts";
+import { addAppOptions, type AppFlags, withApp } from "../app.ts";
 import { columns } from "../columns.ts";
-import { addStoreOptions, gather, jsonOption, waitOption } from "../options.ts";
 import { DONE, FAILED, type Shell } from "../shell.ts";
 
 interface CheckFlags extends AppFlags {
@@ -34,14 +32,7 @@ export function addCheck(program: Command, shell: Shell): void {
     .command("check")
     .summary("see whether new actors can read all that is stored")
     .description("Tries new actors modules, with their migrations, on every actor that is stored.");
-  addStoreOptions(command)
-    .addOption(
-      new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
-        .argParser(gather)
-        .makeOptionMandatory(),
-    )
-    .addOption(waitOption)
-    .addOption(jsonOption)
+  addAppOptions(command, { text: "a module that exports the new actors", mandatory: true })
     .addHelpText("after", HELP)
     .action(async (flags: CheckFlags) => shell.exit(await check(flags, shell)));
 }
@@ -49,16 +40,13 @@ export function addCheck(program: Command, shell: Shell): void {
 async function check(flags: CheckFlags, shell: Shell): Promise<number> {
   const actors = await loadActors(flags.actors);
   const registry = registryOf([...actors, ...ownActors]);
-  const store = await openApp(flags, shell, "keyturn check");
-  try {
-    const rows = await population(store, await shardsIn(store), registry, realWorld);
+  return await withApp(flags, shell, "keyturn check", async ({ store, shards }) => {
+    const rows = await population(store, shards, registry, realWorld);
     const hosted = actors.map(({ type, version }) => ({ type, version }));
     if (flags.json) shell.stdout.write(`${JSON.stringify(documentOf(store.description, hosted, rows))}\n`);
     else shell.stdout.write(textOf(store.description, rows));
     return rows.every(({ problem }) => problem === undefined) ? DONE : FAILED;
-  } finally {
-    await store.close();
-  }
+  });
 }
 
 // ---- The report -----------------------------------------------------------------------------------------------------

@@ -2,12 +2,11 @@
  * `keyturn fork`: an actor's past state, as a sandbox of its own or for a what-if in memory.
  *
  * Owns the options and the reading of events. Talks to the client's fork and to `whatIf`. With `--what-if` nothing is
- * written, and no node is needed.
+ * written, and no node is needed; nor is `--actors` where a node has the folder open, for a sandbox.
  */
 import { readFile } from "node:fs/promises";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { Client } from "../../client/client.ts";
-import { startNode } from "../../node.ts";
+import type { AnyActorDefinition } from "../../engine/definition.ts";
 import type { Store } from "../../ports/index.ts";
 import { pastInStore } from "../../rebuild/past.ts";
 import { whatIf, type WhatIfEvent, type WhatIfResult } from "../../rebuild/what-if.ts";
@@ -15,8 +14,8 @@ import { type Address, parseAddress } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
-import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addStoreOptions, gather, jsonOption, waitOption, whole } from "../options.ts";
+import { addAppOptions, type App, type AppFlags, withApp, withClient } from "../app.ts";
+import { whole } from "../options.ts";
 import { valueText } from "../rebuild-report.ts";
 import { DONE, type Shell } from "../shell.ts";
 
@@ -55,7 +54,7 @@ export function addFork(program: Command, shell: Shell): void {
     .description(
       "Takes an actor's state after one of its turns: as a sandbox, or for events that ask what if.",
     );
-  addStoreOptions(command)
+  addAppOptions(command, { text: "a module that exports the actors", mandatory: false })
     .addOption(
       new Option("--at <turn>", "after this turn; the present without it").argParser(
         whole(1, Number.MAX_SAFE_INTEGER),
@@ -73,13 +72,6 @@ export function addFork(program: Command, shell: Shell): void {
         .default("drop"),
     )
     .addOption(new Option("--what-if <file>", "events to be put to it in memory").conflicts("to"))
-    .addOption(
-      new Option("--actors <module>", "a module that exports the actors; repeat it for more").argParser(
-        gather,
-      ),
-    )
-    .addOption(waitOption)
-    .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (address: unknown, flags: ForkFlags) =>
       shell.exit(await fork(address as Address, flags, shell)),
@@ -89,56 +81,36 @@ export function addFork(program: Command, shell: Shell): void {
 async function fork(address: Address, flags: ForkFlags, shell: Shell): Promise<number> {
   if (flags.to === undefined && flags.whatIf === undefined)
     throw new KeyturnError("invalid_options", "Say where to: --to TYPE/KEY; or what if: --what-if FILE.");
-  if (flags.actors === undefined && (flags.whatIf !== undefined || flags.data !== undefined))
-    throw new KeyturnError("invalid_options", "Say which definitions: --actors MODULE.");
+  if (flags.actors === undefined && flags.whatIf !== undefined) throw needsActors();
   const events = flags.whatIf === undefined ? undefined : await readEvents(flags.whatIf);
-  const store = await openApp(flags, shell, "keyturn fork");
-  try {
-    if (events !== undefined) return await ask(address, events, store, flags, shell);
-    return await sandbox(address, store, flags, shell);
-  } finally {
-    await store.close();
-  }
+  return await withApp(flags, shell, "keyturn fork", (app) =>
+    events === undefined
+      ? sandbox(address, app, flags, shell)
+      : ask(address, events, app.store, flags, shell),
+  );
+}
+
+function needsActors(): KeyturnError {
+  return new KeyturnError("invalid_options", "Say which definitions: --actors MODULE.");
 }
 
 function atOf({ at, atPosition }: ForkFlags): number | { readonly position: number } | undefined {
   return atPosition === undefined ? at : { position: atPosition };
 }
 
-async function sandbox(
-  { type, key }: Address,
-  store: Store,
-  flags: ForkFlags,
-  shell: Shell,
-): Promise<number> {
+async function sandbox({ type, key }: Address, app: App, flags: ForkFlags, shell: Shell): Promise<number> {
   const to = flags.to as string;
-  const make = async (client: Client): Promise<void> => {
-    const made = await client.actor(`${type}/${key}`).fork({ at: atOf(flags), to, timers: flags.timers });
-    const state = await made.get();
-    if (flags.json)
-      shell.stdout.write(`${JSON.stringify({ event: "forked", of: `${type}/${key}`, to, state })}\n`);
-    else shell.stdout.write(`${to} begins with the state of ${type}/${key}: ${valueText(state.value)}.\n`);
+  const hosted = async (): Promise<readonly AnyActorDefinition[]> => {
+    if (flags.actors === undefined) throw needsActors();
+    return await loadActors(flags.actors);
   };
-  if (flags.data === undefined) {
-    const client = new Client(store, realWorld, await shardsIn(store));
-    try {
-      await make(client);
-    } finally {
-      client.close();
-    }
-    return DONE;
-  }
-  await shardsIn(store);
-  const node = await startNode({
-    actors: await loadActors(flags.actors as readonly string[]),
-    store,
-    name: "keyturn-fork",
+  const state = await withClient(app, "keyturn-fork", hosted, async (client) => {
+    const made = await client.actor(`${type}/${key}`).fork({ at: atOf(flags), to, timers: flags.timers });
+    return await made.get();
   });
-  try {
-    await make(node.client);
-  } finally {
-    await node.stop({ closeStore: false });
-  }
+  if (flags.json)
+    shell.stdout.write(`${JSON.stringify({ event: "forked", of: `${type}/${key}`, to, state })}\n`);
+  else shell.stdout.write(`${to} begins with the state of ${type}/${key}: ${valueText(state.value)}.\n`);
   return DONE;
 }
 
@@ -157,7 +129,6 @@ async function ask(
       `There is no actor type "${address.type}" among the modules: ${actors.map(({ type }) => type).join(", ")}.`,
     );
   }
-  await shardsIn(store);
   const { at, atPosition } = flags;
   const query = at === undefined ? { position: atPosition ?? Number.MAX_SAFE_INTEGER } : { turn: at };
   const from = await pastInStore(store, realWorld, address, query);

@@ -3,23 +3,18 @@
  *
  * Owns the options, the progress and the exit codes. Talks to `rebuildType`. Without `--promote` nothing is written.
  *
- * On NATS it runs beside the nodes, as a user that a node may be. A folder belongs to one process: there it runs while no
- * node does, and to promote it is the node itself for a while.
+ * It runs beside the nodes: on NATS as a user that a node may be, on a folder through the node that has it open. Where
+ * nobody has the folder open, it is the node itself for a while to promote.
  */
 import { setFlagsFromString } from "node:v8";
 import { type Command, Option } from "commander";
-import { Client } from "../../client/client.ts";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
-import { startNode } from "../../node.ts";
-import type { Store } from "../../ports/index.ts";
-import type { PromoteReport } from "../../rebuild/promote.ts";
 import { type Rebuild, rebuildType } from "../../rebuild/rebuild.ts";
-import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
-import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addStoreOptions, gather, jsonOption, waitOption, whole } from "../options.ts";
+import { addAppOptions, type AppFlags, withApp, withClient } from "../app.ts";
+import { whole } from "../options.ts";
 import { Progress } from "../progress.ts";
-import { promotedText, reportText } from "../rebuild-report.ts";
+import { promotedText, reportText, untoldBy } from "../rebuild-report.ts";
 import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
 
 interface RebuildFlags extends AppFlags {
@@ -36,14 +31,15 @@ const DIFFERS = 3;
 
 const HELP = `
 Replays every event of a type through new actors modules, at full speed, beside the running nodes; says how many actors
-differ, in which state and where in their contexts, and which events are rejected now. Nothing outside is run again: the
-results of promises, and the answers of other actors, are events of the journal.
+differ, in which state and where in their contexts, which events are rejected now, and what they would have told others
+otherwise. Nothing outside is run again: the results of promises, and the answers of other actors, are events of the
+journal.
 
 With --promote it then switches over, actor by actor, each in one turn that its node takes only if the actor stands where
 it was seen; what it took meanwhile is replayed first. The nodes must all host the new version by then. If it is ended in
-the middle, run it again: it goes on.
+the middle, run it again: it goes on. Other actors are told nothing by it, and nothing that they were told is taken back.
 
-Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs; 1 if it failed; 2 for a wrong command line.
+Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs, be it only what others are told; 1 if it failed; 2 for a wrong command line.
 
 Examples:
   keyturn rebuild airport --actors ./v2/actors.ts --nats 127.0.0.1:4222 --dry-run
@@ -58,12 +54,7 @@ export function addRebuild(program: Command, shell: Shell): void {
     .description(
       "Replays a type's journal through a new definition, compares with what runs, and switches over.",
     );
-  addStoreOptions(command)
-    .addOption(
-      new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
-        .argParser(gather)
-        .makeOptionMandatory(),
-    )
+  addAppOptions(command, { text: "a module that exports the new actors", mandatory: true })
     .addOption(new Option("--dry-run", "a backtest: only compare, as without --promote").conflicts("promote"))
     .option("--promote", "switch over, if the comparison went through")
     .option("--retry-refused", "try messages too that the running definition has refused")
@@ -76,8 +67,6 @@ export function addRebuild(program: Command, shell: Shell): void {
         whole(1, 1e9),
       ),
     )
-    .addOption(waitOption)
-    .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (type: string, flags: RebuildFlags) => shell.exit(await run(type, flags, shell)));
 }
@@ -91,37 +80,39 @@ const V8_FLAGS = "--no-allocation-site-pretenuring";
 async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<number> {
   setFlagsFromString(V8_FLAGS);
   const actors = await loadActors(flags.actors);
-  const store = await openApp(flags, shell, "keyturn rebuild");
   const progress = new Progress(shell.stderr);
   try {
-    const shards = await shardsIn(store);
-    const { retryRefused = false, fromSnapshots = false, keysMax } = flags;
-    const rebuild = await rebuildType({
-      store,
-      actors,
-      type,
-      retryRefused,
-      fromSnapshots,
-      ...(keysMax === undefined ? {} : { keysMax }),
-      onProgress: (now) => progress.show(now),
+    return await withApp(flags, shell, "keyturn rebuild", async (app) => {
+      const { retryRefused = false, fromSnapshots = false, keysMax } = flags;
+      const rebuild = await rebuildType({
+        store: app.store,
+        actors,
+        type,
+        retryRefused,
+        fromSnapshots,
+        ...(keysMax === undefined ? {} : { keysMax }),
+        onProgress: (now) => progress.show(now),
+      });
+      progress.end();
+      const { report, same } = rebuild;
+      if (flags.json) say(shell, "rebuilt", { same, ...report });
+      else shell.stdout.write(reportText(report, same));
+      if (flags.promote !== true) {
+        if (!same && !flags.json)
+          shell.stdout.write(
+            "Nothing was written. Deploy the new version, then switch over with --promote.\n",
+          );
+        return same ? DONE : DIFFERS;
+      }
+      const hosted = async (): Promise<readonly AnyActorDefinition[]> => allOf(rebuild, actors);
+      const promoted = await withClient(app, "keyturn-rebuild", hosted, (client) => rebuild.promote(client));
+      progress.end();
+      if (flags.json) say(shell, "promoted", { ...promoted, notTold: untoldBy(report) });
+      else shell.stdout.write(promotedText(promoted, report));
+      return promoted.failed === 0 ? DONE : FAILED;
     });
-    progress.end();
-    const { report, same } = rebuild;
-    if (flags.json) say(shell, "rebuilt", { same, ...report });
-    else shell.stdout.write(reportText(report, same));
-    if (flags.promote !== true) {
-      if (!same && !flags.json)
-        shell.stdout.write("Nothing was written. Deploy the new version, then switch over with --promote.\n");
-      return same ? DONE : DIFFERS;
-    }
-    const promoted = await promote(rebuild, { flags, store, shards, actors });
-    progress.end();
-    if (flags.json) say(shell, "promoted", promoted);
-    else shell.stdout.write(promotedText(promoted, report));
-    return promoted.failed === 0 ? DONE : FAILED;
   } finally {
     progress.end();
-    await store.close();
   }
 }
 
@@ -129,32 +120,14 @@ function say(shell: Shell, event: string, fields: object): void {
   shell.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
 }
 
-interface Where {
-  readonly flags: RebuildFlags;
-  readonly store: Store;
-  readonly shards: number;
-  readonly actors: readonly AnyActorDefinition[];
-}
-
-async function promote(rebuild: Rebuild, { flags, store, shards, actors }: Where): Promise<PromoteReport> {
-  if (flags.data === undefined) {
-    const client = new Client(store, realWorld, shards);
-    try {
-      return await rebuild.promote(client);
-    } finally {
-      client.close();
-    }
-  }
-  const missing = [...rebuild.otherTypes].filter((type) => !actors.some((one) => one.type === type));
-  if (missing.length > 0) {
-    throw new Failure(
-      `The folder has actors of type ${missing.join(", ")}, which the modules do not define. To promote, give all: --actors ./all.ts.`,
-    );
-  }
-  const node = await startNode({ actors, store, name: "keyturn-rebuild" });
-  try {
-    return await rebuild.promote(node.client);
-  } finally {
-    await node.stop({ closeStore: false });
-  }
+/** Who is the node for a while hosts all types that the folder has. */
+function allOf(
+  { otherTypes }: Rebuild,
+  actors: readonly AnyActorDefinition[],
+): readonly AnyActorDefinition[] {
+  const missing = [...otherTypes].filter((type) => !actors.some((one) => one.type === type));
+  if (missing.length === 0) return actors;
+  throw new Failure(
+    `The folder has actors of type ${missing.join(", ")}, which the modules do not define. To promote, give all: --actors ./all.ts.`,
+  );
 }

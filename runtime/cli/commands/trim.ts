@@ -6,8 +6,8 @@
 import { type Command, Option } from "commander";
 import { type Keep, trimJournal } from "../../engine/retention.ts";
 import { realWorld } from "../../world.ts";
-import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addStoreOptions, jsonOption, keepOf, waitOption } from "../options.ts";
+import { addAppOptions, type AppFlags, withApp } from "../app.ts";
+import { keepOf } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
@@ -28,38 +28,30 @@ export function addTrim(program: Command, shell: Shell): void {
     .command("trim")
     .summary("trim the journal to what is to be kept")
     .description("Removes from an app's journal what is older, or more, than is to be kept.");
-  addStoreOptions(command)
+  addAppOptions(command)
     .addOption(
       new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB, "30 days,10GB" or forever')
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
-    .addOption(waitOption)
-    .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));
 }
 
 async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
-  const store = await openApp(flags, shell, "keyturn trim");
-  try {
-    await shardsIn(store);
-    const report = await trimJournal(store, flags.keep, realWorld);
-    if (flags.json) shell.stdout.write(`${JSON.stringify({ event: "trimmed", ...report })}\n`);
-    else {
-      const held =
-        report.heldBack > 0
-          ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
-          : "";
-      const busy = report.held
-        ? "; somebody reads the journal from its beginning, so not all was trimmed"
+  const report = await withApp(flags, shell, "keyturn trim", ({ store }) =>
+    trimJournal(store, flags.keep, realWorld),
+  );
+  if (flags.json) shell.stdout.write(`${JSON.stringify({ event: "trimmed", ...report })}\n`);
+  else {
+    const held =
+      report.heldBack > 0
+        ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
         : "";
-      shell.stdout.write(
-        `${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}${busy}.\n`,
-      );
-    }
-    return DONE;
-  } finally {
-    await store.close();
+    const busy = report.held ? "; somebody reads the journal from its beginning, so not all was trimmed" : "";
+    shell.stdout.write(
+      `${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}${busy}.\n`,
+    );
   }
+  return DONE;
 }

@@ -128,6 +128,23 @@ export function setFamily(snapshot: MachineSnapshot, family: Family): void {
   (snapshot as { [FAMILY]?: Family })[FAMILY] = family;
 }
 
+/** On a snapshot whose context may hold references to actors. */
+const REFS = Symbol("keyturn.refs");
+
+export function noteRefs(snapshot: MachineSnapshot): void {
+  (snapshot as { [REFS]?: true })[REFS] = true;
+}
+
+/** Whether there may be references in a root's context: most have none, and need not be searched for them. */
+export function mayHoldRefs(snapshot: MachineSnapshot | undefined): boolean {
+  return (snapshot as { [REFS]?: true } | undefined)?.[REFS] === true;
+}
+
+/** A root's context as it is stored and shown. */
+export function plainContext(snapshot: MachineSnapshot): Readonly<Record<string, unknown>> {
+  return mayHoldRefs(snapshot) ? withoutRefs(snapshot.context) : snapshot.context;
+}
+
 /** What turns one family into another; null if nothing does. */
 export function familyChange(before: Family | undefined, after: Family | undefined): FamilyChange | null {
   if (before === after) return null;

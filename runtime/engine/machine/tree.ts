@@ -24,6 +24,7 @@ import {
   GONE,
   type Lineage,
   Member,
+  noteRefs,
   type PackedChild,
   type PackedMachine,
   pathOf,
@@ -534,7 +535,11 @@ export class Tree {
       if (child.context !== undefined) child.context = withRefs(child.context, actors, this.#gone);
       this.#host.checkChild(actor._snapshot, undefined, actor.id);
     }
-    (snapshot as { context: unknown }).context = withRefs(snapshot.context, actors, this.#gone);
+    const context = withRefs(snapshot.context, actors, this.#gone);
+    if (context !== snapshot.context) {
+      (snapshot as { context: unknown }).context = context;
+      noteRefs(snapshot);
+    }
     const lineage: Lineage = { current: undefined };
     const family = new Family(members, this.#keyed, lineage);
     lineage.current = family;

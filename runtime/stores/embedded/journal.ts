@@ -10,6 +10,7 @@
  *
  * Invariants: see Journal in the ports.
  */
+import { entryBytes } from "./entry-bytes.ts";
 import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import { invariant, isKeyturnError } from "../../words/errors.ts";
 import type { Environment } from "./environment.ts";
@@ -20,9 +21,6 @@ const CHUNK_BYTES = 4 * 1024 * 1024;
 const CHUNK_ENTRIES = 4_096;
 /** Entries that one transaction removes. */
 const TRIM_ENTRIES = 4_096;
-/** LMDB's pages on most machines, and what an entry's key and heads take. */
-const PAGE_BYTES = 4_096;
-const KEY_BYTES = 64;
 /** Lanes whose end is kept in memory. */
 const HEADS = 1_024;
 /** A lane's name goes into keys. */
@@ -177,10 +175,8 @@ export class EmbeddedJournal implements Journal, Retention {
     return [this.#environment.bytesOf(this.#environment.tables.journal)];
   }
 
-  /** A value that does not fit into half a page has pages of its own. */
   sizeOf(bytes: number): number {
-    const whole = bytes + KEY_BYTES;
-    return whole < PAGE_BYTES / 2 ? whole : Math.ceil(whole / PAGE_BYTES) * PAGE_BYTES;
+    return entryBytes(bytes);
   }
 
   #decide(group: Group, lane: string, expectedLast: number, bytes: Uint8Array): AppendResult {

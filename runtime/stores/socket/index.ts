@@ -2,9 +2,10 @@
  * The store behind a socket: what a process on this machine sees of a store that another one has open.
  *
  * Owns the connection, and makes it again when it is lost. Talks to the server of the process that has the store. It is
- * for clients and for looking: actors are reached as over any transport, tables can be read, dead letters removed and a
- * member marked. It cannot carry a node: the journal is not there.
+ * for clients, for looking and for keeping: actors are reached as over any transport, tables and the journal can be read,
+ * the journal trimmed, dead letters removed and a member marked. It cannot carry a node: nothing can be appended.
  */
+import { entryBytes } from "../embedded/entry-bytes.ts";
 import { connect, type Socket } from "node:net";
 import type {
   AppSettings,
@@ -14,8 +15,11 @@ import type {
   Directory,
   Durability,
   Journal,
+  JournalEnds,
+  JournalEntry,
   ListPage,
   Member,
+  Retention,
   SnapshotEntry,
   Snapshots,
   Store,
@@ -48,6 +52,8 @@ export { serveStore, type StoreServer } from "./server.ts";
 const MESSAGE_MAX = 64 * 1024 * 1024;
 const AGAIN_MS = 100;
 const HELLO_MS = 5_000;
+/** Of the journal; each answer may be some megabytes, and who serves it keeps only so much for one who does not read. */
+const READS_AT_ONCE = 4;
 
 /**
  * Connects to the process that has the store in a folder open and serves it.
@@ -189,6 +195,7 @@ class SocketStore implements Store {
   readonly directory: Directory;
   readonly deadLetters: DeadLetters;
   readonly transport: Transport;
+  readonly retention: Retention;
   readonly #link: Link;
 
   constructor(link: Link, { description, durability, durabilityNote, pid }: Hello) {
@@ -198,6 +205,13 @@ class SocketStore implements Store {
     if (durabilityNote !== null) this.durabilityNote = durabilityNote;
     this.transport = new SocketTransport(link);
     this.journal = journalOver(link);
+    this.retention = {
+      lanes: () => link.call("lanes") as Promise<readonly string[]>,
+      trim: async (lane, upTo) => void (await link.call("trim", lane, upTo)),
+      bytes: () => link.call("journalBytes") as Promise<readonly number[]>,
+      // A folder's store is what is served.
+      sizeOf: entryBytes,
+    };
     this.snapshots = snapshotsOver(link);
     this.directory = directoryOver(link);
     this.deadLetters = {
@@ -297,17 +311,56 @@ function snapshotsOver(link: Link): Snapshots {
 }
 
 function journalOver(link: Link): Journal {
+  const inTurn = atOnce(READS_AT_ONCE);
+  const last = (lane: string): Promise<number> => link.call("last", lane) as Promise<number>;
+  const ends = (): Promise<readonly JournalEnds[]> => link.call("ends") as Promise<readonly JournalEnds[]>;
+  async function* chunks(
+    name: string,
+    args: readonly unknown[],
+    from: number,
+    to: number,
+  ): AsyncGenerator<readonly JournalEntry[]> {
+    for (let next = from; next <= to; ) {
+      const begin = next;
+      const chunk = await inTurn(
+        () => link.call(name, ...args, begin, to) as Promise<readonly JournalEntry[]>,
+      );
+      const end = chunk.at(-1);
+      if (end === undefined) return;
+      yield chunk;
+      next = end.seq + 1;
+    }
+  }
   return {
-    last: (lane) => link.call("last", lane) as Promise<number>,
+    last,
     append: refused,
-    read: () => {
-      throw refusal();
+    ends,
+    // What is appended meanwhile is not followed: a reader would run after a writer for ever.
+    async *read(lane, from, to) {
+      yield* chunks("readLane", [lane], from, Math.min(to, await last(lane)));
     },
-    scan: () => {
-      throw refusal();
+    async *scan(from, to) {
+      const newest = Math.max(0, ...(await ends()).map((end) => end.last));
+      yield* chunks("scan", [], from, Math.min(to, newest));
     },
-    ends: refused,
-    get: refused,
+    get: async (seq) => ((await inTurn(() => link.call("entry", seq))) as Uint8Array | null) ?? undefined,
+  };
+}
+
+/** Runs so many at once; the others wait in their order. */
+function atOnce(most: number): <T>(run: () => Promise<T>) => Promise<T> {
+  let running = 0;
+  const waiting: (() => void)[] = [];
+  return async (run) => {
+    if (running === most) await new Promise<void>((resolve) => waiting.push(resolve));
+    else running++;
+    try {
+      return await run();
+    } finally {
+      const next = waiting.shift();
+      if (next === undefined) running--;
+      else next();
+    }
   };
 }
 
@@ -316,7 +369,9 @@ function refused(): Promise<never> {
 }
 
 function refusal(): KeyturnError {
-  return new KeyturnError("invalid_options", "Only the process that has the store open can do that.");
+  const text =
+    "Only the process that has the store open can do that: it has the folder's lock. Stop it first, or have it done there.";
+  return new KeyturnError("store_locked", text);
 }
 
 function unreachable(text: string, cause?: unknown): KeyturnError {

@@ -13,7 +13,7 @@
  */
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import type { DeadLetterId, Member, Store } from "../../ports/index.ts";
+import type { DeadLetterId, JournalEntry, Member, Retention, Store } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
 import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import { decodeFrames, encodeFrames } from "../../words/frames.ts";
@@ -169,6 +169,17 @@ const calls: Readonly<Record<string, (store: Store, args: unknown[]) => unknown>
   join: ({ directory }, [member]) => directory.join(member as Member),
   readShards: async ({ directory }, [shards]) => [...(await directory.readShards(shards as number[]))],
   last: ({ journal }, [lane]) => journal.last(lane as string),
+  ends: ({ journal }) => journal.ends(),
+  entry: async ({ journal }, [seq]) => (await journal.get(seq as number)) ?? null,
+  readLane: ({ journal }, [lane, from, to]) =>
+    firstChunk(journal.read(lane as string, from as number, to as number)),
+  scan: ({ journal }, [from, to]) => firstChunk(journal.scan(from as number, to as number)),
+  lanes: (store) => retentionOf(store).lanes(),
+  journalBytes: (store) => retentionOf(store).bytes(),
+  trim: async (store, [lane, upTo]) => {
+    await retentionOf(store).trim(lane as string, upTo as number);
+    return null;
+  },
   readSnapshots: async ({ snapshots }, [ids]) =>
     (await snapshots.read(ids as string[])).map((entry) => entry ?? null),
   listSnapshots: ({ snapshots }, [limit, cursor, type]) =>
@@ -184,6 +195,17 @@ const calls: Readonly<Record<string, (store: Store, args: unknown[]) => unknown>
     return null;
   },
 };
+
+/** What is read of a journal goes out a chunk at a time: who wants more asks for what comes next. */
+async function firstChunk(chunks: AsyncIterable<readonly JournalEntry[]>): Promise<readonly JournalEntry[]> {
+  for await (const chunk of chunks) return chunk;
+  return [];
+}
+
+function retentionOf({ retention, description }: Store): Retention {
+  if (retention !== undefined) return retention;
+  throw new KeyturnError("invalid_options", `The journal of ${description} cannot be trimmed.`);
+}
 
 function foreign(what: string): KeyturnError {
   return new KeyturnError("invalid_frame", `${what.slice(0, 80)} is nothing that may be asked here.`);

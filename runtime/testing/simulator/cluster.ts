@@ -18,6 +18,7 @@ import type { Network } from "./network.ts";
 import type { Prng } from "./prng.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Timeline } from "./timeline.ts";
+import type { Visitor } from "./workload.ts";
 
 /** How long after a failed start it is tried again. */
 const RESTART_MS = 100;
@@ -89,6 +90,18 @@ export class Cluster {
   client(name: string): Client {
     const host = this.host(name);
     return new Client(this.#parts.disk.viewFor(host), host.world, this.#parts.scenario.shards);
+  }
+
+  /** A process that works on the store itself. */
+  visitor(name: string): Visitor {
+    const { disk, network, scenario } = this.#parts;
+    const host = this.host(name);
+    const store = disk.viewFor(host);
+    const kill = (): void => {
+      host.kill();
+      network.drop(host);
+    };
+    return { store, world: host.world, client: new Client(store, host.world, scenario.shards), kill };
   }
 
   /** Starts a node, under a new name or one that had been there. */

@@ -16,6 +16,7 @@ export {
   type Result,
   resultOf,
   type RunningWorkload,
+  type Visitor,
   type Workload,
   type WorkloadContext,
 } from "./workload.ts";

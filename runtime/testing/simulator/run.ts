@@ -76,6 +76,7 @@ class Run {
   readonly #running: RunningWorkload[] = [];
   #ending = false;
   #open = 0;
+  #visitors = 0;
   #audit: Audit | undefined;
 
   constructor(scenario: Scenario, options: RunOptions) {
@@ -173,6 +174,7 @@ class Run {
       now: () => this.#timeline.now,
       sleep: (delay_ms) =>
         new Promise((resolve) => void this.#timeline.after(delay_ms, this.#driver, "sleep", resolve)),
+      visit: () => this.#cluster.visitor(`v${this.#visitors++}`),
       timeout_ms: () => (random.chance(0.3) ? random.logarithmic(5, 500) : random.logarithmic(500, 20_000)),
     };
     const running = workload.begin(context);

@@ -6,6 +6,7 @@
  */
 import type { Client } from "../../client/client.ts";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
+import type { Store, World } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import type { Prng } from "./prng.ts";
 
@@ -44,6 +45,17 @@ export interface WorkloadContext {
   sleep(delay_ms: number): Promise<void>;
   /** How long a caller waits. Drawn. */
   timeout_ms(): number;
+  /** Another process that works on the app's store: a host of its own, which faults of network and store reach. */
+  visit(): Visitor;
+}
+
+/** A process beside nodes and clients, such as a rebuild. */
+export interface Visitor {
+  readonly store: Store;
+  readonly world: World;
+  readonly client: Client;
+  /** SIGKILL: nothing of it goes on, and nothing that it waits for is ever settled. */
+  kill(): void;
 }
 
 /** What a caller may conclude: `ok`, certainly `failed`, or `unknown`. Throws what is not an error of the runtime. */

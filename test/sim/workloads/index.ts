@@ -10,6 +10,7 @@ import { familyWorkload } from "./family.ts";
 import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
+import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
 import { timerWorkload } from "./timers.ts";
@@ -34,4 +35,5 @@ export const namedWorkloads: readonly Workload[] = [
   cancellingWorkload,
   emittingWorkload,
   feedingWorkload,
+  rebuildingWorkload,
 ];
