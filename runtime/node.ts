@@ -365,7 +365,10 @@ function hostedBy({ actors, sources = [], views = [], sinks = [] }: NodeOptions)
       "invalid_options",
       "Views are what defineView returns, sinks what defineSink does.",
     );
-  return [...new Set([...actors, ...parts.flatMap((part) => part.actors)])];
+  // One that is named twice among the actors is a mistake; parts may have some in common with them.
+  const named = new Set(actors);
+  const more = new Set(parts.flatMap((part) => part.actors).filter((actor) => !named.has(actor)));
+  return [...actors, ...more];
 }
 
 function checkOptions(options: NodeOptions, weight: number, shards: number): void {

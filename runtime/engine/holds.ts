@@ -9,10 +9,11 @@
  * 1. Trimming begins only in an entry that names no reader, and is renewed only in such a one.
  * 2. A reader begins once nobody trims: it has named itself before, so nobody begins to.
  */
+import { HOLDS_ENTRY } from "../words/format.ts";
 import type { Snapshots, World } from "../ports/index.ts";
 import { decode, encode } from "../words/codec.ts";
 
-const ENTRY = "_keep";
+const ENTRY = HOLDS_ENTRY;
 /** A mark holds so long, and is renewed after half of it. */
 const MARK_MS = 60_000;
 /** A reader that waits for a trimming to end looks this often. */

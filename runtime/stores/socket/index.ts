@@ -5,6 +5,7 @@
  * for clients, for looking and for keeping: actors are reached as over any transport, tables and the journal can be read,
  * the journal trimmed, dead letters removed and a member marked. It cannot carry a node: nothing can be appended.
  */
+import { HOLDS_ENTRY } from "../../words/format.ts";
 import { entryBytes } from "../embedded/entry-bytes.ts";
 import { connect, type Socket } from "node:net";
 import type {
@@ -296,7 +297,13 @@ function snapshotsOver(link: Link): Snapshots {
       ((await link.call("readSnapshots", ids)) as (SnapshotEntry | null)[]).map(
         (entry) => entry ?? undefined,
       ),
-    write: refused,
+    // Who trims or reads the whole journal says so in one entry; nothing else can be written from outside.
+    write: async (writes) =>
+      writes.every(({ id }) => id === HOLDS_ENTRY)
+        ? ((await link.call("writeHolds", writes)) as (number | null)[]).map(
+            (revision) => revision ?? undefined,
+          )
+        : refused(),
     due: refused,
     list: async (limit, cursor, type) => {
       const { entries, next } = (await link.call(

@@ -11,9 +11,17 @@
  * 3. Who listens holds the folder's lock, and has stopped to listen before it gives that up: so a socket that is found
  *    in the way belongs to nobody.
  */
+import { HOLDS_ENTRY } from "../../words/format.ts";
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import type { DeadLetterId, JournalEntry, Member, Retention, Store } from "../../ports/index.ts";
+import type {
+  DeadLetterId,
+  JournalEntry,
+  Member,
+  Retention,
+  SnapshotWrite,
+  Store,
+} from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
 import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import { decodeFrames, encodeFrames } from "../../words/frames.ts";
@@ -182,6 +190,12 @@ const calls: Readonly<Record<string, (store: Store, args: unknown[]) => unknown>
   },
   readSnapshots: async ({ snapshots }, [ids]) =>
     (await snapshots.read(ids as string[])).map((entry) => entry ?? null),
+  writeHolds: async ({ snapshots, description }, [given]) => {
+    const writes = (given as SnapshotWrite[]).map((write) => ({ ...write, due: undefined }));
+    if (writes.some(({ id }) => id !== HOLDS_ENTRY))
+      throw new KeyturnError("invalid_options", `Snapshots of ${description} are written by its node only.`);
+    return (await snapshots.write(writes)).map((revision) => revision ?? null);
+  },
   listSnapshots: ({ snapshots }, [limit, cursor, type]) =>
     snapshots.list(
       limit as number,
