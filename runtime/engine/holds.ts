@@ -9,11 +9,10 @@
  * 1. Trimming begins only in an entry that names no reader, and is renewed only in such a one.
  * 2. A reader begins once nobody trims: it has named itself before, so nobody begins to.
  */
-import { HOLDS_ENTRY } from "../words/format.ts";
 import type { Snapshots, World } from "../ports/index.ts";
 import { decode, encode } from "../words/codec.ts";
+import { HOLDS_ENTRY } from "../words/format.ts";
 
-const ENTRY = HOLDS_ENTRY;
 /** A mark holds so long, and is renewed after half of it. */
 const MARK_MS = 60_000;
 /** A reader that waits for a trimming to end looks this often. */
@@ -37,12 +36,12 @@ async function changed(
   change: (keep: Keep, now: number) => Keep | undefined,
 ): Promise<Keep | undefined> {
   for (let tries = 0; tries < TRIES; tries++) {
-    const [stored] = await snapshots.read([ENTRY]);
+    const [stored] = await snapshots.read([HOLDS_ENTRY]);
     const now = clock.now();
     const next = change(living(stored?.value, now), now);
     if (next === undefined) return undefined;
     const write = {
-      id: ENTRY,
+      id: HOLDS_ENTRY,
       shard: 0,
       value: encode(next),
       expected: stored?.revision ?? 0,
@@ -53,7 +52,7 @@ async function changed(
     // A read may be behind.
     await snapshots.sync();
   }
-  throw new Error(`The store's entry ${ENTRY} keeps changing.`);
+  throw new Error(`The store's entry ${HOLDS_ENTRY} keeps changing.`);
 }
 
 function living(bytes: Uint8Array | undefined, now: number): Keep {

@@ -8,7 +8,6 @@ import { decodeAt } from "../words/codec.ts";
 import { decodeRecord, type RecordKind, type SourceKind, type TurnRecord } from "../engine/record.ts";
 import { Walker } from "../engine/skim.ts";
 
-const _FIELDS = 18;
 const DOT = 0x2e;
 const NIL = 0xc0;
 

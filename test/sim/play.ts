@@ -25,8 +25,7 @@ export function scenarioOf(seed: number, { only, calm, bug }: PlayOptions): Scen
   const unknown = only?.find((name) => all.every((workload) => workload.name !== name));
   if (unknown !== undefined)
     throw new RangeError(`There is no workload ${unknown}, only ${all.map(({ name }) => name).join(", ")}.`);
-  // A rebuild is compared with all that there was.
-  const trims = !(only ?? []).includes("rebuilding");
+  const trims = !all.some(({ name, needsAll }) => needsAll === true && among?.includes(name) === true);
   const drawn = drawScenario(seed, { workloads: names, only: among, calm, trims });
   // A bug is looked for among nodes of one version, if it does not say otherwise.
   return bug === undefined ? drawn : { ...drawn, upgrades: false, ...bugOf(bug)?.focus };

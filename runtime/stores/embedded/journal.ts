@@ -10,9 +10,9 @@
  *
  * Invariants: see Journal in the ports.
  */
-import { entryBytes } from "./entry-bytes.ts";
 import type { AppendResult, Journal, JournalEnds, JournalEntry, Retention } from "../../ports/index.ts";
 import { invariant, isKeyturnError } from "../../words/errors.ts";
+import { entryBytes } from "./entry-bytes.ts";
 import type { Environment } from "./environment.ts";
 import type { Group, Writer } from "./writer.ts";
 

@@ -3,10 +3,8 @@
  *
  * Owns the connection, and makes it again when it is lost. Talks to the server of the process that has the store. It is
  * for clients, for looking and for keeping: actors are reached as over any transport, tables and the journal can be read,
- * the journal trimmed, dead letters removed and a member marked. It cannot carry a node: nothing can be appended.
+ * the journal trimmed (and that said in its entry), dead letters removed and a member marked. It cannot carry a node: nothing can be appended.
  */
-import { HOLDS_ENTRY } from "../../words/format.ts";
-import { entryBytes } from "../embedded/entry-bytes.ts";
 import { connect, type Socket } from "node:net";
 import type {
   AppSettings,
@@ -30,7 +28,9 @@ import type {
 import { decode, encode } from "../../words/codec.ts";
 import { isErrorCode, KeyturnError, textOf } from "../../words/errors.ts";
 import { decodeFrames, encodeFrames, type Frame } from "../../words/frames.ts";
+import { HOLDS_ENTRY } from "../../words/format.ts";
 import { limits } from "../../words/limits.ts";
+import { entryBytes } from "../embedded/entry-bytes.ts";
 import {
   type Answer,
   ANSWER,

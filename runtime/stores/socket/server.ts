@@ -11,7 +11,6 @@
  * 3. Who listens holds the folder's lock, and has stopped to listen before it gives that up: so a socket that is found
  *    in the way belongs to nobody.
  */
-import { HOLDS_ENTRY } from "../../words/format.ts";
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
 import type {
@@ -25,6 +24,7 @@ import type {
 import { decode, encode } from "../../words/codec.ts";
 import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import { decodeFrames, encodeFrames } from "../../words/frames.ts";
+import { HOLDS_ENTRY } from "../../words/format.ts";
 import { limits } from "../../words/limits.ts";
 import {
   type Answer,

@@ -14,6 +14,8 @@ export interface Workload {
   readonly name: string;
   /** The actor types it needs. */
   readonly actors: readonly AnyActorDefinition[];
+  /** Set if it cannot do without a part of the journal: what is run with it does not trim. */
+  readonly needsAll?: boolean;
   /** A new instance for one run. */
   begin(context: WorkloadContext): RunningWorkload;
 }

@@ -58,6 +58,7 @@ interface Tally {
 export const rebuildingWorkload: Workload = {
   name: "rebuilding",
   actors: [running],
+  needsAll: true,
   begin(context) {
     const { random, clients } = context;
     const tallies: Tally[] = [];
