@@ -38,6 +38,7 @@ import {
 import { limits } from "../words/limits.ts";
 import { journalAt } from "../words/position.ts";
 import type { ShardAnswer } from "../words/queries.ts";
+import { traceOf } from "../words/trace.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
@@ -71,6 +72,8 @@ export interface CallOptions {
   readonly requestId?: string | undefined;
   /** W3C `traceparent`, carried into the record and to the actors that are told. */
   readonly trace?: string | undefined;
+  /** W3C `tracestate` that came with it. What is malformed or beyond 512 characters is left out, as W3C has it. */
+  readonly traceState?: string | undefined;
 }
 
 export interface GetOptions extends CallOptions {
@@ -318,11 +321,11 @@ export class Client {
           `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
         );
       }
-      checkTrace(options.trace);
+      const trace = carriedTrace(options);
       const call =
         this.#tracing === undefined
-          ? new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject)
-          : this.#tracing.call(kind, ref, event, bytes, options, resolve, reject);
+          ? new Call(kind, ref, ref, event, bytes, requestId, trace, resolve, reject)
+          : this.#tracing.call(kind, ref, event, bytes, requestId, trace, resolve, reject);
       try {
         if (requestId !== undefined) {
           checkRequestId(requestId);
@@ -654,10 +657,15 @@ function checkGiven(value: unknown, name: string, code: "invalid_event" | "inval
   return bytes;
 }
 
-function checkTrace(trace: string | undefined): void {
-  if (trace === undefined || (typeof trace === "string" && Buffer.byteLength(trace) <= limits.traceBytes))
-    return;
-  throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
+/** @throws KeyturnError `invalid_options` */
+function carriedTrace({ trace, traceState }: CallOptions): string | undefined {
+  if (traceState !== undefined && typeof traceState !== "string")
+    throw new KeyturnError("invalid_options", "A traceState is a text.");
+  if (trace === undefined) return undefined;
+  if (typeof trace !== "string" || Buffer.byteLength(trace) > limits.traceBytes)
+    throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
+  const carried = traceOf(trace, traceState);
+  return carried.length > limits.traceBytes ? trace : carried;
 }
 
 function checkRequestId(requestId: string): void {

@@ -4,7 +4,7 @@
  * Owns the decision which requests are traced: those made inside of a sampled trace, or with the `traceparent` of one;
  * of the others the share `sample` is drawn. Talks to the telemetry port. Made only where there is one.
  */
-import { isSampled, NOT_DRAWN, type Telemetry, traceFlags, WallTime } from "../engine/telemetry.ts";
+import { type Telemetry, WallTime } from "../engine/telemetry.ts";
 import type { World } from "../ports/index.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import {
@@ -19,7 +19,8 @@ import {
   Send,
   Timers,
 } from "../words/frames.ts";
-import type { CallOptions, Recipient } from "./client.ts";
+import { isSampled, NOT_DRAWN, traceFlags } from "../words/trace.ts";
+import type { Recipient } from "./client.ts";
 import { Call } from "./session.ts";
 
 /** What a client does of itself (watches, questions to shards) has no spans. */
@@ -52,7 +53,8 @@ export class RequestTracing {
     ref: Recipient,
     event: unknown,
     bytes: number,
-    { requestId, trace }: CallOptions,
+    requestId: string | undefined,
+    trace: string | undefined,
     resolve: (value: unknown) => void,
     reject: (error: KeyturnError) => void,
   ): Call {

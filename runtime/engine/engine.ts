@@ -154,6 +154,8 @@ export class Engine {
   readonly #queue = new Queue();
   readonly #answers: Answers;
   readonly #tracing: Tracing | undefined;
+  /** The trace of the turn whose custom action runs at this moment. */
+  #acting: string | undefined;
   readonly #intake: Intake;
   readonly #inquiry: Inquiry;
   readonly #alarm: Alarm;
@@ -618,7 +620,7 @@ export class Engine {
     if (shard === undefined || !this.parts.registry.has(type)) return;
     checkEvent(event);
     seal(event, "the event");
-    this.#deliver(shard, id, key, session, event);
+    this.#deliver(shard, id, key, session, event, undefined, this.#acting);
   }
 
   /** What came of a child. */
@@ -737,10 +739,10 @@ export class Engine {
   }
 
   /** Each timer is a turn of its own, and so has a span of its own. */
-  #timerJob(a: Activation, job: Job, { event }: Timer): Job {
+  #timerJob(a: Activation, job: Job, { event, trace }: Timer): Job {
     if (this.#tracing === undefined) return job;
     const one = { ...job };
-    this.#tracing.begin(one, a, event.type);
+    this.#tracing.begin(one, a, event.type, trace);
     return one;
   }
 
@@ -969,14 +971,17 @@ export class Engine {
   }
 
   /** A custom action, once its turn is committed. The turn stands, whatever becomes of it. */
-  #run(a: Activation, action: ActionEffect, { span }: Job): void {
+  #run(a: Activation, action: ActionEffect, { span, trace }: Job): void {
     const failed = (error: unknown): void => this.parts.observer.actionFailed(a.id, action.name, error);
+    this.#acting = trace;
     try {
       const run = (): unknown => a.hosted.host.runFor(a.id, a.committed.snapshot, action);
       const result = span === undefined ? run() : this.parts.telemetry?.within(span.trace, run);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);
+    } finally {
+      this.#acting = undefined;
     }
   }
 

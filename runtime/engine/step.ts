@@ -12,6 +12,7 @@ import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { Create } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
+import { isSampled } from "../words/trace.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import {
   type Activation,
@@ -318,7 +319,7 @@ function transit(
       : host.step(start, event, timers, number, now, begun !== undefined, session);
   if (snapshot.status === "done" && before.snapshot?.status !== "done")
     checkOutput(a.hosted.definition, snapshot);
-  const left = withLife(a, snapshot, effects.timers, number, now);
+  const left = traced(withLife(a, snapshot, effects.timers, number, now), before.timers, job.trace);
   const { replied, reply } = effects;
   // The effects' own empty arrays are filled by later steps.
   const actions = effects.actions.length === 0 ? nothing : effects.actions;
@@ -398,6 +399,16 @@ function transit(
     reply,
     refusal: undefined,
   };
+}
+
+/** The timers that a turn sets know its trace, if it is recorded. */
+function traced(
+  timers: readonly Timer[],
+  before: readonly Timer[],
+  trace: string | undefined,
+): readonly Timer[] {
+  if (trace === undefined || timers === before || !isSampled(trace)) return timers;
+  return timers.map((timer) => (before.includes(timer) ? timer : { ...timer, trace }));
 }
 
 /** What only a new version of its machine invokes begins before anything else that a migrated actor does. */

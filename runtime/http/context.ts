@@ -95,7 +95,7 @@ export class HttpContext {
    * @throws KeyturnError `invalid_options`
    */
   callOptions(request: FastifyRequest, given = idempotencyKey(request)): CallOptions {
-    const { traceparent, "keyturn-timeout": text } = request.headers;
+    const { traceparent, tracestate, "keyturn-timeout": text } = request.headers;
     const timeout_ms = text === undefined ? this.limits.timeout_ms : Number(text);
     if (!(Number.isInteger(timeout_ms) && timeout_ms >= 1 && timeout_ms <= this.limits.timeoutMax_ms))
       throw new KeyturnError(
@@ -105,6 +105,7 @@ export class HttpContext {
     return {
       timeout_ms,
       ...(typeof traceparent === "string" && TRACE.test(traceparent) ? { trace: traceparent } : {}),
+      ...(typeof tracestate === "string" ? { traceState: tracestate } : {}),
       ...(given === undefined ? {} : { requestId: scoped(given, request.caller) }),
     };
   }
