@@ -23,7 +23,7 @@ export class RunningSources {
           const text = textOf(error);
           // It is told again and again while it lasts.
           if (text !== last)
-            console.say("source", { source: name, trouble: text }, `Source ${name}: ${text}`);
+            console.say("source", { source: name, trouble: text }, `Source ${name}: ${text}`, "warn");
           last = text;
         };
         const run = runSource(node.client, source, { onTrouble });
@@ -44,6 +44,7 @@ export class RunningSources {
               "source",
               { source: name, failed: textOf(error), code },
               `Source ${name} has failed: ${textOf(error)}`,
+              "error",
             );
           },
         );
