@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { Console } from "../runtime/cli/console.ts";
 import { Observing } from "../runtime/cli/observing.ts";
 import { KeyturnError } from "../runtime/index.ts";
+import type { Level, Log } from "../runtime/telemetry/index.ts";
 import { cli, type Ran } from "./support/cli-run.ts";
 
 /** A node that ends as soon as it is ready. */
@@ -62,12 +63,16 @@ describe("keyturn's logs", () => {
 
   it("say what went wrong at a weight of its own", () => {
     const at: [string, string][] = [];
-    const log = Object.fromEntries(
-      (["debug", "info", "warn", "error"] as const).map((level) => [
-        level,
-        (fields: object): void => void at.push([level, (fields as { event: string }).event]),
-      ]),
-    ) as Record<"debug" | "info" | "warn" | "error", (fields: object, message: string) => void>;
+    const noted =
+      (level: Level) =>
+      (fields: object): void =>
+        void at.push([level, (fields as { event: string }).event]);
+    const log: Log = {
+      debug: noted("debug"),
+      info: noted("info"),
+      warn: noted("warn"),
+      error: noted("error"),
+    };
     const stream = new PassThrough();
     const said = new Console({ name: "n", json: false, stdout: stream, stderr: stream, log });
     const observing = new Observing(said, () => 0);

@@ -75,6 +75,7 @@ describe("a trace", () => {
       "keyturn.turn": 1,
       "keyturn.position": expect.any(Number),
       "keyturn.outcome": "applied",
+      "keyturn.waited_ms": expect.any(Number),
     });
     // Each begins no earlier and ends no later than what it is part of, but for those that were told.
     const client = spans.one("ask relay pass");

@@ -58,13 +58,12 @@ export class RequestTracing {
     resolve: (value: unknown) => void,
     reject: (error: KeyturnError) => void,
   ): Call {
-    const plain = (context: string | undefined): Call =>
-      new Call(kind, ref, ref, event, bytes, requestId, context, resolve, reject);
-    const operation = OPERATIONS.get(kind);
-    if (operation === undefined) return plain(trace);
     const parent = trace !== undefined && traceFlags(trace) !== undefined ? trace : undefined;
-    if (parent !== undefined && !isSampled(parent)) return plain(parent);
-    if (parent === undefined && !this.#telemetry.active() && !this.#draw()) return plain(trace ?? NOT_DRAWN);
+    const isWanted = parent === undefined ? this.#telemetry.active() || this.#draw() : isSampled(parent);
+    const operation = isWanted ? OPERATIONS.get(kind) : undefined;
+    // Most requests come by here: nothing is made for them but the call itself.
+    if (operation === undefined)
+      return new Call(kind, ref, ref, event, bytes, requestId, trace ?? NOT_DRAWN, resolve, reject);
     const span = this.#telemetry.request({
       parent,
       operation,
@@ -74,7 +73,8 @@ export class RequestTracing {
       shard: ref.shard,
       start_ms: this.#time.now(),
     });
-    if (span === undefined) return plain(trace ?? NOT_DRAWN);
+    if (span === undefined)
+      return new Call(kind, ref, ref, event, bytes, requestId, trace ?? NOT_DRAWN, resolve, reject);
     return new Call(
       kind,
       ref,

@@ -87,7 +87,7 @@ export interface BatchCommit {
   readonly records: number;
   /** Of the append, seconds. */
   readonly duration_s: number;
-  /** From intake to commit, seconds, of a few of its turns. */
+  /** From intake to commit, seconds, of a few of its turns. Of this array and the next what they hold counts only now. */
   readonly turns_s: readonly number[];
   /** By how much timers were late that fired since the last one, seconds; of a few of them. */
   readonly lateness_s: readonly number[];
@@ -149,7 +149,15 @@ export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void
   const { batch } = telemetry;
   return {
     sample: telemetry.sample,
-    active: () => safely(() => telemetry.active()) === true,
+    // Once for every request: no function is made for it.
+    active() {
+      try {
+        return telemetry.active();
+      } catch (error) {
+        troubled(error);
+        return false;
+      }
+    },
     turn: (start) => {
       const span = safely(() => telemetry.turn(start));
       return (
@@ -181,6 +189,8 @@ export class Tracing {
   readonly #telemetry: Telemetry;
   readonly #world: World;
   readonly time: WallTime;
+  /** Of the batch that is told; given anew with each. */
+  readonly #turns: number[] = [];
   readonly #lateness: number[] = [];
 
   constructor(telemetry: Telemetry, world: World) {
@@ -237,12 +247,14 @@ export class Tracing {
     }
     const { batch } = this.#telemetry;
     if (batch === undefined) return;
-    const turns_s: number[] = [];
+    const turns_s = this.#turns;
+    turns_s.length = 0;
     const step = Math.ceil(entries.length / BATCH_TURNS);
     for (let at = 0; at < entries.length; at += step)
       turns_s.push((now_ms - (entries[at] as Taken).job.since_ms) / 1_000);
-    const lateness_s = this.#lateness.splice(0);
+    const lateness_s = this.#lateness;
     batch({ records: entries.length, duration_s: (now_ms - sent) / 1_000, turns_s, lateness_s });
+    lateness_s.length = 0;
   }
 
   /** A timer has fired, so many seconds late. */

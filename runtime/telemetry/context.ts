@@ -1,20 +1,19 @@
 /** Traces as they are carried (words/trace.ts) and OpenTelemetry's span contexts: one made of the other. */
-import { createTraceState, isSpanContextValid, type SpanContext, TraceFlags } from "@opentelemetry/api";
+import { createTraceState, type SpanContext, TraceFlags } from "@opentelemetry/api";
 import { traceFlags, traceOf, tracestateIn } from "../words/trace.ts";
 
-/** Undefined if it is none. */
+/** Undefined if it is none. Whether its ids are zeros, and so nobody's, is looked at by whoever makes a span of it. */
 export function spanContextOf(trace: string): SpanContext | undefined {
   const flags = traceFlags(trace);
   if (flags === undefined) return undefined;
   const state = tracestateIn(trace);
-  const context: SpanContext = {
+  return {
     traceId: trace.slice(3, 35),
     spanId: trace.slice(36, 52),
     traceFlags: flags & TraceFlags.SAMPLED,
     isRemote: true,
     ...(state === undefined ? {} : { traceState: createTraceState(state) }),
   };
-  return isSpanContextValid(context) ? context : undefined;
 }
 
 export function carriedOf({ traceId, spanId, traceFlags: flags, traceState }: SpanContext): string {

@@ -52,8 +52,9 @@ export function turnSpan({ tracer, keys }: TraceOptions, start: TurnStart): Turn
     "keyturn.event": event,
     "keyturn.source": source,
     "keyturn.shard": shard,
-    ...(keys ? { "keyturn.actor.key": key } : {}),
+    "keyturn.waited_ms": stepped_ms - start_ms,
   };
+  if (keys) attributes["keyturn.actor.key"] = key;
   const name = event === "" ? type : `${type} ${event}`;
   const setter = start.setter === undefined ? undefined : spanContextOf(start.setter);
   const span = tracer.startSpan(
@@ -67,7 +68,6 @@ export function turnSpan({ tracer, keys }: TraceOptions, start: TurnStart): Turn
     contextOf(start.parent),
   );
   if (!span.isRecording()) return undefined;
-  span.addEvent("stepped", timeOf(stepped_ms));
   return new OpenTurn(tracer, span);
 }
 
@@ -118,9 +118,9 @@ export function requestSpan({ tracer, keys }: TraceOptions, start: RequestStart)
     "keyturn.operation": operation,
     "keyturn.actor.type": type,
     "keyturn.shard": shard,
-    ...(event === undefined ? {} : { "keyturn.event": event }),
-    ...(keys ? { "keyturn.actor.key": key } : {}),
   };
+  if (event !== undefined) attributes["keyturn.event"] = event;
+  if (keys) attributes["keyturn.actor.key"] = key;
   const name = event === undefined ? `${operation} ${type}` : `${operation} ${type} ${event}`;
   const span = tracer.startSpan(
     name,

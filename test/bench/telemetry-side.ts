@@ -89,7 +89,6 @@ class Sdk {
   }
 }
 
-
 function stopCounting(): void {
   for (const method of ["look", "committed", "released"] as const) Tally.prototype[method] = () => undefined;
 }
@@ -124,5 +123,4 @@ async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promi
   process.send?.({ per_s: 0, cpu_us: 0, spans: 0 } satisfies FromSide);
 }
 
-if (process.argv[1] === import.meta.filename)
-  await run(JSON.parse(process.argv[2] as string) as SideOptions);
+if (process.argv[1] === import.meta.filename) await run(JSON.parse(process.argv[2] as string) as SideOptions);

@@ -92,7 +92,10 @@ function ratios(of: readonly number[][], to: readonly number[][]): [number, numb
   return [median(medians), Math.min(...medians), Math.max(...medians)];
 }
 
-function named(name: string, [middle, least, most]: [number, number, number]): Record<string, number | string> {
+function named(
+  name: string,
+  [middle, least, most]: [number, number, number],
+): Record<string, number | string> {
   return { [name]: round(middle, 3), [`${name}_range`]: `${least.toFixed(3)}-${most.toFixed(3)}` };
 }
 
