@@ -59,6 +59,7 @@ import {
 } from "./find.ts";
 import { KeyValueStore, type StoreOptions } from "../kv/store.ts";
 import { forkActor, type ForkOptions, pastOf } from "./fork.ts";
+import { SharedAsks } from "./shared-asks.ts";
 import { Call, Requests, type Sender } from "./session.ts";
 import { RequestTracing } from "./tracing.ts";
 
@@ -131,6 +132,7 @@ export class Client {
   readonly #tracing: RequestTracing | undefined;
   /** A client of its own for questions that are held: what waits for long must not slow down repetitions here. */
   #holder: Client | undefined;
+  #held: SharedAsks | undefined;
   /** Its questions that are answered at once. */
   #reading = 0;
   readonly #watches = new Map<string, (state: unknown) => void>();
@@ -221,13 +223,14 @@ export class Client {
    */
   changes(target: string | AnyActorDefinition, query: ChangesQuery = {}): AsyncGenerator<ChangedActor> {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
+    const held = (this.#held ??= new SharedAsks(holder.#askShard));
     const ask: AskShard = async (shard, type, asked, timeout_ms) => {
-      const isHeld = asked.since !== undefined;
-      if (!isHeld) this.#reading++;
+      if (asked.since !== undefined) return await held.ask(shard, type, asked, timeout_ms);
+      this.#reading++;
       try {
         return await holder.#askShard(shard, type, asked, timeout_ms);
       } finally {
-        if (!isHeld) this.#reading--;
+        this.#reading--;
       }
     };
     return changes(ask, this.#shards, this.#clock, target, query);
