@@ -5,7 +5,7 @@
  * tokens (who calls) and the rate (how often).
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { type Caller, Tokens } from "./auth.ts";
+import { type Caller, tokenInAddress, Tokens } from "./auth.ts";
 import { Guard } from "./guard.ts";
 import type { HttpLimits, HttpOptions } from "./options.ts";
 import { Refusal } from "./problem.ts";
@@ -31,7 +31,7 @@ export class Gate {
   async enter(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     this.#takePlace(request, reply);
     if (this.#guard.check(request, reply)) return reply.send();
-    const isOpen = request.routeOptions.config?.open === true;
+    const { open: isOpen = false, stream: isStream = false } = request.routeOptions.config ?? {};
     const anybody: Caller = {
       subject: undefined,
       claims: {},
@@ -43,7 +43,9 @@ export class Gate {
       if (!isOpen) this.#rate?.take(anybody.name, 1, performance.now());
       return undefined;
     }
-    request.caller = await this.#tokens.callerOf(request.headers.authorization).catch((error: unknown) => {
+    const { authorization } = request.headers;
+    const token = isStream ? tokenInAddress(request.raw.url, authorization) : authorization;
+    request.caller = await this.#tokens.callerOf(token).catch((error: unknown) => {
       // Who guesses is slowed down by his address.
       this.#rate?.take(anybody.name, 1, performance.now());
       throw error;

@@ -35,7 +35,7 @@ import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { systemRoutes } from "./routes/system.ts";
-import { known, refuseRaw } from "./refusals.ts";
+import { known, refuseExpectation, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 
 /** Of a parameter in a path, percent-encoded. */
@@ -106,6 +106,7 @@ export async function serveHttp(
     await app.register(plugin);
   }
   app.server.maxConnections = limits.connections;
+  app.server.on("checkExpectation", refuseExpectation);
   try {
     const listening: Promise<string> = app.listen({ host: at.host === "" ? "::" : at.host, port: at.port });
     await listening;

@@ -34,7 +34,7 @@ interface Told {
 export function inspectRoutes(app: FastifyInstance, context: HttpContext): void {
   app.get<{ Params: { type: string; key: string } }>(
     "/actors/:type/:key/inspect",
-    { exposeHeadRoute: false },
+    { exposeHeadRoute: false, config: { stream: true } },
     async (request, reply) => {
       const past = wholeIn(queryOf(request, ["turns"]), "turns", limits.historyPage, PAST);
       const { type, key } = request.params;
