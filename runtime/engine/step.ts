@@ -140,7 +140,8 @@ function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: nu
   const input = job.message.event;
   const { turn } = a.latest;
   if (turn > 0) {
-    const text = `${a.id} exists already, it has taken ${turn} turns. Read its state, or delete it first.`;
+    const turns = turn === 1 ? "a turn" : `${turn} turns`;
+    const text = `${addressOf(a)} exists already, it has taken ${turns}. Read its state, or delete it first.`;
     throw new KeyturnError("already_exists", text);
   }
   const event = input === undefined ? { type: INIT } : { type: INIT, input };
