@@ -95,6 +95,17 @@ describe.each(Object.keys(shells))("completion in %s", (name) => {
   });
 });
 
+it("helps with commands that there are, and takes others for slips of the pen", async () => {
+  expect((await cli(["help", "find"])).stdout).toMatch(/^Usage: keyturn find /);
+  expect((await cli(["help"])).stdout).toMatch(/^Usage: keyturn /);
+  for (const args of [["help", "fnd"], ["fnd"]])
+    expect(await cli(args)).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringMatching(/unknown command 'fnd'\n\(Did you mean find\?\)/),
+    });
+});
+
 it("has every command that help shows, in each script", async () => {
   const { stdout } = await cli(["--help"]);
   const names = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, command]) => command as string);
