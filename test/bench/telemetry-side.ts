@@ -39,6 +39,7 @@ export interface SideOptions {
 export type ToSide = { readonly seconds: number } | { readonly end: true };
 
 export interface FromSide {
+  readonly count: number;
   readonly per_s: number;
   /** Processor time of the whole process for an ask, microseconds; the SDK's work counts too. */
   readonly cpu_us: number;
@@ -105,7 +106,7 @@ async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promi
     const before = process.cpuUsage();
     const { count, per_s } = await closedLoop(inFlight, seconds, load.next);
     const { user, system } = process.cpuUsage(before);
-    return { per_s, cpu_us: (user + system) / count, spans: sdk?.spans ?? 0 };
+    return { count, per_s, cpu_us: (user + system) / count, spans: sdk?.spans ?? 0 };
   };
   const end = async (): Promise<void> => {
     await load.verify();
@@ -120,7 +121,7 @@ async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promi
       process.exit(1);
     });
   });
-  process.send?.({ per_s: 0, cpu_us: 0, spans: 0 } satisfies FromSide);
+  process.send?.({ count: 0, per_s: 0, cpu_us: 0, spans: 0 } satisfies FromSide);
 }
 
 if (process.argv[1] === import.meta.filename) await run(JSON.parse(process.argv[2] as string) as SideOptions);
