@@ -352,7 +352,7 @@ describe("nodes, shards and dead letters", () => {
 
     // A letter for somebody who is there: taken once, however often it is sent.
     const letter = {
-      position: { journal: 0, seq: 900_000 },
+      position: 900_000,
       index: 3,
       type: "order",
       key: "revived",

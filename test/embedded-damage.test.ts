@@ -74,7 +74,7 @@ describe("damage", () => {
     const store = await home.open();
     await store.directory.writeShard(1, { owner: "the-marker", epoch: 1, segments: [] }, 0);
     await store.directory.writeShard(2, { owner: "other", epoch: 1, segments: [] }, 0);
-    const letter = { position: { journal: 0, seq: 1 }, index: 0, type: "t", time: 1, code: "c", reason: "r" };
+    const letter = { position: 1, index: 0, type: "t", time: 1, code: "c", reason: "r" };
     await store.deadLetters.put([{ ...letter, key: "the-marker", event: 1 }]);
     await store.close();
     await damage("the-marker", 3);

@@ -188,7 +188,6 @@ function trimmed(store: Store, upTo: () => number): Store {
     transport: store.transport,
     close: () => store.close(),
     journal: {
-      number: journal.number,
       last: (lane) => journal.last(lane),
       append: (lane, expected, bytes) => journal.append(lane, expected, bytes),
       read: (lane, from, to) => journal.read(lane, Math.max(from, upTo() + 1), to),

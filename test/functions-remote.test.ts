@@ -363,7 +363,7 @@ it("no more than a bound wait in a process for a server; the next is refused, to
     atMost: 1,
     wait_ms: 0,
     concurrency: 1,
-    timeout_ms: 1_000,
+    timeout_ms: 60_000,
     headers: () => ({}),
   };
   const { url, posts } = await server(counted);

@@ -289,7 +289,7 @@ it("answers no batch and no page with more than it may take, and says what was d
   expect(refused).toMatchObject([{ status: 500, problem: { code: "answer_too_large", outcome: "applied" } }]);
   for (const n of [1, 2, 3]) expect((await node.client.actor(large, String(n)).get()).turn).toBe(1);
   const letter = (seq: number) => ({
-    position: { journal: 0, seq },
+    position: seq,
     index: 0,
     type: "large",
     key: "a",

@@ -396,7 +396,7 @@ it("says how the node is, who serves what, and what was buried", async () => {
   expect((await call("GET", "/dead-letters")).body).toEqual({ letters: [] });
   await node.store.deadLetters.put(
     [1, 2, 3].map((seq) => ({
-      position: { journal: 0, seq },
+      position: seq,
       index: 0,
       type: "box",
       key: "a",

@@ -116,7 +116,7 @@ test("all that users need is allowed, and nothing is refused on the way", { time
     code: "timeout",
     reason: "none",
   };
-  await deadLetters.put([{ ...letter, position: { journal: 0, seq: 1 }, index: 0 }]);
+  await deadLetters.put([{ ...letter, position: 1, index: 0 }]);
   expect(await may("keyturn_node", "_INBOX_keyturn_node", "dead", "drop", "1.0")).toMatchObject({ code: 0 });
   expect(await deadLetters.list(1)).toEqual([]);
 

@@ -94,8 +94,9 @@ cluster {
   async function leadElsewhere(stream: string): Promise<void> {
     const manager = await jetstreamManager(raw);
     for (let tries = 0; tries < 50; tries++) {
-      const { cluster: group } = await manager.streams.info(stream);
-      if (group?.leader === "lag-0" || group?.leader === "lag-1") return;
+      // While nobody leads it, nobody answers either.
+      const info = await manager.streams.info(stream).catch(() => undefined);
+      if (["lag-0", "lag-1"].includes(info?.cluster?.leader ?? "")) return;
       await raw.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`).catch(() => undefined);
       // An election takes its time.
       await new Promise((resolve) => setTimeout(resolve, 100));

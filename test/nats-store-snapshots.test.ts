@@ -6,6 +6,7 @@ import { connect, headers, type NatsConnection } from "@nats-io/transport-node";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { decodeSnapshot } from "../runtime/engine/state.ts";
+import { decode, encode } from "../runtime/words/codec.ts";
 import { type NatsStore, nats } from "../runtime/stores/nats/index.ts";
 import { dueKey, duePatterns, idOfDueKey } from "../runtime/stores/nats/due-index.ts";
 import { become, eventually, readOne, snapshot, textOf, writeOne, writeSure } from "./conformance/helpers.ts";
@@ -218,9 +219,8 @@ describe("What somebody else put into the bucket", () => {
       [3, new Uint8Array(0)],
     ] as const)
       await raw.request(`${opened.app}.dead.0_${n}_0`, bytes);
-    const position = { journal: 0, seq: 9 };
     const letter = {
-      position,
+      position: 9,
       index: 0,
       type: "t",
       key: "k",
@@ -233,6 +233,27 @@ describe("What somebody else put into the bucket", () => {
     expect(await opened.deadLetters.list(10)).toEqual([letter]);
     // An empty one stands for a letter that was removed.
     expect(troubles).toHaveLength(2);
+  });
+
+  it("letters and segments have the form that they always had: a place for the journal, with 0 in it", async () => {
+    const opened = await store();
+    const letter = { index: 2, type: "t", key: "k", event: {}, time: 1, code: "c", reason: "r" };
+    await raw.request(`${opened.app}.dead.0_5_2`, encode({ ...letter, position: { journal: 0, seq: 5 } }));
+    await opened.deadLetters.put([
+      { ...letter, position: 5 },
+      { ...letter, position: 6 },
+    ]);
+    expect(await opened.deadLetters.list(10)).toEqual([5, 6].map((position) => ({ ...letter, position })));
+    const manager = await jetstreamManager(raw);
+    const last = (stream: string, subject: string) =>
+      manager.streams.getMessage(stream, { last_by_subj: subject });
+    const put = await last(`${opened.app}_dead`, `${opened.app}.dead.0_6_2`);
+    expect(decode(put?.data as Uint8Array)).toMatchObject({ position: { journal: 0, seq: 6 }, index: 2 });
+    const segments = [{ lane: "life1", from: 3, to: undefined }];
+    await opened.directory.writeShard(4, { owner: "life1", epoch: 1, segments }, 0);
+    const shards = `KV_${opened.app}_shards`;
+    const entry = await last(shards, `$KV.${opened.app}_shards.4`);
+    expect(entry?.json()).toMatchObject({ segments: [[0, "life1", 3, null]] });
   });
 
   it("a deletion by another tool is a deletion, and what is written next expects it", async () => {

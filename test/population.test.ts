@@ -36,7 +36,6 @@ function readOnly(store: Store): Store {
     deadLetters: { put: refused, list: refused, remove: refused },
     transport: { publish: refused, subscribe: refused },
     journal: {
-      number: journal.number,
       last: (lane) => journal.last(lane),
       read: (lane, from, to) => journal.read(lane, from, to),
       get: refused,

@@ -13,6 +13,7 @@ import {
 } from "../runtime/streams/index.ts";
 import { emitter } from "./support/emitter.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
+import { lost, until } from "./support/sinks.ts";
 
 let server: NatsServer;
 let plain: NatsConnection;
@@ -76,41 +77,6 @@ async function node(
     started.kill();
   });
   return started;
-}
-
-async function lost(killed: KeyturnNode): Promise<void> {
-  const { name } = killed.incarnation;
-  killed.kill();
-  await killed.store.directory.leave(name);
-}
-
-async function until(
-  sink: Sink,
-  at: KeyturnNode,
-  holds: (status: Awaited<ReturnType<Sink["status"]>>) => boolean,
-) {
-  const ended = new AbortController();
-  const [definition] = sink.actors;
-  if (definition === undefined) throw new Error("A sink has a definition.");
-  let wake = (): void => undefined;
-  for (let partition = 0; partition < sink.partitions; partition++) {
-    void (async () => {
-      for await (const _ of at.client.actor(definition, String(partition)).watch({ signal: ended.signal }))
-        wake();
-    })();
-  }
-  try {
-    for (;;) {
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      const status = await sink.status(at.client);
-      if (holds(status)) return status;
-      await woken;
-    }
-  } finally {
-    ended.abort();
-  }
 }
 
 async function emitted(at: KeyturnNode, from: number, to: number, keys = ["a", "b", "c"]): Promise<void> {

@@ -29,6 +29,7 @@ import {
 } from "../runtime/streams/index.ts";
 import { testRuntime } from "../runtime/testing/index.ts";
 import { emitter, sold } from "./support/emitter.ts";
+import { lost, until } from "./support/sinks.ts";
 
 /** A target that keeps what it was given, and fails when told to. */
 class Kept {
@@ -308,43 +309,6 @@ async function started(sink: Sink, store = memory(), name = "n1"): Promise<Keytu
   const node = await startNode({ actors: [emitter, ...sink.actors], store, name, shards: 4 });
   cleanups.push(() => node.stop({ closeStore: false }));
   return node;
-}
-
-/** Kills a node; the others do not wait for its lease. */
-async function lost(node: KeyturnNode): Promise<void> {
-  const { name } = node.incarnation;
-  node.kill();
-  await node.store.directory.leave(name);
-}
-
-/** Resolves when a sink's status is as wanted; the partitions are watched, no time is waited for. */
-async function until(
-  sink: Sink,
-  node: KeyturnNode,
-  holds: (status: Awaited<ReturnType<Sink["status"]>>) => boolean,
-) {
-  const ended = new AbortController();
-  const [definition] = sink.actors;
-  if (definition === undefined) throw new Error("A sink has a definition.");
-  let wake = (): void => undefined;
-  for (let partition = 0; partition < sink.partitions; partition++) {
-    void (async () => {
-      for await (const _ of node.client.actor(definition, String(partition)).watch({ signal: ended.signal }))
-        wake();
-    })();
-  }
-  try {
-    for (;;) {
-      const woken = new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      const status = await sink.status(node.client);
-      if (holds(status)) return status;
-      await woken;
-    }
-  } finally {
-    ended.abort();
-  }
 }
 
 describe("a sink that is down", () => {

@@ -51,6 +51,11 @@ export function hostPort(text: string): HostPort {
 
 export const jsonOption = new Option("--json", "print one JSON object a line on standard output");
 
+/** For commands that go to a store themselves. */
+export const waitOption = new Option("--wait <seconds>", "how long to wait for the server")
+  .argParser(positive(true))
+  .default(30);
+
 export interface NatsFlags {
   readonly nats?: readonly string[];
   readonly app: string;
@@ -91,6 +96,15 @@ export function addNatsOptions(command: Command): Command {
     .option("--tls-cert <file>", "PEM file of this client's certificate")
     .option("--tls-key <file>", "PEM file of its key")
     .option("--inbox <subject>", "prefix of the subjects on which answers come; _INBOX by default");
+}
+
+/** Flags of a command that works on a store as a whole: on NATS, or in a folder that no node has open. */
+export function addStoreOptions(command: Command): Command {
+  return addNatsOptions(command).addOption(
+    new Option("--data <folder>", "the folder of an embedded store that no node has open")
+      .env("KEYTURN_DATA")
+      .conflicts(["nats", "creds", "user"]),
+  );
 }
 
 /** How the app's streams are made. */

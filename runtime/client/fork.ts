@@ -13,7 +13,9 @@ import { parseAddress } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { History, Replace } from "../words/frames.ts";
 import { sizeOf } from "../words/values.ts";
-import type { ActorRef, CallOptions, Client } from "./client.ts";
+import type { Client } from "./client.ts";
+import type { CallOptions } from "./options.ts";
+import type { ActorRef } from "./ref.ts";
 
 export interface ForkOptions {
   /** Where the sandbox begins: after that turn, or after the last turn up to a journal position; the present by default. */

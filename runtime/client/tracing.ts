@@ -20,7 +20,7 @@ import {
   Timers,
 } from "../words/frames.ts";
 import { isSampled, NOT_DRAWN, traceFlags } from "../words/trace.ts";
-import type { Recipient } from "./client.ts";
+import type { Recipient } from "./options.ts";
 import { Call } from "./session.ts";
 
 /** What a client does of itself (watches, questions to shards) has no spans. */

@@ -6,7 +6,8 @@
  *
  * Life: joining → active → leaving → over; `over` from any.
  */
-import { Engine, type EngineParts } from "../engine/engine.ts";
+import { Engine } from "../engine/engine.ts";
+import type { EngineParts } from "../engine/parts.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
 import { Repeated } from "../engine/concurrently.ts";
@@ -207,11 +208,11 @@ export class Incarnation {
     const { settings, world } = this.#parts;
     const now = world.clock.monotonic();
     void this.#quietly("timers", () => this.ownership.extendTimers(world.clock.now()));
-    const { tailRecords, tailBytes } = this.engine;
+    const { records, bytes } = this.engine.tail;
     const due =
-      tailRecords >= settings.checkpointRecords ||
-      tailBytes >= settings.checkpointBytes ||
-      (tailRecords > 0 && now - this.#checkpointed_ms >= settings.checkpoint_ms);
+      records >= settings.checkpointRecords ||
+      bytes >= settings.checkpointBytes ||
+      (records > 0 && now - this.#checkpointed_ms >= settings.checkpoint_ms);
     if (!due || this.#checkpointing) return;
     this.#checkpointing = true;
     this.#checkpointed_ms = now;

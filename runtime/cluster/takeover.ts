@@ -108,20 +108,14 @@ async function takeGroup(
     });
     if (revision === undefined || engine.stopped) return;
     // What was just replayed is to be in snapshots before somebody has to replay it again.
-    if (tail.length > 0) engine.tailRecords++;
+    if (tail.length > 0) engine.tail.add(1, 0);
     taker.claimed(state, entry, revision);
   });
 }
 
 /** The segment that begins where this node's lane stands. */
 function open(engine: Engine): Segment {
-  const { store } = engine.parts;
-  return {
-    journal: store.journal.number,
-    lane: engine.lane.name,
-    from: engine.committedSeq + 1,
-    to: undefined,
-  };
+  return { lane: engine.lane.name, from: engine.committedSeq + 1, to: undefined };
 }
 
 /** A shard's segments with the open one closed: by sealing its lane, or where this node's own lane stands. */

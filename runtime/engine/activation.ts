@@ -210,7 +210,7 @@ export class Activation {
   mailbox: Job[] | undefined = undefined;
   /** While it is loaded: what the tail said of it. */
   patch: Patch | undefined = undefined;
-  /** Channels whose messages wait because it had no room for them: a sink that is down. */
+  /** Channels whose messages wait because it had no room for them: a sink that is down. Parking's. */
   crowd: Set<InChannel> | undefined = undefined;
   /** Why it could not be loaded. Everything sent to it is refused so, until it is passivated and tried again. */
   failed: KeyturnError | undefined = undefined;
@@ -234,6 +234,15 @@ export class Activation {
   /** Whether what was made at that time is of a former life. */
   isFormer(made_ms: number, now: number): boolean {
     return made_ms < this.bornAfter && this.timeOf(now) >= this.bornAfter;
+  }
+
+  /** One that could not be loaded has a state in its place that can. */
+  mend(): void {
+    this.failed = undefined;
+    this.stored = undefined;
+    this.shard.patches.delete(this.id);
+    // A checkpoint may be writing what the tail said of it at this moment.
+    this.written = true;
   }
 
   get loading(): boolean {

@@ -67,19 +67,12 @@ export class Checkpointer {
     const engine = this.#engine;
     const shards = wanted.filter(isHealthy);
     if (shards.length === 0 || engine.stopped) return new Set();
-    const { tailRecords, tailBytes } = engine;
     const whole = shards.length === [...engine.shards.values()].filter(isHealthy).length;
-    if (whole) {
-      engine.tailRecords = 0;
-      engine.tailBytes = 0;
-    }
+    const tail = whole ? engine.tail.cut() : undefined;
     try {
       return await this.#write(shards, cut);
     } catch (error) {
-      if (whole) {
-        engine.tailRecords += tailRecords;
-        engine.tailBytes += tailBytes;
-      }
+      if (tail !== undefined) engine.tail.add(tail.records, tail.bytes);
       throw error;
     }
   }
@@ -97,8 +90,7 @@ export class Checkpointer {
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
     await forEach([...of], CUTS_AT_ONCE, (shard) => shard.letters.put(engine.parts.store.deadLetters));
-    const journal = engine.parts.store.journal.number;
-    const segments = [{ journal, lane: engine.lane.name, from, to: undefined }];
+    const segments = [{ lane: engine.lane.name, from, to: undefined }];
     const done = new Set<ShardState>();
     await forEach([...of], CUTS_AT_ONCE, async (shard) => {
       if (isHealthy(shard) && (await cut(shard, segments))) done.add(shard);

@@ -20,12 +20,12 @@ export class Letters {
   }
 
   /** Notes a refusal that is in the journal. */
-  add(record: TurnRecord, [seq, index]: Link, journal: number, batchTime: number): void {
+  add(record: TurnRecord, [position, index]: Link, batchTime: number): void {
     if (record.refusal === undefined) return;
     const [code, reason] = record.refusal;
     const type = typeOfId(record.id);
-    this.#waiting.set(`${journal}.${seq}.${index}`, {
-      position: { journal, seq },
+    this.#waiting.set(`${position}.${index}`, {
+      position,
       index,
       type,
       key: decodeKey(record.id.slice(type.length + 1)),

@@ -15,7 +15,7 @@ import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } fro
 import { limits } from "../words/limits.ts";
 import { type Job, newJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
-import type { Lease } from "./engine.ts";
+import type { Lease } from "./parts.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";

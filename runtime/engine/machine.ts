@@ -39,7 +39,8 @@ import {
   type XActor,
 } from "./machine/internals.ts";
 import { bounded } from "./machine/logic.ts";
-import { settleNodes, Tree } from "./machine/tree.ts";
+import { settle } from "./machine/planned.ts";
+import { Tree } from "./machine/tree.ts";
 
 export {
   type AddressedEvent,
@@ -367,7 +368,7 @@ export class MachineHost {
     if (!sameValue(snapshot.value, value)) throw this.#incompatible({ value }, undefined);
     // XState takes it for done where its nodes are final; it may have failed before.
     (snapshot as { status: string }).status = status;
-    settleNodes(snapshot);
+    settle(snapshot);
     share(snapshot, undefined);
     return snapshot;
   }
@@ -640,7 +641,7 @@ export class MachineHost {
       if (!given || next.error !== (event as { data?: unknown }).data) throw this.#failure(next.error);
       this.#sealed(next.error, "error", undefined);
     }
-    if (next._nodes !== before?._nodes) settleNodes(next);
+    if (next._nodes !== before?._nodes) settle(next);
     if (next.context !== before?.context && this.#checkContext(next.context, before?.context))
       this.#tree.ensureFamily(next);
     this.#dropOrphans(next, before);

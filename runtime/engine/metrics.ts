@@ -104,9 +104,9 @@ function journal(tally: Tally, engine: Engine): Metric[] {
       "keyturn_checkpoint_lag_records",
       "{record}",
       "Records that only the journal has: a recovery would replay them.",
-      engine.tailRecords,
+      engine.tail.records,
     ),
-    gauge("keyturn_checkpoint_lag_bytes", "By", "The same in bytes.", engine.tailBytes),
+    gauge("keyturn_checkpoint_lag_bytes", "By", "The same in bytes.", engine.tail.bytes),
     counter(
       "keyturn_checkpoints_total",
       "{checkpoint}",

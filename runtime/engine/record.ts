@@ -13,14 +13,14 @@
  * 2. A record is self-contained but for its links, and links only point back.
  * 3. Applying an actor's records in order of turn, from any keyframe or snapshot on, gives its state. No user code.
  */
-import type { AppendResult, Position, Segment } from "../ports/index.ts";
+import type { AppendResult, Segment } from "../ports/index.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
 import type { ChildEmitted, Timer } from "./machine.ts";
 import type { FamilyChange } from "./machine/family.ts";
 
-export type { AppendResult, Position, Segment };
+export type { AppendResult, Segment };
 
 const BATCH_MAGIC = 0x4b;
 const BATCH_VERSION = 1;

@@ -142,7 +142,7 @@ function replayBatch(
     const bytes = batch.recordAt(index);
     const record = decodeRecord(bytes);
     shard.replay(record, at, monotonic_ms);
-    shard.letters.add(record, at, segment.journal, batch.header.time);
+    shard.letters.add(record, at, batch.header.time);
     if (record.kind === Refusal) continue;
     let patch = shard.patches.get(record.id);
     if (patch === undefined) shard.patches.set(record.id, (patch = new Patch(record.turn - 1)));

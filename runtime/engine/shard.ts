@@ -149,7 +149,7 @@ export class InChannel {
   accepted: number;
   /** Highest number committed. */
   committed: number;
-  /** Taken in and waiting, in the order of their numbers; the engine's. */
+  /** Taken in and waiting, in the order of their numbers; parking's. */
   parked: Job[] = [];
   /** Whether a timer will bring those back that are parked. */
   resting = false;

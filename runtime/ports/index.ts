@@ -6,14 +6,6 @@
  */
 import type { Frame } from "../words/frames.ts";
 
-/** Where a batch lies. A store may spread its journal over several streams: see words/position.ts for what `seq` is then. */
-export interface Position {
-  /** 0: which stream of several it is stands in `seq` itself. Kept because stored formats have it. */
-  readonly journal: number;
-  /** Sequence within that stream, from 1. */
-  readonly seq: number;
-}
-
 export type AppendResult =
   /** The batch is in the journal at `seq`, at the durability that the store promises. */
   | { readonly kind: "committed"; readonly seq: number }
@@ -40,8 +32,6 @@ export interface JournalEntry {
  * 5. Nothing is missing but what was trimmed (Retention): of each lane its oldest entries, never its last.
  */
 export interface Journal {
-  /** 0, for `Position.journal` and `Segment.journal`. */
-  readonly number: number;
   /** Sequence of the lane's last entry, 0 if it has none. Never stale. */
   last(lane: string): Promise<number>;
   /** The bytes belong to the journal until it answers: the caller must not change them. */
@@ -154,7 +144,6 @@ export interface Snapshots {
 
 /** A stretch of a lane in which a shard's records lie. */
 export interface Segment {
-  readonly journal: number;
   readonly lane: string;
   /** First sequence that may hold a record of the shard. */
   readonly from: number;
@@ -259,8 +248,8 @@ export interface Directory {
 
 /** A message that was refused for good and had nobody waiting for the error. */
 export interface DeadLetter {
-  /** Position of the record that says so; also the letter's identity. */
-  readonly position: Position;
+  /** Where the record lies that says so: its batch (words/position.ts) and its index there. Also the letter's identity. */
+  readonly position: number;
   readonly index: number;
   readonly type: string;
   readonly key: string;

@@ -6,10 +6,15 @@
  * entries each. Talks to nobody.
  *
  * Positions of one journal grow with time; those of different journals say nothing about each other.
+ *
+ * Stores wrote the journal's number beside the sequence before it stood in it: in segments and in the names of dead
+ * letters. Their formats keep that place, and 0 in it.
  */
 const STEP = 2 ** 44;
 
 export const JOURNALS_MAX = 512;
+/** What formats hold where the journal's number once stood by itself. */
+export const NO_JOURNAL = 0;
 
 export function positionOf(journal: number, seq: number): number {
   return journal * STEP + seq;

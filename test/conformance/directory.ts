@@ -7,14 +7,14 @@ import type { Suite } from "./suite.ts";
 const owned: ShardEntry = {
   owner: "life1",
   epoch: 1,
-  segments: [{ journal: 0, lane: "life1", from: 1, to: undefined }],
+  segments: [{ lane: "life1", from: 1, to: undefined }],
 };
 const moved: ShardEntry = {
   owner: "life2",
   epoch: 2,
   segments: [
-    { journal: 0, lane: "life1", from: 1, to: 77 },
-    { journal: 3, lane: "life2", from: 78, to: undefined },
+    { lane: "life1", from: 1, to: 77 },
+    { lane: "life2", from: 78, to: undefined },
   ],
 };
 const free: ShardEntry = { owner: undefined, epoch: 2, segments: [] };

@@ -17,10 +17,10 @@ import type { Suite } from "./suite.ts";
 const entry: ShardEntry = {
   owner: "life1",
   epoch: 3,
-  segments: [{ journal: 0, lane: "life1", from: 1, to: undefined }],
+  segments: [{ lane: "life1", from: 1, to: undefined }],
 };
 const letter: DeadLetter = {
-  position: { journal: 0, seq: 1 },
+  position: 1,
   index: 0,
   type: "counter",
   key: "a",

@@ -18,6 +18,7 @@ import { Tree } from "../../runtime/engine/machine/tree.ts";
 import { Session, ShardState } from "../../runtime/engine/shard.ts";
 import { decodeSnapshot, encodeSnapshot } from "../../runtime/engine/state.ts";
 import { DueHeap } from "../../runtime/engine/timers.ts";
+import { Turns } from "../../runtime/engine/turns.ts";
 import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { CancelTimer, Send, Unwatch } from "../../runtime/words/frames.ts";
@@ -283,12 +284,12 @@ export const bugs: readonly Bug[] = [
     workloads: ["timers"],
     budget: 60,
     install(_disk, patch) {
-      const fired = new WeakMap<Activation, ReturnType<Engine["dueTimers"]>>();
+      const fired = new WeakMap<Activation, ReturnType<Turns["dueTimers"]>>();
       patch.replace(
-        Engine.prototype,
+        Turns.prototype,
         "dueTimers",
         (original) =>
-          function (this: Engine, a, now) {
+          function (this: Turns, a, now) {
             const due = original.call(this, a, now);
             const again = due.length === 0 ? (fired.get(a) ?? []) : [];
             fired.set(a, due);
@@ -307,10 +308,10 @@ export const bugs: readonly Bug[] = [
     budget: 60,
     install(_disk, patch) {
       patch.replace(
-        Engine.prototype,
+        Turns.prototype,
         "dueTimers",
         (original) =>
-          function (this: Engine, a, now) {
+          function (this: Turns, a, now) {
             return original.call(this, a, now + 50);
           },
       );

@@ -14,14 +14,12 @@ import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
 import { columns } from "../columns.ts";
-import { addNatsOptions, gather, jsonOption, positive } from "../options.ts";
+import { addStoreOptions, gather, jsonOption, waitOption } from "../options.ts";
 import { DONE, FAILED, type Shell } from "../shell.ts";
 
 interface CheckFlags extends AppFlags {
   readonly actors: readonly string[];
 }
-
-const WAIT_S = 30;
 
 const HELP = `
 Prints how many actors of each type stand in each state and version. Fails, with exit code 1, if the modules lack a type
@@ -36,22 +34,13 @@ export function addCheck(program: Command, shell: Shell): void {
     .command("check")
     .summary("see whether new actors can read all that is stored")
     .description("Tries new actors modules, with their migrations, on every actor that is stored.");
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addStoreOptions(command)
     .addOption(
       new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
         .argParser(gather)
         .makeOptionMandatory(),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: CheckFlags) => shell.exit(await check(flags, shell)));

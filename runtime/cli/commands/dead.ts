@@ -21,7 +21,7 @@ interface DeadFlags extends TargetFlags {
 
 const LIMIT = 100;
 const PAGE = 256;
-const ID = /^(?:(\d+)\.)?(\d+)\.(\d+)$/;
+const ID = /^(\d+)\.(\d+)$/;
 
 export function addDead(program: Command, shell: Shell): void {
   const dead = program
@@ -80,17 +80,17 @@ function letterOptions(command: Command): Command {
     .option("--code <code>", "only those with this error code");
 }
 
-export function idOf({ position: { journal, seq }, index }: DeadLetterId): string {
-  return journal === 0 ? `${seq}.${index}` : `${journal}.${seq}.${index}`;
+export function idOf({ position, index }: DeadLetterId): string {
+  return `${position}.${index}`;
 }
 
 function parseId(text: string): DeadLetterId {
-  const [, journal = "0", seq, index] = ID.exec(text) ?? [];
-  if (seq === undefined) {
+  const [, position, index] = ID.exec(text) ?? [];
+  if (position === undefined) {
     const wrong = `"${text}" is not the id of a dead letter: keyturn dead list shows them.`;
     throw new KeyturnError("invalid_options", wrong);
   }
-  return { position: { journal: Number(journal), seq: Number(seq) }, index: Number(index) };
+  return { position: Number(position), index: Number(index) };
 }
 
 /** Letters in their order, a page at a time. */

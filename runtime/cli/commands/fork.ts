@@ -16,7 +16,7 @@ import { KeyturnError, textOf } from "../../words/errors.ts";
 import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addNatsOptions, gather, jsonOption, positive, whole } from "../options.ts";
+import { addStoreOptions, gather, jsonOption, waitOption, whole } from "../options.ts";
 import { valueText } from "../rebuild-report.ts";
 import { DONE, type Shell } from "../shell.ts";
 
@@ -28,8 +28,6 @@ interface ForkFlags extends AppFlags {
   readonly whatIf?: string;
   readonly actors?: readonly string[];
 }
-
-const WAIT_S = 30;
 
 const HELP = `
 With --to the state after that turn begins another actor of the type, which must not exist. It is an actor like any
@@ -57,12 +55,7 @@ export function addFork(program: Command, shell: Shell): void {
     .description(
       "Takes an actor's state after one of its turns: as a sandbox, or for events that ask what if.",
     );
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addStoreOptions(command)
     .addOption(
       new Option("--at <turn>", "after this turn; the present without it").argParser(
         whole(1, Number.MAX_SAFE_INTEGER),
@@ -85,11 +78,7 @@ export function addFork(program: Command, shell: Shell): void {
         gather,
       ),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (address: unknown, flags: ForkFlags) =>

@@ -3,7 +3,7 @@
  *
  * Talks to the NATS store. Doing it again changes nothing, so it may stand before every start.
  */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { FORMAT, SHARDS_DEFAULT } from "../../node.ts";
 import {
   natsClient,
@@ -19,7 +19,7 @@ import {
   jsonOption,
   type NatsFlags,
   natsOptionsOf,
-  positive,
+  waitOption,
 } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 import { withinWait } from "../wait.ts";
@@ -30,19 +30,13 @@ interface ProvisionFlags extends NatsFlags {
   readonly json?: boolean;
 }
 
-const WAIT_S = 30;
-
 export function addProvision(program: Command, shell: Shell): void {
   const command = program
     .command("provision")
     .summary("make what an app needs on a NATS server")
     .description("Makes the streams and buckets of an app. What is there already stays as it is.");
   addStreamOptions(addNatsOptions(command))
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", "\nExample:\n  keyturn provision --nats 127.0.0.1:4222 --replicas 3")
     .action(async (flags: ProvisionFlags) => shell.exit(await provision(flags, shell)));

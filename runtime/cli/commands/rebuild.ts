@@ -17,7 +17,7 @@ import { type Rebuild, rebuildType } from "../../rebuild/rebuild.ts";
 import { realWorld } from "../../world.ts";
 import { loadActors } from "../actors.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addNatsOptions, gather, jsonOption, positive, whole } from "../options.ts";
+import { addStoreOptions, gather, jsonOption, waitOption, whole } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { promotedText, reportText } from "../rebuild-report.ts";
 import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
@@ -31,7 +31,6 @@ interface RebuildFlags extends AppFlags {
   readonly keysMax?: number;
 }
 
-const WAIT_S = 30;
 /** The new definition makes something else of the past, and it was not promoted. */
 const DIFFERS = 3;
 
@@ -59,12 +58,7 @@ export function addRebuild(program: Command, shell: Shell): void {
     .description(
       "Replays a type's journal through a new definition, compares with what runs, and switches over.",
     );
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addStoreOptions(command)
     .addOption(
       new Option("--actors <module>", "a module that exports the new actors; repeat it for more")
         .argParser(gather)
@@ -82,11 +76,7 @@ export function addRebuild(program: Command, shell: Shell): void {
         whole(1, 1e9),
       ),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (type: string, flags: RebuildFlags) => shell.exit(await run(type, flags, shell)));

@@ -8,14 +8,13 @@ import { checkKeep, type Keep, trimJournal } from "../../engine/retention.ts";
 import { textOf } from "../../words/errors.ts";
 import { realWorld } from "../../world.ts";
 import { type AppFlags, openApp, shardsIn } from "../app.ts";
-import { addNatsOptions, jsonOption, positive } from "../options.ts";
+import { addStoreOptions, jsonOption, waitOption } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
   readonly keep: Keep;
 }
 
-const WAIT_S = 30;
 const UNITS: Readonly<Record<string, number>> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 };
 
 const HELP = `
@@ -31,22 +30,13 @@ export function addTrim(program: Command, shell: Shell): void {
     .command("trim")
     .summary("trim the journal to what is to be kept")
     .description("Removes from an app's journal what is older, or more, than is to be kept.");
-  addNatsOptions(command)
-    .addOption(
-      new Option("--data <folder>", "the folder of an embedded store that no node has open")
-        .env("KEYTURN_DATA")
-        .conflicts(["nats", "creds", "user"]),
-    )
+  addStoreOptions(command)
     .addOption(
       new Option("--keep <age|bytes|forever>", 'how much is kept: "30 days", 10GB or forever')
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
-    .addOption(
-      new Option("--wait <seconds>", "how long to wait for the server")
-        .argParser(positive(true))
-        .default(WAIT_S),
-    )
+    .addOption(waitOption)
     .addOption(jsonOption)
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));

@@ -19,6 +19,7 @@ import {
   PROMISE_RESOLVE,
   STOP,
 } from "./internals.ts";
+import { planSteps } from "./planned.ts";
 import type { Scope, XActor } from "./internals.ts";
 
 /**
@@ -145,5 +146,6 @@ export function bounded(machine: Machine): ActorLogic & Machine {
   options.maxIterations = Math.min(options.maxIterations, limits.microsteps);
   // A tree builds snapshots itself and hands them in complete.
   copy.restoreSnapshot = ((snapshot: unknown) => snapshot) as never;
+  planSteps(copy);
   return copy as unknown as ActorLogic & Machine;
 }

@@ -48,6 +48,7 @@ import {
 } from "./internals.ts";
 import { type LogicHost, Logics } from "./logic.ts";
 import { Naming } from "./naming.ts";
+import { settle } from "./planned.ts";
 import { readMembers, type ReadingHost, silence } from "./reading.ts";
 
 export interface TreeHost extends LogicHost {
@@ -133,7 +134,9 @@ export class Tree {
   /** The snapshot of a new root. */
   start(input: unknown): MachineSnapshot {
     this.#keyed = noKeys;
-    return this.#run(undefined, () => {
+    let next: MachineSnapshot | undefined;
+    this.#open(undefined);
+    try {
       const snapshot = this.#machine.getInitialSnapshot(
         this.#scope as never,
         input as never,
@@ -141,7 +144,11 @@ export class Tree {
       if (snapshot.status === "error") throw snapshot.error;
       this.#snapshot = snapshot;
       this.#flush();
-    });
+      next = this.#rest(undefined, undefined);
+      return next;
+    } finally {
+      this.#close(undefined, next !== undefined);
+    }
   }
 
   /** The snapshot after an event of the root's or, with its session, of a child's. */
@@ -149,10 +156,16 @@ export class Tree {
     const family = familyOf(snapshot);
     if (family !== undefined) this.#putBack(family);
     else this.#keyed = noKeys;
-    return this.#run(snapshot, () => {
+    let next: MachineSnapshot | undefined;
+    this.#open(snapshot);
+    try {
       const target = session === undefined ? this.root : family?.bySession(session)?.actor;
       if (target !== undefined) this.#relay(target, event);
-    });
+      next = this.#rest(snapshot, family);
+      return next;
+    } finally {
+      this.#close(family, next !== undefined);
+    }
   }
 
   /** What a root's states invoke and is not there: it was stored by a machine that did not. With its inputs. */
@@ -185,7 +198,9 @@ export class Tree {
     const family = familyOf(snapshot);
     if (family !== undefined) this.#putBack(family);
     else this.#keyed = noKeys;
-    return this.#run(snapshot, () => {
+    let next: MachineSnapshot | undefined;
+    this.#open(snapshot);
+    try {
       const children: Record<string, unknown> = { ...snapshot.children };
       for (const { logic, options } of this.lacking(snapshot, event)) {
         const actor = createActor(
@@ -197,32 +212,34 @@ export class Tree {
       }
       this.#snapshot = { ...snapshot, children } as MachineSnapshot;
       this.#flush();
-    });
+      next = this.#rest(snapshot, family);
+      return next;
+    } finally {
+      this.#close(family, next !== undefined);
+    }
   }
 
-  #run(before: MachineSnapshot | undefined, work: () => void): MachineSnapshot {
-    const family = familyOf(before);
+  /** Begins to step. Who does must `#rest` and, whatever happens, `#close`. */
+  #open(before: MachineSnapshot | undefined): void {
     this.#snapshot = before;
     this.#stepping = true;
-    let done = false;
-    try {
-      work();
-      this.#drain();
-      if (this.broken !== undefined) throw this.broken;
-      const next = this.#snapshot as unknown as MachineSnapshot;
-      const read = this.#readOff(next, before, family);
-      done = true;
-      return read;
-    } finally {
-      this.#stepping = false;
-      this.#made.length = 0;
-      if (!done) {
-        if (family !== undefined) family.lineage.current = undefined;
-        this.#mailbox.length = 0;
-        this.#deferred = [];
-        this.#processing = false;
-      }
-    }
+  }
+
+  /** The snapshot once all that was sent has been processed. */
+  #rest(before: MachineSnapshot | undefined, family: Family | undefined): MachineSnapshot {
+    if (this.#mailbox.length > 0) this.#drain();
+    if (this.broken !== undefined) throw this.broken;
+    return this.#readOff(this.#snapshot as MachineSnapshot, before, family);
+  }
+
+  #close(family: Family | undefined, isDone: boolean): void {
+    this.#stepping = false;
+    if (this.#made.length > 0) this.#made.length = 0;
+    if (isDone) return;
+    if (family !== undefined) family.lineage.current = undefined;
+    this.#mailbox.length = 0;
+    this.#deferred = [];
+    this.#processing = false;
   }
 
   // ---- The root's mailbox, as XState's own ------------------------------------------------------------------------
@@ -406,7 +423,7 @@ export class Tree {
       root: this.root,
       machine: this.#machine,
       check: (snapshot, before, id) => {
-        if (isMachineSnapshot(snapshot)) settleNodes(snapshot);
+        if (isMachineSnapshot(snapshot)) settle(snapshot);
         this.#host.checkChild(snapshot, before, id);
       },
       nameOf: (actor, parent) => this.#naming.nameOf(actor, parent),
@@ -562,12 +579,4 @@ function stopActor(child: XActor): void {
 function isEmpty(children: object): boolean {
   for (const _ in children) return false;
   return true;
-}
-
-/**
- * Puts a snapshot's states into document order. XState keeps them in the order in which they were entered, and takes
- * eventless transitions of several regions in that order: a restored actor would take them otherwise.
- */
-export function settleNodes(snapshot: MachineSnapshot): void {
-  snapshot._nodes.sort((a, b) => a.order - b.order);
 }

@@ -85,7 +85,7 @@ export function systemRoutes(
 }
 
 function idOf({ position, index }: DeadLetter): string {
-  return `${position.seq}-${index}`;
+  return `${position}-${index}`;
 }
 
 function letterJson(letter: DeadLetter): object {
@@ -99,6 +99,14 @@ function letterAt(cursor: string | undefined): DeadLetter | undefined {
   const [, seq, index] = /^(\d{1,16})-(\d{1,9})$/.exec(cursor) ?? [];
   if (seq === undefined || !Number.isSafeInteger(Number(seq)))
     throw new KeyturnError("invalid_options", "The cursor is none that a page of dead letters has given.");
-  const position = { journal: 0, seq: Number(seq) };
-  return { position, index: Number(index), type: "", key: "", event: null, time: 0, code: "", reason: "" };
+  return {
+    position: Number(seq),
+    index: Number(index),
+    type: "",
+    key: "",
+    event: null,
+    time: 0,
+    code: "",
+    reason: "",
+  };
 }

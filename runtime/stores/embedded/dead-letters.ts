@@ -7,6 +7,7 @@
  * not put again.
  */
 import type { DeadLetter, DeadLetterId, DeadLetters } from "../../ports/index.ts";
+import { NO_JOURNAL } from "../../words/position.ts";
 import type { Environment } from "./environment.ts";
 import { openRow, packRow } from "./rows.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -69,7 +70,7 @@ export class EmbeddedDeadLetters implements DeadLetters {
   }
 }
 
-type LetterKey = [journal: number, seq: number, index: number];
+type LetterKey = [noJournal: number, seq: number, index: number];
 type LetterFields = readonly [
   type: string,
   key: string,
@@ -80,15 +81,15 @@ type LetterFields = readonly [
 ];
 
 function keyOf({ position, index }: DeadLetterId): LetterKey {
-  return [position.journal, position.seq, index];
+  return [NO_JOURNAL, position, index];
 }
 
 function packLetter({ type, key, event, time, code, reason }: DeadLetter): Uint8Array {
   return packRow([type, key, event, time, code, reason]);
 }
 
-function openLetter([journal, seq, index]: LetterKey, bytes: Uint8Array): DeadLetter {
-  const name = `dead letter of journal entry ${seq}`;
+function openLetter([, position, index]: LetterKey, bytes: Uint8Array): DeadLetter {
+  const name = `dead letter of journal entry ${position}`;
   const [type, key, event, time, code, reason] = openRow(name, bytes) as unknown as LetterFields;
-  return { position: { journal, seq }, index, type, key, event, time, code, reason };
+  return { position, index, type, key, event, time, code, reason };
 }

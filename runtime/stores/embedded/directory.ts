@@ -9,6 +9,7 @@
  */
 import type { AppSettings, Directory, Member, Segment, ShardEntry, StoredShard } from "../../ports/index.ts";
 import { MemoryDirectory } from "../memory/directory.ts";
+import { NO_JOURNAL } from "../../words/position.ts";
 import type { Environment } from "./environment.ts";
 import { openRow, packRow } from "./rows.ts";
 import type { Group, Writer } from "./writer.ts";
@@ -134,13 +135,13 @@ export class EmbeddedDirectory implements Directory {
 }
 
 function packShard({ entry, revision }: StoredShard): Uint8Array {
-  const segments = entry.segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]);
+  const segments = entry.segments.map(({ lane, from, to }) => [NO_JOURNAL, lane, from, to ?? null]);
   const fields = [revision, entry.owner ?? null, entry.epoch, segments];
   if (entry.versions !== undefined) fields.push(Object.entries(entry.versions));
   return packRow(fields);
 }
 
-type SegmentFields = readonly [journal: number, lane: string, from: number, to: number | null];
+type SegmentFields = readonly [noJournal: number, lane: string, from: number, to: number | null];
 type VersionFields = readonly (readonly [type: string, version: number])[];
 /** The last one is missing where all versions are 1. */
 type ShardFields = readonly [number, string | null, number, readonly SegmentFields[], VersionFields?];
@@ -150,9 +151,7 @@ function openShard(shard: number, bytes: Uint8Array): StoredShard {
     `entry of shard ${shard}`,
     bytes,
   ) as unknown as ShardFields;
-  const segments = fields.map(
-    ([journal, lane, from, to]): Segment => ({ journal, lane, from, to: to ?? undefined }),
-  );
+  const segments = fields.map(([, lane, from, to]): Segment => ({ lane, from, to: to ?? undefined }));
   const entry: ShardEntry = { owner: owner ?? undefined, epoch, segments };
   if (versions === undefined) return { entry, revision };
   return { entry: { ...entry, versions: Object.fromEntries(versions) }, revision };

@@ -12,7 +12,7 @@
  *   | snapshots | id                         | head of 24 bytes (snapshots.ts), then the entry
  *   | due       | [shard, due, id]           | –
  *   | shards    | shard                      | row (directory.ts)
- *   | dead      | [journal, sequence, index] | row (dead-letters.ts)
+ *   | dead      | [0, position, index]       | row (dead-letters.ts)
  *   | meta      | name                       | format and revision as text, app as row (directory.ts)
  *
  * Durability: without `noSync` and with `overlappingSync: false`, the promise of a write resolves after
@@ -45,7 +45,7 @@ export interface Tables {
     [shard: number, due: number, id: string] | [shard: number, due: number] | [shard: number]
   >;
   readonly shards: Table<number>;
-  readonly dead: Table<[journal: number, seq: number, index: number]>;
+  readonly dead: Table<[noJournal: number, position: number, index: number]>;
   readonly meta: Table<string>;
 }
 

@@ -37,7 +37,6 @@ interface Staged {
 }
 
 export class EmbeddedJournal implements Journal, Retention {
-  readonly number = 0;
   readonly #environment: Environment;
   readonly #writer: Writer;
   /** Last sequence of lanes, as committed. A lane that is not here is looked up. */

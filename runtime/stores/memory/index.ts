@@ -120,7 +120,6 @@ export class MemoryStore implements Store {
 }
 
 class MemoryJournal implements Journal, Retention {
-  readonly number = 0;
   readonly #store: MemoryStore;
   /** Undefined where it was trimmed. */
   readonly #entries: (Uint8Array | undefined)[] = [];
@@ -232,9 +231,9 @@ class MemoryDeadLetters implements DeadLetters {
 }
 
 function nameOf({ position, index }: DeadLetterId): string {
-  return `${position.journal}.${position.seq}.${index}`;
+  return `${position}.${index}`;
 }
 
 function compareLetters(a: DeadLetterId, b: DeadLetterId): number {
-  return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
+  return a.position - b.position || a.index - b.index;
 }

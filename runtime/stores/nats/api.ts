@@ -33,6 +33,8 @@ const MISSING: ReadonlySet<number> = new Set([10_059, 10_039, 10_076]);
 /** Limits of an account, a server's resources, memory, disk, and of one stream. */
 const NO_ROOM: ReadonlySet<number> = new Set([10_002, 10_023, 10_028, 10_047, 10_122]);
 const STORE_FAILED = 10_077;
+/** Of a cluster: incomplete, not active, not assigned, not available, not led, stream offline. */
+const ELECTING: ReadonlySet<number> = new Set([10_004, 10_006, 10_007, 10_008, 10_009, 10_118]);
 /** An atomic batch that lacks a message, or is one too many at this moment: nothing of it is stored. */
 const BATCH_DROPPED: ReadonlySet<number> = new Set([10_176, 10_210]);
 
@@ -54,6 +56,11 @@ export function isFull({ err_code, description }: ApiError): boolean {
   return NO_ROOM.has(err_code) || (err_code === STORE_FAILED && /maximum|exceeded/.test(description));
 }
 
+/** The cluster has no leader at this moment, or too few servers for one. */
+export function isElecting({ err_code }: ApiError): boolean {
+  return ELECTING.has(err_code);
+}
+
 export function isNotFound({ err_code }: ApiError): boolean {
   return err_code === NO_MESSAGE;
 }
@@ -73,6 +80,12 @@ export function refusalOf(task: string, error: ApiError): KeyturnError {
     return new KeyturnError(
       "store_full",
       `NATS has no room to ${task}: ${error.description}. Free some space or raise its limits.`,
+    );
+  }
+  if (isElecting(error)) {
+    return new KeyturnError(
+      "unreachable",
+      `NATS did not ${task}: ${error.description} (${error.err_code}). Look whether most servers of the cluster are there.`,
     );
   }
   return new KeyturnError(

@@ -8,6 +8,7 @@
 import type { DeadLetter, DeadLetterId, DeadLetters } from "../../ports/index.ts";
 import { decode, encode } from "../../words/codec.ts";
 import { KeyturnError } from "../../words/errors.ts";
+import { NO_JOURNAL } from "../../words/position.ts";
 import {
   directGet,
   expecting,
@@ -24,6 +25,11 @@ import type { Names } from "./names.ts";
 const BEHIND_MS = 5;
 const PAGE = { batch: 256, max_bytes: 8 * 1024 * 1024 };
 
+/** A letter as it is stored. */
+type StoredLetter = Omit<DeadLetter, "position"> & {
+  readonly position: { readonly journal: typeof NO_JOURNAL; readonly seq: number };
+};
+
 export class NatsDeadLetters implements DeadLetters {
   readonly #connection: Connection;
   readonly #names: Names;
@@ -39,14 +45,13 @@ export class NatsDeadLetters implements DeadLetters {
     const headers = expecting(0);
     await Promise.all(
       letters.map(async (letter) => {
-        const { position, index } = letter;
-        const subject = this.#names.deadLetter(position.journal, position.seq, index);
+        const subject = this.#names.deadLetter(letter);
         const task = "store a dead letter";
         const answer = await publishTo(
           this.#connection,
           this.#names.dead,
           subject,
-          encode(letter),
+          encode({ ...letter, position: { journal: NO_JOURNAL, seq: letter.position } }),
           headers,
           task,
         );
@@ -58,8 +63,8 @@ export class NatsDeadLetters implements DeadLetters {
 
   async remove(letters: readonly DeadLetterId[]): Promise<void> {
     await Promise.all(
-      letters.map(async ({ position, index }) => {
-        const subject = this.#names.deadLetter(position.journal, position.seq, index);
+      letters.map(async (letter) => {
+        const subject = this.#names.deadLetter(letter);
         const task = "remove a dead letter";
         const answer = await publishTo(
           this.#connection,
@@ -82,9 +87,9 @@ export class NatsDeadLetters implements DeadLetters {
   /** One that cannot be read must not hide the others. */
   #letterOf({ data, seq }: StoredMessage): DeadLetter | undefined {
     try {
-      const letter = decode(data) as Partial<DeadLetter> | null;
-      if (typeof letter?.position?.seq === "number" && typeof letter.index === "number")
-        return letter as DeadLetter;
+      const stored = decode(data) as Partial<StoredLetter> | null;
+      if (typeof stored?.position?.seq === "number" && typeof stored.index === "number")
+        return { ...(stored as StoredLetter), position: stored.position.seq };
     } catch {
       // Told below.
     }
@@ -122,5 +127,5 @@ export class NatsDeadLetters implements DeadLetters {
 }
 
 function compare(a: DeadLetterId, b: DeadLetterId): number {
-  return a.position.journal - b.position.journal || a.position.seq - b.position.seq || a.index - b.index;
+  return a.position - b.position || a.index - b.index;
 }

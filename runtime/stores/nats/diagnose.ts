@@ -190,7 +190,7 @@ async function permissionFinding(connection: Connection, names: Names): Promise<
     [names.snapshots, names.key(names.snapshots, "doctor.doctor")],
     [names.shards, names.key(names.shards, "doctor")],
     [names.nodes, names.key(names.nodes, "member.doctor")],
-    [names.dead, names.deadLetter(0, 0, 0)],
+    [names.dead, names.deadLetter({ position: 0, index: 0 })],
   ];
   // In an app of several journals a lane's subject names its own.
   if (directory.layout.journals > 1) subjects.shift();

@@ -19,6 +19,7 @@ import { headers, type MsgHdrs } from "@nats-io/transport-node";
 import type { AppSettings, Directory, Member, ShardEntry, StoredShard, Versions } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
+import { NO_JOURNAL } from "../../words/position.ts";
 import {
   expecting,
   fromJson,
@@ -45,7 +46,7 @@ const SETTINGS_TRIES = 5;
 interface StoredJson {
   readonly owner: string | null;
   readonly epoch: number;
-  readonly segments: readonly [journal: number, lane: string, from: number, to: number | null][];
+  readonly segments: readonly [noJournal: number, lane: string, from: number, to: number | null][];
   readonly snapshots: number;
   /** Missing where all are 1. */
   readonly versions?: Versions;
@@ -152,7 +153,7 @@ export class NatsDirectory implements Directory {
       const entry: ShardEntry = {
         owner: owner ?? undefined,
         epoch,
-        segments: segments.map(([journal, lane, from, to]) => ({ journal, lane, from, to: to ?? undefined })),
+        segments: segments.map(([, lane, from, to]) => ({ lane, from, to: to ?? undefined })),
         ...(versions === undefined ? {} : { versions }),
       };
       if (!isIndex(epoch) || !Object.values(versions ?? {}).every(isIndex)) return undefined;
@@ -168,7 +169,7 @@ export class NatsDirectory implements Directory {
     const bytes = json({
       owner: owner ?? null,
       epoch,
-      segments: segments.map(({ journal, lane, from, to }) => [journal, lane, from, to ?? null]),
+      segments: segments.map(({ lane, from, to }) => [NO_JOURNAL, lane, from, to ?? null]),
       snapshots: this.snapshotsKnown(shard),
       ...(versions === undefined ? {} : { versions }),
     });

@@ -26,7 +26,8 @@ export type { NatsOptions, TlsFiles } from "./options.ts";
 export type { ProvisionReport, StreamReport } from "./provision.ts";
 
 /**
- * Connects to NATS and makes what is missing there, unless `provision` is false.
+ * Connects to NATS and makes what is missing there, unless `provision` is false. A cluster that is electing is waited for:
+ * three times `timeout_ms`.
  * @throws KeyturnError `unreachable`, `access_denied`, `server_unsuitable`, `not_provisioned`, `app_mismatch`,
  *   `invalid_options`
  */
@@ -61,7 +62,8 @@ export async function natsClient(options: NatsOptions): Promise<NatsStore> {
 }
 
 /**
- * Makes an app's streams and buckets and writes its settings. Doing it again changes nothing.
+ * Makes an app's streams and buckets and writes its settings. Doing it again changes nothing. A cluster that is electing
+ * is waited for: three times `timeout_ms`.
  * @throws KeyturnError as `nats`; `app_mismatch` if the app exists with other settings
  */
 export async function provisionNats(options: NatsOptions, settings: AppSettings): Promise<ProvisionReport> {

@@ -37,7 +37,6 @@ const BEHIND_MS = 20;
 const BEHIND_TRIES = 250;
 
 export class NatsJournal implements Journal, Retention {
-  readonly number = 0;
   readonly #connection: Connection;
   readonly #names: Names;
   readonly #layout: Layout;

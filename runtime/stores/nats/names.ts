@@ -3,7 +3,9 @@
  *
  * Owns the names, nothing else. They are written into servers and permissions; they never change.
  */
+import type { DeadLetterId } from "../../ports/index.ts";
 import { KeyturnError } from "../../words/errors.ts";
+import { NO_JOURNAL } from "../../words/position.ts";
 import { journalOf, type Layout } from "./layout.ts";
 
 const APP = /^[A-Za-z][A-Za-z0-9_]{0,31}$/;
@@ -65,7 +67,7 @@ export class Names {
     return `$KV.${stream.slice(3)}.${key}`;
   }
 
-  deadLetter(journal: number, seq: number, index: number): string {
-    return `${this.app}.dead.${journal}_${seq}_${index}`;
+  deadLetter({ position, index }: DeadLetterId): string {
+    return `${this.app}.dead.${NO_JOURNAL}_${position}_${index}`;
   }
 }

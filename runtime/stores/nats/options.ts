@@ -42,7 +42,10 @@ export interface NatsOptions {
   readonly durability?: Durability | undefined;
   /** The server's monitoring address, for example `http://127.0.0.1:8222`. */
   readonly monitor?: string | undefined;
-  /** How long an answer of the server may take, in milliseconds; 5,000 by default. */
+  /**
+   * How long an answer of the server may take, in milliseconds; 5,000 by default. While an app is made or opened, a cluster
+   * that is electing, or a question that was lost, is waited for three times as long.
+   */
   readonly timeout_ms?: number | undefined;
   /** Shown in the server's list of connections. */
   readonly name?: string | undefined;

@@ -3,7 +3,7 @@
  *
  * Owns their configuration. Talks to JetStream's management through `@nats-io/jetstream`. Making what is there already
  * changes nothing; what is there and differs in what matters is refused, because it is somebody else's or from another
- * version.
+ * version. A cluster that is electing, or gathering, is waited for (patience.ts): every step here may be taken twice.
  */
 import { randomUUID } from "node:crypto";
 import {
@@ -13,7 +13,6 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from "@nats-io/jetstream";
-import { ClosedConnectionError, TimeoutError } from "@nats-io/transport-node";
 import type { AppSettings } from "../../ports/index.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { expecting, isConflict, isError, isStreamMissing, publishTo, refusalOf } from "./api.ts";
@@ -23,13 +22,14 @@ import { deniedBy } from "./faults.ts";
 import { type Layout, sameLayout } from "./layout.ts";
 import type { Names } from "./names.ts";
 import type { NatsOptions } from "./options.ts";
+import { patiently } from "./patience.ts";
 import { SENTINEL } from "./snapshots.ts";
 
 /** The largest message, with its headers. */
 const MESSAGE_BYTES = 1_048_576;
 /** Names the making of a stream, in its metadata. */
 const MAKER = "keyturn.made";
-/** More replicas than servers. */
+/** More replicas than servers, and replicas without a cluster. */
 const NO_SUCH_CLUSTER: ReadonlySet<number> = new Set([10_005, 10_074]);
 
 export interface StreamReport {
@@ -112,11 +112,11 @@ export async function provisionStreams(
   { replicas = 1, snapshotBuckets, journals }: NatsOptions,
   make: boolean,
 ): Promise<Provisioned> {
-  const manager = await managerOf(connection);
+  await checkJetStream(connection);
   const wanted = configs(names, replicas);
   const reports: StreamReport[] = [];
   const ensure = async (config: Wanted, existed = false): Promise<void> => {
-    let found = (await infoOf(manager, config.name))?.config;
+    let found = (await infoOf(connection, config.name))?.config;
     let made = false;
     if (found === undefined) {
       if (existed) throw lost(names.app, config.name);
@@ -126,7 +126,7 @@ export async function provisionStreams(
           `The stream ${config.name} is missing. Run "keyturn provision" first.`,
         );
       }
-      ({ found, made } = await add(manager, config));
+      ({ found, made } = await add(connection, config));
     }
     checkStream(found, config);
     reports.push({ stream: config.name, replicas: found.num_replicas, made });
@@ -135,14 +135,17 @@ export async function provisionStreams(
   // An app that is there has said how it is spread.
   const asked = { snapshotBuckets: snapshotBuckets ?? 1, journals: journals ?? 1 };
   const directory = new NatsDirectory(connection, names, asked);
-  const exists = (await directory.settings()) !== undefined;
+  const task = `read from ${names.shards}`;
+  const settings = (): ReturnType<NatsDirectory["settings"]> =>
+    patiently(connection.timeout_ms, task, () => directory.settings());
+  const exists = (await settings()) !== undefined;
   if (exists) sameLayout(names.app, directory.layout, { snapshotBuckets, journals });
   const { layout } = directory;
   for (const config of wanted.spread(layout)) await ensure(config, exists);
   if (!exists) {
     for (let number = 0; number < layout.journals; number++) {
-      const info = await infoOf(manager, names.journalStream(number));
-      if (info !== undefined && info.state.messages > 0 && (await directory.settings()) === undefined)
+      const info = await infoOf(connection, names.journalStream(number));
+      if (info !== undefined && info.state.messages > 0 && (await settings()) === undefined)
         throw lost(names.app, names.shards);
     }
   }
@@ -163,7 +166,9 @@ export async function provisionSettings(
   wanted: AppSettings,
   layout: Layout,
 ): Promise<{ settings: AppSettings; made: boolean }> {
-  const { settings, made } = await new NatsDirectory(connection, names, layout).create(wanted);
+  const { settings, made } = await patiently(connection.timeout_ms, `write to ${names.shards}`, () =>
+    new NatsDirectory(connection, names, layout).create(wanted),
+  );
   if (settings.shards !== wanted.shards || settings.format !== wanted.format) {
     throw new KeyturnError(
       "app_mismatch",
@@ -173,9 +178,20 @@ export async function provisionSettings(
   return { settings, made };
 }
 
-async function managerOf(connection: Connection): Promise<JetStreamManager> {
+/** One question to JetStream's management, repeated until there is an answer. */
+async function manage<T>(
+  { nc, timeout_ms }: Connection,
+  task: string,
+  ask: (manager: JetStreamManager) => Promise<T>,
+): Promise<T> {
+  return patiently(timeout_ms, task, async (timeout) =>
+    ask(await jetstreamManager(nc, { timeout, checkAPI: false })),
+  );
+}
+
+async function checkJetStream(connection: Connection): Promise<void> {
   try {
-    return await jetstreamManager(connection.nc, { timeout: connection.timeout_ms });
+    await manage(connection, "say what JetStream offers", (manager) => manager.getAccountInfo());
   } catch (cause) {
     const refused = refusalIn(cause);
     if (refused !== undefined) throw refused;
@@ -187,29 +203,30 @@ async function managerOf(connection: Connection): Promise<JetStreamManager> {
   }
 }
 
-async function infoOf(manager: JetStreamManager, stream: string): Promise<StreamInfo | undefined> {
+async function infoOf(connection: Connection, stream: string): Promise<StreamInfo | undefined> {
+  const task = `look at the stream ${stream}`;
   try {
-    return await manager.streams.info(stream);
+    return await manage(connection, task, (manager) => manager.streams.info(stream));
   } catch (cause) {
     if (cause instanceof JetStreamApiError && isStreamMissing(cause.apiError())) return undefined;
-    throw failed(`look at the stream ${stream}`, cause);
+    throw failed(task, cause);
   }
 }
 
-async function add(
-  manager: JetStreamManager,
-  config: Partial<StreamConfig> & { name: string },
-): Promise<{ made: boolean; found: StreamConfig }> {
+async function add(connection: Connection, config: Wanted): Promise<{ made: boolean; found: StreamConfig }> {
   // The server takes making for done where the same stream is there; with a mark of its own no other one is the same.
   const maker = randomUUID();
+  const task = `make the stream ${config.name}`;
   try {
-    const { config: found } = await manager.streams.add({ ...config, metadata: { [MAKER]: maker } });
+    const { config: found } = await manage(connection, task, (manager) =>
+      manager.streams.add({ ...config, metadata: { [MAKER]: maker } }),
+    );
     return { made: found.metadata?.[MAKER] === maker, found };
   } catch (cause) {
     // Somebody else made it at the same moment.
-    const found = await infoOf(manager, config.name).catch(() => undefined);
+    const found = await infoOf(connection, config.name).catch(() => undefined);
     if (found !== undefined) return { made: false, found: found.config };
-    throw failed(`make the stream ${config.name}`, cause);
+    throw failed(task, cause);
   }
 }
 
@@ -252,7 +269,9 @@ function checkStream(found: StreamConfig, wanted: Partial<StreamConfig>): void {
 async function putSentinel(connection: Connection, stream: string, names: Names): Promise<void> {
   const subject = names.key(stream, SENTINEL);
   const task = `write ${subject}`;
-  const answer = await publishTo(connection, stream, subject, undefined, expecting(0), task);
+  const answer = await patiently(connection.timeout_ms, task, () =>
+    publishTo(connection, stream, subject, undefined, expecting(0), task),
+  );
   if (isError(answer) && !isConflict(answer)) throw refusalOf(task, answer);
 }
 
@@ -266,13 +285,6 @@ function lost(app: string, stream: string): KeyturnError {
 /** The typed form of a refusal that is known by its kind. */
 function refusalIn(cause: unknown): KeyturnError | undefined {
   if (cause instanceof KeyturnError) return cause;
-  if (cause instanceof TimeoutError || cause instanceof ClosedConnectionError) {
-    return new KeyturnError(
-      "unreachable",
-      `NATS does not answer in time: ${textOf(cause)}. Look whether JetStream is ready; in a cluster, whether most servers are there.`,
-      { cause },
-    );
-  }
   return deniedBy(cause);
 }
 

@@ -298,7 +298,6 @@ function snapshotsOver(link: Link): Snapshots {
 
 function journalOver(link: Link): Journal {
   return {
-    number: 0,
     last: (lane) => link.call("last", lane) as Promise<number>,
     append: refused,
     read: () => {

@@ -21,7 +21,7 @@ export const CALL = 4;
 export const ANSWER = 5;
 
 /** Of what both sides say; the server says its own first. */
-export const WIRE_VERSION = 1;
+export const WIRE_VERSION = 2;
 
 /** What the server says first. */
 export interface Hello {

@@ -76,7 +76,7 @@ export async function audit(disk: Disk): Promise<Audit> {
   }
   walk.deadLetters(
     (await disk.memory.deadLetters.list(Number.MAX_SAFE_INTEGER)).map(
-      ({ position, index }) => `${position.seq}.${index}`,
+      ({ position, index }) => `${position}.${index}`,
     ),
   );
   return walk.result();

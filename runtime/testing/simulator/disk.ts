@@ -184,7 +184,6 @@ class View implements Store {
     this.transport = transport;
     const { journal, snapshots, directory, deadLetters } = disk.memory;
     this.journal = {
-      number: journal.number,
       last: (lane) => this.#call("last", false, () => journal.last(lane)),
       append: (lane, expectedLast, bytes) =>
         this.#call(
