@@ -121,6 +121,8 @@ async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promi
       process.exit(1);
     });
   });
+  // Without who asks nobody would end it.
+  process.once("disconnect", () => process.exit());
   process.send?.({ count: 0, per_s: 0, cpu_us: 0, spans: 0 } satisfies FromSide);
 }
 

@@ -17,7 +17,7 @@ import { type FromSide, type Mode, MODES, type SideOptions, type ToSide } from "
 const GENERATIONS = 5;
 const ROUND_S = 0.4;
 /** So many asks are made before any counts: what happens rarely (a trace of a hundred) is compiled late. */
-const WARM_ASKS = 200_000;
+const WARM_ASKS = 100_000;
 const modes = Object.keys(MODES) as Mode[];
 
 interface Side {
