@@ -68,8 +68,9 @@ class Sdk {
       forceFlush: () => Promise.resolve(),
       shutdown: () => Promise.resolve(),
     };
-    // Room for all, or a part of the spans would cost nothing because it is dropped.
-    const processor = new BatchSpanProcessor(spans, { maxQueueSize: 1_000_000, maxExportBatchSize: 8_192 });
+    // Room for all, or a part of the spans would cost nothing because it is dropped. They are exported by the SDK's own
+    // batches of 512: larger ones are held so long that the garbage collector copies them again and again.
+    const processor = new BatchSpanProcessor(spans, { maxQueueSize: 1_000_000 });
     this.#traces = new BasicTracerProvider({ spanProcessors: [processor] });
     const reader = new PeriodicExportingMetricReader({
       exporter: metrics,
