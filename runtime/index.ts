@@ -66,6 +66,7 @@ export type { Key } from "./kv/keys.ts";
 export type { Pinned } from "./kv/pinned.ts";
 export type { Metric, MetricHistogram, MetricPoint, NodeMetrics } from "./engine/metrics.ts";
 export type { Observer } from "./engine/observer.ts";
+export type { Invocation, MailboxState, WaitingMessage } from "./engine/mailbox.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type {
   BatchCommit,

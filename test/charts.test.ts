@@ -1,6 +1,7 @@
 /** Statecharts as data, over HTTP; and the protocol of Stately's inspector. */
 import { expect, it } from "vitest";
-import { and, assign, fromPromise, not, setup, stateIn } from "xstate";
+import { defineActor } from "keyturn";
+import { and, assign, createMachine, fromPromise, not, setup, spawnChild, stateIn } from "xstate";
 import { counter } from "../actors/index.ts";
 import { chartOf, configText } from "../runtime/engine/machine/chart.ts";
 import type { ChartState } from "../runtime/words/chart.ts";
@@ -121,6 +122,45 @@ it("every type is described, with the schema of its events if it has one", async
   expect((await call("GET", "/types/counter")).body.chart.states).toHaveLength(2);
   expectProblem(await call("GET", "/types/none"), 404, "unknown_type");
   expectProblem(await call("GET", "/types/order?x=1"), 400, "invalid_options");
+});
+
+it("the machines that a machine invokes and spawns are described too, each once, also those without a name", async () => {
+  const leaf = setup({}).createMachine({ id: "leaf", initial: "green", states: { green: {}, red: {} } });
+  const tree = setup({
+    actors: { leaf, load: fromPromise(async () => 1) },
+  }).createMachine({
+    id: "tree",
+    initial: "small",
+    states: { small: { invoke: [{ src: "leaf" }, { src: "load" }] }, tall: {} },
+  });
+  const wood = createMachine({
+    id: "wood",
+    initial: "here",
+    states: {
+      here: { invoke: [{ src: tree }, { src: leaf }] },
+      gone: { entry: spawnChild(leaf) },
+    },
+  });
+  const bush = setup({}).createMachine({ id: "bush" });
+  const { call } = await served([
+    defineActor({ type: "wood", machine: wood, children: { bush } }),
+    defineActor({ type: "bush", machine: bush }),
+  ]);
+  const { chart, machines } = (await call("GET", "/types/wood")).body;
+  const keys = machines.map((one: { chart: ChartState }) => one.chart.key);
+  expect([...keys].sort()).toEqual(["bush", "leaf", "tree", "wood"]);
+  expect(machines[0].chart).toEqual(chart);
+  expect(machines[0].actors).toEqual({
+    "xstate.invoke.0.wood.here": keys.indexOf("tree"),
+    "xstate.invoke.1.wood.here": keys.indexOf("leaf"),
+    "spawn.wood.gone.entry.0": keys.indexOf("leaf"),
+    bush: keys.indexOf("bush"),
+  });
+  expect(machines[keys.indexOf("tree")].actors).toEqual({
+    leaf: keys.indexOf("leaf"),
+    bush: keys.indexOf("bush"),
+  });
+  expect((await call("GET", "/types/bush")).body).not.toHaveProperty("machines");
 });
 
 it("a chart is told to who may know of types, and to nobody else", async () => {

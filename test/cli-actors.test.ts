@@ -282,6 +282,19 @@ describe("list, find, count and timers", () => {
     expect((await on("list", "order", "--stale", "--all")).stdout.split("\n")).toContain("listed");
   });
 
+  it("shows an actor's mailbox", async () => {
+    await on("send", "order/m1", "pay");
+    expect(await on("mailbox", "order/m1", "--json")).toMatchObject({
+      code: 0,
+      rows: [{ address: "order/m1", depth: 0, waiting: [], memory: "loaded", invocations: [] }],
+    });
+    expect((await on("mailbox", "order/m1")).stdout).toMatch(
+      /^order\/m1 {2}nothing waits {2}in memory: loaded/,
+    );
+    expect((await on("mailbox", "none/m1")).code).toBe(5);
+    expect((await on("mailbox", "order")).code).toBe(2);
+  });
+
   it("lists and cancels timers", async () => {
     for (const key of ["t1", "t2", "t3"]) await node.client.actor(order, key).send({ type: "add", by: 1 });
     const id = "xstate.after.later.(machine).open.waiting";

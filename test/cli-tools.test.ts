@@ -1,12 +1,13 @@
 /** The commands for whoever begins, runs and looks: new, dev, doctor, top, drain; some as processes. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { counter } from "../actors/index.ts";
 import { embedded, nats, startNode } from "../runtime/index.ts";
 import { serveStore } from "../runtime/stores/socket/index.ts";
+import { whereFrom } from "../runtime/cli/commands/new.ts";
 import { keyturn, keyturnEnded, project, withPackage } from "./support/cli.ts";
 import { cli } from "./support/cli-run.ts";
 import { startServer } from "./support/nats-server.ts";
@@ -41,9 +42,10 @@ describe("keyturn new", { timeout: 60_000 }, () => {
       expect(files).toContain(file);
     expect(JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))).toMatchObject({
       name: "my-app",
-      dependencies: { keyturn: "^0.1.0" },
+      dependencies: { keyturn: `file:${relative(folder, root)}` },
       scripts: { test: "vitest run" },
     });
+    expect(readFileSync(join(folder, ".npmrc"), "utf8")).toMatch(/^install-links=true$/m);
     const bin = (name: string): string => join(root, "node_modules", name);
     const tests = spawnSync(process.execPath, [bin("vitest/vitest.mjs"), "run"], {
       cwd: folder,
@@ -61,6 +63,37 @@ describe("keyturn new", { timeout: 60_000 }, () => {
       code: 2,
       stderr: expect.stringMatching(/package's name/),
     });
+  });
+
+  it("takes itself from the registry when it was installed, from its folder when it is a checkout", async () => {
+    expect(whereFrom("/a/my-app", "/a/tools/node_modules/keyturn/", "1.2.3")).toBe("^1.2.3");
+    expect(whereFrom("/a/my-app", "/a/keyturn/", "1.2.3")).toBe("file:../keyturn");
+    const folder = join(project({}), "my-app");
+    await cli(["new", folder, "--keyturn", "1.2.3"]);
+    expect(JSON.parse(readFileSync(join(folder, "package.json"), "utf8"))).toMatchObject({
+      dependencies: { keyturn: "1.2.3" },
+    });
+    expect(existsSync(join(folder, ".npmrc"))).toBe(false);
+  });
+
+  it("makes a project whose types hold, also where it prints", async () => {
+    const home = project({}, ["xstate", "vitest", "@types"]);
+    symlinkSync(root, join(home, "node_modules", "keyturn"), "junction");
+    const folder = join(home, "my-app");
+    await cli(["new", folder]);
+    writeFileSync(
+      join(folder, "src/print.ts"),
+      'console.log(setTimeout(() => {}, 1), fetch("x"), process.pid);\n',
+    );
+    const types = spawnSync(
+      process.execPath,
+      [join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--customConditions", "keyturn-source"],
+      {
+        cwd: folder,
+        encoding: "utf8",
+      },
+    );
+    expect(types).toMatchObject({ stdout: "", status: 0 });
   });
 });
 
@@ -174,6 +207,17 @@ describe("keyturn doctor and top", { timeout: 60_000 }, () => {
 });
 
 describe("on a real NATS server", { timeout: 60_000 }, () => {
+  it("does not say that there are no actors where only nobody serves them", async () => {
+    const server = await startServer();
+    onTestFinished(() => server.stop());
+    const node = await startNode({ actors: [counter], store: nats({ servers: server.url }), shards: 8 });
+    await node.client.actor(counter, "left").send({ type: "add", by: 1 });
+    await node.stop();
+    const { stdout, stderr } = await cli(["list", "--nats", server.url]);
+    expect(stdout).toMatch(/counter +1/);
+    expect(stderr).toMatch(/No node runs\. Counted in the stored snapshots/);
+  });
+
   it("asks, looks, examines, and drains a node, which ends", async () => {
     const server = await startServer();
     onTestFinished(() => server.stop());

@@ -1,70 +1,27 @@
 /** The dashboard in a real browser, against real nodes: what is seen, live, and what can be done with it. */
-import { execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
 import { SignJWT } from "jose";
-import { type KeyturnNode, memory, startNode, type Store } from "keyturn";
-import { type HttpServer, serveHttp } from "keyturn/http";
-import type { Browser, BrowserContextOptions } from "playwright-core";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { KeyturnNode } from "keyturn";
+import { serveHttp } from "keyturn/http";
+import type { Browser } from "playwright-core";
+import { beforeAll, describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
-import { countOf, groundOf, openPage, type Page, type Shown, startBrowser } from "./support/browser.ts";
+import { countOf, groundOf, openPage, type Page } from "./support/browser.ts";
+import { Dashboard } from "./support/dashboard.ts";
 import { afterwards, ask, expectProblem } from "./support/http.ts";
 import { order } from "./support/tracked-order.ts";
 
-const SHOTS = process.env.DASHBOARD_SHOTS;
-let browser: Browser;
-let store: Store;
+const dashboard = new Dashboard([order, counter]);
+const look: Dashboard["look"] = (hash, options) => dashboard.look(hash, options);
+const shot: Dashboard["shot"] = (page, name) => dashboard.shot(page, name);
 let node: KeyturnNode;
-let server: HttpServer;
-const shown: Shown[] = [];
+let browser: Browser;
+let server: Dashboard["server"];
 
-beforeAll(async () => {
-  execFileSync(process.execPath, [join(import.meta.dirname, "..", "runtime", "dashboard", "build.mjs")]);
-  store = memory();
-  node = await nodeNamed("amber");
-  server = await serveHttp(node, { listen: "127.0.0.1:0" });
-  browser = await startBrowser();
-  if (SHOTS !== undefined) mkdirSync(SHOTS, { recursive: true });
-}, 120_000);
-
-afterAll(async () => {
-  await browser?.close();
-  await server?.close();
-  await node?.stop();
+beforeAll(() => {
+  ({ node, browser, server } = dashboard);
 });
-
-afterEach(async () => {
-  // A refusal that was asked for is named in the console by the browser itself.
-  const complaints = shown
-    .flatMap((one) => [...one.complaints])
-    .filter((text) => !/responded with a status of 422/.test(text));
-  for (const one of shown.splice(0)) await one.close();
-  expect(complaints).toEqual([]);
-});
-
-function nodeNamed(name: string): Promise<KeyturnNode> {
-  const settings = { lease_ms: 1_200, heartbeat_ms: 200 };
-  return startNode({
-    actors: [order, counter],
-    store,
-    name,
-    shards: 64,
-    settings,
-    observer: { troubled: () => undefined },
-  });
-}
-
-async function look(hash: string, options?: BrowserContextOptions): Promise<Page> {
-  const one = await openPage(browser, `${server.url}/dashboard/${hash}`, options);
-  shown.push(one);
-  return one.page;
-}
-
-async function shot(page: Page, name: string): Promise<void> {
-  if (SHOTS !== undefined) await page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage: true });
-}
 
 /** An order that has taken six turns and is under way. */
 async function underway(key: string): Promise<void> {
@@ -87,7 +44,7 @@ describe("the cluster", () => {
     const page = await look("");
     await page.waitForSelector('[data-node="amber"]');
     await countOf(page, '[data-owner="amber"]', (n) => n === 64);
-    const second = await nodeNamed("birch");
+    const second = await dashboard.nodeNamed("birch");
     const owned = (name: string): Promise<number> => page.locator(`[data-owner="${name}"]`).count();
     await countOf(page, '[data-owner="birch"]', (n) => n > 20);
     expect(await owned("amber")).toBeLessThan(44);
@@ -215,41 +172,90 @@ describe("an actor", () => {
   });
 });
 
-it("dead letters are shown, with why, and can be sent again", async () => {
-  const ref = node.client.actor(order, "cancelled");
-  await ref.send({ type: "place", customer: "ada", cents: 1 });
-  await ref.send({ type: "cancel", reason: "stock" });
-  const page = await look("#/dead");
-  const letter = page.locator("[data-letter]").first();
-  await letter.waitFor();
-  expect(await letter.innerText()).toMatch(/counter\/audit[\s\S]*invalid_event[\s\S]*nonsense/);
-  await shot(page, "dead");
-  const asked = page.waitForRequest((request) => request.method() === "POST");
-  await letter.getByRole("button", { name: "Send again" }).click();
-  expect((await asked).postDataJSON()).toEqual({ type: "nonsense" });
-  await letter.getByRole("status").waitFor();
+describe("dead letters", () => {
+  async function letter(key: string): Promise<void> {
+    const ref = node.client.actor(order, key);
+    await ref.send({ type: "place", customer: "ada", cents: 1 });
+    await ref.send({ type: "cancel", reason: "stock" });
+  }
+
+  it("are shown, with why; one that is refused again stays, and says so", async () => {
+    await letter("cancelled");
+    const page = await look("#/dead");
+    const first = page.locator("[data-letter]").first();
+    await first.waitFor();
+    expect(await first.innerText()).toMatch(/counter\/audit[\s\S]*invalid_event[\s\S]*nonsense/);
+    await shot(page, "dead");
+    await first.getByRole("button", { name: "Send again" }).click();
+    await first.getByText("Refused again: ").waitFor();
+    expect(await node.deadLetters()).toHaveLength(1);
+    await shot(page, "dead-refused");
+  });
+
+  it("are gone once they are taken, or dropped", async () => {
+    const put = (seq: number, event: object) => ({
+      position: seq,
+      index: 0,
+      type: "counter",
+      key: "late",
+      event,
+      time: Date.now(),
+      code: "machine_failed",
+      reason: "It was off.",
+    });
+    await node.store.deadLetters.put([
+      put(9_000_001, { type: "add", by: 4 }),
+      put(9_000_002, { type: "add", by: 100 }),
+    ]);
+    const page = await look("#/dead");
+    const row = (id: string) => page.locator(`[data-letter="${id}"]`);
+    await row("9000001.0").getByRole("button", { name: "Send again" }).click();
+    await page.getByText("1 taken.").waitFor();
+    await row("9000001.0").waitFor({ state: "detached" });
+    expect((await node.client.actor(counter, "late").get()).context).toEqual({ count: 4 });
+    await row("9000002.0").getByRole("button", { name: "Drop" }).click();
+    await row("9000002.0").waitFor({ state: "detached" });
+    await letter("cancelled-too");
+    await page.getByRole("button", { name: "Drop all on this page" }).click();
+    await page.getByRole("dialog").waitFor();
+    await shot(page, "dead-drop");
+    await page.getByRole("dialog").getByRole("button", { name: "Drop", exact: true }).click();
+    await page.getByText("None. That is how it should be.").waitFor();
+    await shot(page, "dead-none");
+    expect(await node.deadLetters()).toEqual([]);
+    expect((await node.client.actor(counter, "late").get()).context).toEqual({ count: 4 });
+  });
 });
 
 it("Stately's inspector, in a window of its own, is told what the actor does", async () => {
   await underway("inspected");
   const page = await look("#/actors/order/inspected");
-  // Stands for the inspector: says that it is there, and shows what it is told, as Stately's receiver does.
-  const receiver = `<ol></ol><script>
-    addEventListener("message", ({ data }) => {
-      if (typeof data._version !== "string") return;
-      const line = document.createElement("li");
-      line.textContent = [data.type, data.event?.type, JSON.stringify(data.snapshot?.value)].join(" ");
-      document.querySelector("ol").append(line);
-    });
-    opener.postMessage({ type: "@statelyai.connected" }, "*");
-  </script>`;
+  // What Stately's page listens with: the receiver of its own package.
+  const { outputFiles } = await build({
+    stdin: {
+      contents: `import { createBrowserReceiver } from "@statelyai/inspect";
+        createBrowserReceiver().subscribe(({ type, event, snapshot }) => {
+          const line = document.createElement("li");
+          line.textContent = [type, event?.type, JSON.stringify(snapshot?.value)].join(" ");
+          document.body.append(line);
+        });`,
+      resolveDir: import.meta.dirname,
+    },
+    bundle: true,
+    write: false,
+    platform: "browser",
+    format: "iife",
+  });
+  const body = `<!doctype html><body><script>${outputFiles[0]?.text.replaceAll("</script", "<\\/script")}</script>`;
   await page
     .context()
-    .route("https://stately.ai/inspect", (route) =>
-      route.fulfill({ contentType: "text/html", body: receiver }),
-    );
+    .route("https://stately.ai/inspect", (route) => route.fulfill({ contentType: "text/html", body }));
   const opened = page.waitForEvent("popup");
-  await page.getByRole("button", { name: "Stately" }).click();
+  await page.getByRole("button", { name: "Inspect" }).click();
+  const address = `ws://127.0.0.1:${server.port}/actors/order/inspected/inspect`;
+  expect(await page.getByRole("dialog").innerText()).toContain(`server: "${address}"`);
+  await shot(page, "inspect");
+  await page.getByRole("button", { name: "Open stately.ai" }).click();
   const inspector = await opened;
   await inspector.getByText('@xstate.snapshot ship {"underway"').waitFor();
   expect(await inspector.locator("li").first().innerText()).toMatch(/^@xstate\.actor/);
@@ -299,7 +305,7 @@ describe("how it looks", () => {
       ["#/", '[data-type="order"] [data-state]'],
       ["#/types/order", "tr[data-key]"],
       ["#/actors/order/phone", '[data-detail="6"]'],
-      ["#/dead", ".letter"],
+      ["#/dead", "h1"],
     ] as const) {
       await page.goto(`${server.url}/dashboard/${hash}`);
       await page.waitForSelector(ready);
@@ -320,6 +326,14 @@ describe("how it looks", () => {
     await page.reload();
     await page.waitForSelector("main");
     await expect.poll(ground, { timeout: 20_000 }).toBeGreaterThan(200);
+  });
+
+  it("an address that changes while the page is still beginning is followed", async () => {
+    const page = await look("");
+    // As the program has been run, and nothing is drawn yet.
+    await page.addInitScript(`addEventListener("DOMContentLoaded", () => { location.hash = "#/dead"; })`);
+    await page.reload();
+    await page.waitForSelector("h1:text('Dead letters')");
   });
 
   it("can be used with the keyboard alone", async () => {

@@ -2,7 +2,7 @@
 import { defineActor } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
-import { ShardRows } from "../runtime/engine/catalog.ts";
+import { ShardRows } from "../runtime/engine/catalog/rows.ts";
 import { decode, encode } from "../runtime/words/codec.ts";
 import { positionOf } from "../runtime/words/position.ts";
 import { FaultStore } from "./support/fault-store.ts";
@@ -47,6 +47,19 @@ describe("while the stored actors are read", () => {
       ["c", 3],
     ]);
     expect(r.told).toEqual([]);
+  });
+
+  it("whoever sets no deadline waits as long as it takes, others ask again", async () => {
+    const r = await takenOver();
+    r.store.snapshotListGate.close();
+    const waits = r.node.client.count(r.probe);
+    const hurries = failure(r.node.client.count(r.probe, { timeout_ms: 5_000 }));
+    await r.world.advance(150_000);
+    expect((await hurries).code).toBe("timeout");
+    r.store.snapshotListGate.open();
+    expect((await r.world.run(waits)).total).toBe(3);
+    const again = r.node.client.count(r.probe, { timeout_ms: 5_000 });
+    expect((await r.world.run(again)).total).toBe(3);
   });
 
   it("contract 12: a damaged snapshot stops its shard, as it does when its actor is used, and no other", async () => {
@@ -114,10 +127,18 @@ describe("contract 11: rows are bounded", () => {
 
   it("the newest place is known in each journal", () => {
     const rows = new ShardRows("log");
-    const row = { turn: 1, time: 0, value: "on", status: "active", fields: [], timers: [] } as const;
-    rows.set({ ...row, key: "a", at: [positionOf(0, 500), 0] });
-    rows.set({ ...row, key: "b", at: [positionOf(1, 20), 0] });
-    rows.set({ ...row, key: "c", at: [positionOf(0, 400), 0] });
+    const row = {
+      turn: 1,
+      time: 0,
+      value: "on",
+      state: "on",
+      status: "active",
+      fields: [],
+      timers: [],
+    } as const;
+    rows.set({ ...row, key: "a", position: positionOf(0, 500) });
+    rows.set({ ...row, key: "b", position: positionOf(1, 20) });
+    rows.set({ ...row, key: "c", position: positionOf(0, 400) });
     expect([0, 1, 2].map((journal) => rows.lastIn(journal))).toEqual([500, positionOf(1, 20), 0]);
   });
 
@@ -126,9 +147,10 @@ describe("contract 11: rows are bounded", () => {
     rows.deleted = undefined;
     const row = {
       turn: 1,
-      at: [1, 0],
+      position: 1,
       time: 0,
       value: "on",
+      state: "on",
       status: "active",
       fields: [],
       timers: [],

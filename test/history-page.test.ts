@@ -34,9 +34,30 @@ it.each(["oldest", "newest"] as const)("gives every turn once, %s first", async 
   expect(expected).toBe(order === "oldest" ? TURNS + 1 : 0);
 });
 
+it("begins at any turn of a long past", async () => {
+  for (const upTo of [1, 2, 63, 64, 65, 128, 4_711, TURNS - 1, TURNS, TURNS + 5]) {
+    const { turns, next } = await ref.historyPage({ upTo, limit: 100 });
+    const newest = Math.min(upTo, TURNS);
+    const expected = Array.from({ length: Math.min(100, newest) }, (_, n) => newest - n);
+    expect(turns.map(({ turn }) => turn)).toEqual(expected);
+    expect(turns.map(({ context }) => context)).toEqual(expected.map((count) => ({ count })));
+    if (newest > 100) {
+      const further = await ref.historyPage({ cursor: next, limit: 3 });
+      expect(further.turns.map(({ turn }) => turn)).toEqual([newest - 100, newest - 101, newest - 102]);
+    } else expect(next).toBeUndefined();
+  }
+  const none = node.client.actor("counter/none");
+  expect(await none.historyPage({ upTo: 3 })).toEqual({ turns: [], next: undefined });
+});
+
 it("refuses what is no page, and what is no cursor", async () => {
   for (const limit of [0, 257, 1.5, Number.NaN])
     await expect(ref.historyPage({ limit })).rejects.toMatchObject({ code: "invalid_options" });
+  for (const upTo of [0, 1.5, -1, "3" as unknown as number])
+    await expect(ref.historyPage({ upTo })).rejects.toMatchObject({ code: "invalid_options" });
+  await expect(ref.historyPage({ upTo: 3, order: "oldest" })).rejects.toMatchObject({
+    code: "invalid_options",
+  });
   await expect(ref.historyPage({ order: "any" as "newest" })).rejects.toMatchObject({
     code: "invalid_options",
   });

@@ -308,7 +308,7 @@ it("answers no batch and no page with more than it may take, and says what was d
     if (next === undefined) break;
     cursor = `&cursor=${next}`;
   }
-  expect(keys).toEqual(["1-0", "2-0", "3-0"]);
+  expect(keys).toEqual(["1.0", "2.0", "3.0"]);
 });
 
 it("counts callers of one IPv6 network as one", async () => {

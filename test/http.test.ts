@@ -408,11 +408,11 @@ it("says how the node is, who serves what, and what was buried", async () => {
   );
   const { letters, next } = (await call("GET", "/dead-letters?limit=2")).body;
   expect(letters).toMatchObject([
-    { id: "1-0", event: { thing: { "~date": "1970-01-01T00:00:00.000Z" } } },
-    { id: "2-0" },
+    { id: "1.0", event: { thing: { "~date": "1970-01-01T00:00:00.000Z" } } },
+    { id: "2.0" },
   ]);
   expect((await call("GET", `/dead-letters?limit=2&cursor=${next}`)).body.letters).toMatchObject([
-    { id: "3-0" },
+    { id: "3.0" },
   ]);
 });
 

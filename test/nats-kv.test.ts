@@ -59,3 +59,31 @@ test("ranges, pinned snapshots, finding and watching go on when a node dies", as
   await second.stop();
   await server.stop();
 }, 60_000);
+
+test("the first range after a start reads the stored index, in one bucket or in several", async () => {
+  for (const snapshotBuckets of [1, 3]) {
+    const server = await startServer();
+    const start = (name: string): Promise<KeyturnNode> =>
+      startNode({
+        actors: [parcel],
+        store: nats({ servers: server.url, snapshotBuckets }),
+        name,
+        shards: 8,
+        settings,
+      });
+    const first = await start("first");
+    const model = Array.from({ length: 3_000 }, (_, n): [string, number] => [`k${n + 10_000}`, n]);
+    await first.client.store<number>("numbers").putAll(model);
+    await first.checkpoint();
+    await first.client.store<number>("numbers").putAll(model.map(([key, n]): [string, number] => [key, -n]));
+    await first.client.store("numbers").delete("k10007");
+    await first.stop();
+    const second = await start("second");
+    second.store.snapshots.list = () => Promise.reject(new Error("No snapshot is to be listed."));
+    const found: [string, number][] = [];
+    for await (const one of second.client.store<number>("numbers").all()) found.push(one);
+    expect(found).toEqual(model.map(([key, n]) => [key, 0 - n]).filter(([key]) => key !== "k10007"));
+    await second.stop();
+    await server.stop();
+  }
+}, 60_000);

@@ -34,6 +34,9 @@ const cart = defineActor({
             ({ event }) => `stock/${event.sku}`,
             ({ context }) => ({ type: "reserve", of: context.items.length }),
           ),
+          // A value may be written where it is, whatever it is made of.
+          reply({ ok: true, parts: [1, { at: new Date(0) }] }),
+          reply(["a", { b: 1 }]),
           // @ts-expect-error a reply's expression sees only the events that lead to it
           reply(({ event }) => event.price),
           // @ts-expect-error an address is a text

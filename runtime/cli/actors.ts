@@ -76,7 +76,7 @@ function checkCopies(module: string, path: string): void {
     const advice =
       name === "keyturn"
         ? "Start the nodes with the project's own command: npx keyturn, in its folder"
-        : "Let the project and keyturn share one: npm dedupe, or a version that fits both";
+        : "Let the project and keyturn share one: npm dedupe, or a version that fits both. A keyturn that is a link has its own: npm config set install-links true --location project, remove node_modules/keyturn, npm install";
     throw fault(
       `${module} uses another copy of ${name} than this command: ${fileURLToPath(theirs)} and ${fileURLToPath(own)}. ${advice}.`,
     );

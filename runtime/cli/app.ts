@@ -31,7 +31,7 @@ export async function openApp(flags: AppFlags, shell: Shell, name: string): Prom
   if (flags.nats === undefined) {
     throw new KeyturnError(
       "invalid_options",
-      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
+      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine. It is .keyturn for those of keyturn dev, once it has ended.",
     );
   }
   const options = { ...natsOptionsOf(flags, shell.env), provision: false, name };

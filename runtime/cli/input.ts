@@ -89,7 +89,10 @@ function fieldsOf(words: readonly string[]): Record<string, unknown> {
   for (const word of words) {
     const [, name, text = ""] = /^([^=]+)=(.*)$/s.exec(word) ?? [];
     if (name === undefined || name === "__proto__")
-      throw new KeyturnError("invalid_options", `"${word}" is no field: name=value.`);
+      throw new KeyturnError(
+        "invalid_options",
+        `"${word}" is no field: name=value. An event in JSON is one word: {"type":"…", …}.`,
+      );
     fields[name] = fieldValue(text);
   }
   return fields;

@@ -35,7 +35,7 @@ export class RunningSources {
         run.done.then(
           ({ items, malformed, ended }) => {
             const what = ended ? "is read to its end" : "is stopped";
-            const text = `Source ${name} ${what}: ${items} items, ${malformed} of them malformed.`;
+            const text = `Source ${name} ${what}: ${items} items, ${malformed} of them malformed${malformed > 0 ? "; sourceDeadLetters(client, source) says which" : ""}.`;
             console.say("source", { source: name, items, malformed, ended }, text);
           },
           (error: unknown) => {

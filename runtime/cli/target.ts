@@ -123,7 +123,7 @@ export async function openTarget(flags: TargetFlags, shell: Shell, needs: Target
   if (nats === undefined) {
     throw new KeyturnError(
       "invalid_options",
-      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine.",
+      "Say where the actors live: --nats HOST:PORT on a NATS server, or --data FOLDER on this machine; or begin here: keyturn dev --actors MODULE.",
     );
   }
   const options = { ...natsOptionsOf(flags, shell.env), session: flags.session, name: "keyturn command" };

@@ -12,13 +12,15 @@ export interface ProjectOptions {
   readonly xstate: string;
   readonly vitest: string;
   readonly typescript: string;
+  /** Of @types/node. */
+  readonly types: string;
   /** The server's configuration, as it is shipped. */
   readonly natsConf: string;
 }
 
 /** The files by path. */
 export function projectFiles(options: ProjectOptions): Readonly<Record<string, string>> {
-  const { name, keyturn, xstate, vitest, typescript, natsConf } = options;
+  const { name, keyturn, xstate, vitest, typescript, types, natsConf } = options;
   const manifest = {
     name,
     version: "0.0.0",
@@ -27,16 +29,18 @@ export function projectFiles(options: ProjectOptions): Readonly<Record<string, s
     engines: { node: ">=20.19" },
     scripts: {
       dev: "keyturn dev --actors ./src/actors.ts",
-      start: "keyturn start --nats 127.0.0.1:4222 --actors ./src/actors.ts",
+      start: "keyturn start --nats 127.0.0.1:4222 --monitor http://127.0.0.1:8222 --actors ./src/actors.ts",
       test: "vitest run",
       types: "tsc --noEmit",
     },
     dependencies: { keyturn, xstate },
-    devDependencies: { typescript, vitest },
+    devDependencies: { "@types/node": types, typescript, vitest },
   };
   return {
     "package.json": `${JSON.stringify(manifest, null, 2)}\n`,
+    ...(keyturn.startsWith("file:") ? { ".npmrc": NPMRC } : {}),
     "tsconfig.json": TSCONFIG,
+    "vitest.config.ts": VITEST,
     ".gitignore": "node_modules/\n.keyturn/\ndata/\n",
     "nats.conf": natsConf,
     "src/actors.ts": ACTORS,
@@ -50,6 +54,7 @@ const TSCONFIG = `{
   "compilerOptions": {
     "target": "es2023",
     "lib": ["es2023"],
+    "types": ["node"],
     "module": "nodenext",
     "strict": true,
     "noEmit": true,
@@ -58,6 +63,16 @@ const TSCONFIG = `{
   },
   "include": ["src", "test"]
 }
+`;
+
+const NPMRC = `# Copies a keyturn that is a folder in here, instead of linking to it: then both have the same xstate.
+# After a change over there: remove node_modules/keyturn, then npm install.
+install-links=true
+`;
+
+const VITEST = `import { defineConfig } from "vitest/config";
+
+export default defineConfig({ test: { include: ["test/**/*.test.ts"] } });
 `;
 
 const ACTORS = `/** What this app's nodes host: everything that defineActor returns and that is exported here. */
@@ -156,7 +171,7 @@ describe("an order", () => {
 
 const README = `# $NAME
 
-Durable actors on [Keyturn](https://www.npmjs.com/package/keyturn): every key is an actor, every actor a state machine,
+Durable actors on Keyturn: every key is an actor, every actor a state machine,
 every answered turn is kept.
 
 \`\`\`sh

@@ -32,7 +32,10 @@ export interface FindQuery extends Omit<Filter, "olderThan"> {
   readonly after?: string | undefined;
   /** Stop after so many. */
   readonly limit?: number | undefined;
-  /** For each exchange with a shard, milliseconds; 60,000 by default, since the first may have to read all actors. */
+  /**
+   * For each exchange with a shard, milliseconds. The first may have to find all actors, which goes on behind a deadline
+   * that is over; by default it is waited for.
+   */
   readonly timeout_ms?: number | undefined;
 }
 
@@ -106,7 +109,14 @@ export class Finder {
   readonly #shards: number;
 
   constructor(ask: AskShard, shards: number) {
-    this.#ask = (shard, type, query, timeout_ms = TIMEOUT_MS) => ask(shard, type, query, timeout_ms);
+    this.#ask = async (shard, type, query, timeout_ms) => {
+      if (timeout_ms !== undefined) return ask(shard, type, query, timeout_ms);
+      // The first question may have to find all actors. Whoever sets no deadline waits as long as somebody does that.
+      while (true) {
+        const answer = await ask(shard, type, { ...query, waits: true }, TIMEOUT_MS);
+        if (answer.finding === undefined) return answer;
+      }
+    };
     this.#shards = shards;
   }
 

@@ -16,6 +16,8 @@ export interface HistoryPageOptions {
   readonly order?: "newest" | "oldest" | undefined;
   /** Turns, at most; 64 by default, at most `limits.historyPage`. */
   readonly limit?: number | undefined;
+  /** Turns up to this one, newest first: a place in a long past. With a cursor it counts no more. */
+  readonly upTo?: number | undefined;
   /** `next` of the page before. */
   readonly cursor?: string | undefined;
   readonly timeout_ms?: number | undefined;
@@ -38,7 +40,7 @@ const ORDERS = { n: "newest", o: "oldest" } as const;
 /** Asks for the page that the options name. @throws KeyturnError `invalid_options` */
 export async function pageFrom(
   ask: AskHistory,
-  { order = "newest", limit = PAGE, cursor }: HistoryPageOptions,
+  { order = "newest", limit = PAGE, cursor, upTo }: HistoryPageOptions,
 ): Promise<{ readonly query: HistoryQuery; readonly page: HistoryPage }> {
   if (!(Number.isSafeInteger(limit) && limit >= 1 && limit <= limits.historyPage))
     throw new KeyturnError(
@@ -47,7 +49,10 @@ export async function pageFrom(
     );
   if (order !== "newest" && order !== "oldest")
     throw new KeyturnError("invalid_options", 'The order of history is "newest" or "oldest".');
-  const query = cursor === undefined ? { order, limit, cursor } : { ...cursorIn(cursor), limit };
+  if (upTo !== undefined && !(Number.isSafeInteger(upTo) && upTo >= 1 && order === "newest"))
+    throw new KeyturnError("invalid_options", "`upTo` is a turn, from 1, of a history that is newest first.");
+  const begin = { order, limit, cursor: undefined, ...(upTo === undefined ? {} : { upTo }) };
+  const query = cursor === undefined ? begin : { ...cursorIn(cursor), limit };
   return { query, page: await ask(query) };
 }
 

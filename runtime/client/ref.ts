@@ -15,10 +15,22 @@ import {
 } from "../engine/definition.ts";
 import type { HistoryPage, HistoryQuery, HistoryTurn, PastState } from "../engine/history.ts";
 import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
+import type { MailboxState } from "../engine/mailbox.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { Ask, AskBoth, CancelTimer, Create, Delete, Get, History, Send, Timers } from "../words/frames.ts";
+import {
+  Ask,
+  AskBoth,
+  CancelTimer,
+  Create,
+  Delete,
+  Get,
+  History,
+  Mailbox,
+  Send,
+  Timers,
+} from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { seal, sizeOf, ValueFault } from "../words/values.ts";
 import type { Client } from "./client.ts";
@@ -161,6 +173,15 @@ export class ActorRef<M extends Machine = Machine, R extends object = NoReplies>
   async timers(options: Omit<CallOptions, "requestId"> = {}): Promise<readonly PendingTimer[]> {
     const self = this as unknown as ActorRef;
     return (await this.#client.request(self, Timers, undefined, options)) as readonly PendingTimer[];
+  }
+
+  /**
+   * What waits for the actor just now, on the node that has it: messages without a turn, and what it has invoked and is
+   * not answered yet. Answered past all of that, at once; nothing is loaded for it.
+   */
+  async mailbox(options: Omit<CallOptions, "requestId"> = {}): Promise<MailboxState> {
+    const self = this as unknown as ActorRef;
+    return (await this.#client.request(self, Mailbox, undefined, options)) as MailboxState;
   }
 
   /**

@@ -15,6 +15,7 @@ import {
   Delete,
   Get,
   History,
+  Mailbox,
   type RequestKind,
   Send,
   Timers,
@@ -34,6 +35,7 @@ const OPERATIONS: ReadonlyMap<number, string> = new Map([
   [CancelTimer, "cancelTimer"],
   [Timers, "timers"],
   [History, "history"],
+  [Mailbox, "mailbox"],
 ]);
 
 export class RequestTracing {

@@ -4,7 +4,7 @@
  * Owns the order of the writes. Talks to the saver, Snapshots and, through `cut`, to the shard table.
  *
  * The order: note where the lane stands and what the shards' channels are (one synchronous moment), write the shard
- * entries, write what recovery left as patches, write every actor that is behind, and only then move the start of the
+ * entries, write what recovery left as patches, write every actor that is behind, then the stored indexes, and only then move the start of the
  * shards' segments to the noted place. A crash between any two of these leaves a longer tail, never a gap: replaying
  * a record that a snapshot already has changes nothing.
  *
@@ -18,7 +18,7 @@ import type { Engine } from "./engine.ts";
 import { EntryWriter } from "./entries.ts";
 import type { ShardState } from "./shard.ts";
 import { bodyOf } from "./shard-entry.ts";
-import { decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
+import { type ActorData, decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
 
 /** Rounds in which snapshots may turn out to have been written by another. */
 const CONFLICTS_MAX = 8;
@@ -79,7 +79,9 @@ export class Checkpointer {
 
   async #write(shards: readonly ShardState[], cut: Cut): Promise<ReadonlySet<ShardState>> {
     const engine = this.#engine;
+    const beginnings = await engine.indexes.prepare(shards);
     const from = this.cutAt();
+    engine.indexes.capture(beginnings);
     const now = engine.parts.world.clock.monotonic();
     const entries = shards.map((shard) => {
       shard.forgetIdle(now);
@@ -89,6 +91,7 @@ export class Checkpointer {
     const of = new Set<ShardState>();
     for (const shard of shards) if (await this.#patched(shard)) of.add(shard);
     await engine.saver.save([...engine.actors.values()].filter((a) => a.dirty && of.has(a.shard)));
+    await engine.indexes.write(of);
     await forEach([...of], CUTS_AT_ONCE, (shard) => shard.letters.put(engine.parts.store.deadLetters));
     const segments = [{ lane: engine.lane.name, from, to: undefined }];
     const done = new Set<ShardState>();
@@ -132,10 +135,12 @@ export class Checkpointer {
       const stored = await snapshots.read(batch.map(([id]) => id));
       // Only on top of what no later owner has written: its state would be overwritten, its deletion undone.
       await this.#engine.saver.checkOwner(shard);
+      const written: (ActorData | undefined)[] = [];
       const writes = batch.map(([id, patch], index) => {
         const entry = stored[index];
         const base = entry?.value === undefined ? undefined : decodeSnapshot(id, entry.value);
         const data = patch.applyTo(id, base, limits.requestsPerActor);
+        written.push(data);
         return {
           id,
           shard: shard.shard,
@@ -154,8 +159,11 @@ export class Checkpointer {
       // because a former owner's last write came in late: then once more, on top of that.
       if (refused.size > 0 && ++conflicts > CONFLICTS_MAX)
         throw new Error(`Snapshots of shard ${shard.shard} keep changing under this node.`);
-      for (const [id, patch] of batch)
-        if (!refused.has(id) && shard.patches.get(id) === patch) shard.patches.delete(id);
+      for (const [index, [id, patch]] of batch.entries()) {
+        if (refused.has(id)) continue;
+        this.#engine.indexes.patched(shard, id, written[index]);
+        if (shard.patches.get(id) === patch) shard.patches.delete(id);
+      }
       if (this.#engine.stopped || shard.phase === "gone")
         throw new Error(`Shard ${shard.shard} has left this node.`);
     }

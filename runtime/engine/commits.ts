@@ -79,6 +79,11 @@ export class Commits {
     return this.#blocked;
   }
 
+  /** Shows each turn that is stepped and not committed, in order. */
+  each(look: (taken: Taken) => void): void {
+    for (const batch of [this.#inFlight, this.#open]) for (const taken of batch?.entries ?? []) look(taken);
+  }
+
   /** The batch that is being appended. */
   get inFlight(): object | undefined {
     return this.#inFlight;

@@ -20,7 +20,8 @@ import { type Frame, Query, Replace } from "../words/frames.ts";
 import { Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn } from "./answers.ts";
-import { Catalogs } from "./catalog.ts";
+import { Catalogs } from "./catalog/catalogs.ts";
+import { IndexWriter } from "./catalog/index-writer.ts";
 import { Commits, type TailSize } from "./commits.ts";
 import type { HostedType } from "./definition.ts";
 import { Gate } from "./gate.ts";
@@ -30,6 +31,7 @@ import { Intake } from "./intake.ts";
 import { Lane } from "./lane.ts";
 import { Loader } from "./loader.ts";
 import { LocalIntake } from "./local-intake.ts";
+import { Mailboxes } from "./mailbox.ts";
 import { Outbox } from "./outbox.ts";
 import { Parking } from "./parking.ts";
 import type { EngineParts } from "./parts.ts";
@@ -38,7 +40,7 @@ import { Reads } from "./reads.ts";
 import { typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { ShardState } from "./shard.ts";
-import { asError, checkMessage } from "./step.ts";
+import { asError, checkMessage, unknownType } from "./step.ts";
 import { Tracing } from "./telemetry.ts";
 import { Turns } from "./turns.ts";
 import { Watches } from "./watches.ts";
@@ -63,6 +65,7 @@ export class Engine {
   readonly outbox: Outbox;
   readonly works: Works;
   readonly catalogs: Catalogs;
+  readonly indexes: IndexWriter;
 
   readonly #queue = new Queue();
   readonly #answers: Answers;
@@ -75,6 +78,7 @@ export class Engine {
   readonly #commits: Commits;
   readonly #gate: Gate;
   readonly #turns: Turns;
+  readonly #mailboxes: Mailboxes;
   #scheduled = false;
   #stopped = false;
 
@@ -93,6 +97,7 @@ export class Engine {
     this.saver = new Saver(this);
     this.loader = new Loader(this);
     this.catalogs = new Catalogs(this);
+    this.indexes = new IndexWriter(this);
     const { catalogs } = this;
 
     const outbox = new Outbox(store.transport, clock);
@@ -103,7 +108,8 @@ export class Engine {
     this.#answers = answers;
 
     const wake = { queue: () => this.schedule(), timers: () => this.wakeForTimers() };
-    const intake = new Intake(clock, queue, settings.intakeMessages, answers, outbox, lease, tally);
+    const look = (job: Job): void => this.#mailboxes.answer(job);
+    const intake = new Intake(clock, queue, settings.intakeMessages, answers, outbox, lease, tally, look);
     const local = new LocalIntake(clock, queue, shards, registry, parts.shards, wake);
     const parking = new Parking(clock, queue, wake.queue);
     this.#intake = intake;
@@ -139,6 +145,8 @@ export class Engine {
       settled: () => this.#settled(),
     });
     this.#commits = commits;
+    const holders = { actors: this.actors, queue, commits, local, works };
+    this.#mailboxes = new Mailboxes(clock, registry, answers, holders);
     const reads = new Reads(commits, answers, watches);
     const around = { commits, reads, answers, parking, local, works, alarm, tracing };
     this.#turns = new Turns(parts, around);
@@ -182,11 +190,17 @@ export class Engine {
     return this.#commits.tail;
   }
 
+  /** Resolves when what is running and what it queued is done: long work goes on in parts, with turns in between. */
+  breathe(): Promise<void> {
+    return new Promise((resolve) => this.parts.world.clock.defer(resolve));
+  }
+
   // ---- Shards, given and taken by the cluster -------------------------------------------------------------------
 
   addShard(shard: ShardState): void {
     this.shards.set(shard.shard, shard);
     shard.watched_ms = this.parts.world.clock.now();
+    this.indexes.add(shard);
     this.outbox.resume(shard);
     this.#intake.greet(shard);
     this.#gate.bury(shard);
@@ -201,6 +215,7 @@ export class Engine {
     this.shards.delete(number);
     this.#forget(shard);
     this.catalogs.drop(shard);
+    this.indexes.drop(shard);
     this.#watches.move(shard);
   }
 
@@ -234,6 +249,7 @@ export class Engine {
     this.actors.clear();
     this.works.stop();
     this.catalogs.stop();
+    this.indexes.stop();
     this.#queue.clear();
     this.outbox.stop();
   }
@@ -427,11 +443,6 @@ export class Engine {
       this.schedule();
     });
   }
-}
-
-function unknownType(type: string): KeyturnError {
-  const text = `No actor of type "${type.slice(0, 80)}" is defined here. Give its definition to startNode({ actors }).`;
-  return new KeyturnError("unknown_type", text);
 }
 
 function mailboxFull(id: string): KeyturnError {

@@ -17,7 +17,7 @@ import { type Activation, ChildJob, type Job, type Turn } from "./activation.ts"
 import type { Alarm } from "./alarm.ts";
 import { type Answers, stateBytes, stateOf } from "./answers.ts";
 import type { OpenBatch } from "./batch.ts";
-import type { Catalogs } from "./catalog.ts";
+import type { Catalogs } from "./catalog/catalogs.ts";
 import type { ActorState } from "./definition.ts";
 import type { Intake } from "./intake.ts";
 import type { LocalIntake } from "./local-intake.ts";

@@ -16,6 +16,8 @@ export interface HistoryQuery {
   readonly limit: number;
   /** Where the page before ended: its `next`. */
   readonly cursor: HistoryCursor | undefined;
+  /** Of `newest` without a cursor: turns up to this one. */
+  readonly upTo?: number | undefined;
   /** Asks for one past state as a whole instead of a page: after that turn, or the last one up to that position. */
   readonly state?: PastQuery | undefined;
 }
@@ -48,11 +50,13 @@ export interface HistoryCursor {
  * @throws KeyturnError `invalid_frame`
  */
 export function checkQuery(value: unknown): HistoryQuery {
-  const { order, limit, cursor, state } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
+  const { order, limit, cursor, state, upTo } = (value ?? {}) as Partial<Record<keyof HistoryQuery, unknown>>;
   if (state !== undefined && state !== null)
     return { order: "newest", limit: 1, cursor: undefined, state: checkPast(state) };
   if ((order !== "newest" && order !== "oldest") || !isWhole(limit)) throw noQuery();
-  if (cursor === undefined || cursor === null) return { order, limit, cursor: undefined };
+  if (upTo !== undefined && upTo !== null && !(isWhole(upTo) && upTo > 0)) throw noQuery();
+  if (cursor === undefined || cursor === null)
+    return { order, limit, cursor: undefined, ...(upTo ? { upTo } : {}) };
   const { links, skip, behind } = cursor as Partial<Record<keyof HistoryCursor, unknown>>;
   if (!Array.isArray(links) || links.length > CURSOR_LINKS || !links.every(isLink) || !isWhole(skip))
     throw noQuery();

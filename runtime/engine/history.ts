@@ -164,7 +164,7 @@ export class HistoryReader {
     if (last[0] === 0) return { turns: [], next: undefined };
     await this.#checkCursor(id, query);
     const next = await (query.order === "newest"
-      ? this.#newest(id, last, query, page)
+      ? this.#newest(id, last, lastKeyframe, query, page)
       : this.#oldest(id, last, lastKeyframe, query, page));
     return { turns: page.turns, next };
   }
@@ -172,16 +172,21 @@ export class HistoryReader {
   async #newest(
     id: string,
     last: Link,
-    { cursor }: HistoryQuery,
+    lastKeyframe: Link,
+    { cursor, upTo = Number.POSITIVE_INFINITY }: HistoryQuery,
     page: Page,
   ): Promise<HistoryCursor | undefined> {
-    let at: Link = cursor?.links[0] ?? last;
+    const isBehind = ({ record }: Found): boolean => record.turn > upTo;
+    const isPlace = cursor === undefined && Number.isFinite(upTo);
+    const begin = isPlace ? await this.#endBefore(id, last, lastKeyframe, isBehind) : last;
+    if (begin === undefined) return undefined;
+    let at: Link = cursor?.links[0] ?? begin;
     let block = at[0] > 0 ? await this.#blockBack(id, await this.#find(id, at)) : undefined;
     while (block !== undefined) {
       const turns = describe(id, block);
       while (turns.length > 0) {
         const turn = turns.pop() as HistoryTurn;
-        if (!page.take(turn))
+        if (turn.turn <= upTo && !page.take(turn))
           return { links: [(block[turns.length] as Found).link], skip: 0, behind: undefined };
       }
       at = (block[0] as Found).previous;
@@ -201,15 +206,12 @@ export class HistoryReader {
   async past(id: string, last: Link, lastKeyframe: Link, query: PastQuery): Promise<PastState> {
     const isBehind = ({ record, link }: Found): boolean =>
       "turn" in query ? record.turn > query.turn : link[0] > query.position;
-    let end = last;
-    let keyframe = lastKeyframe;
-    while (end[0] > 0 && keyframe[0] > 0) {
-      const first = await this.#find(id, keyframe);
-      if (!isBehind(first)) {
-        const block = await this.#blockBack(id, await this.#find(id, end));
-        const upTo = block.filter((found) => !isBehind(found));
-        const { record, link, time } = upTo.at(-1) as Found;
-        if ("turn" in query && record.turn !== query.turn) break;
+    const end = await this.#endBefore(id, last, lastKeyframe, isBehind);
+    if (end !== undefined) {
+      const block = await this.#blockBack(id, await this.#find(id, end));
+      const upTo = block.filter((found) => !isBehind(found));
+      const { record, link, time } = upTo.at(-1) as Found;
+      if (!("turn" in query) || record.turn === query.turn) {
         const data = stateAfter(id, upTo) as ActorData;
         const { version, machine } = data;
         return {
@@ -221,11 +223,30 @@ export class HistoryReader {
           timers: packTimers(data.timers),
         };
       }
-      end = first.previous;
-      keyframe = first.keyframe;
     }
     const wanted = "turn" in query ? `turn ${query.turn}` : `state at position ${query.position}`;
     throw new KeyturnError("invalid_options", `${id} has no ${wanted} since it began.`);
+  }
+
+  /**
+   * The last record of the newest block that begins with one that is not behind; undefined without any. Keyframes are
+   * hopped over, so it takes one read for each `limits.keyframeTurns` turns that are left out.
+   */
+  async #endBefore(
+    id: string,
+    last: Link,
+    lastKeyframe: Link,
+    isBehind: (found: Found) => boolean,
+  ): Promise<Link | undefined> {
+    let end = last;
+    let keyframe = lastKeyframe;
+    while (end[0] > 0 && keyframe[0] > 0) {
+      const first = await this.#find(id, keyframe);
+      if (!isBehind(first)) return end;
+      end = first.previous;
+      keyframe = first.keyframe;
+    }
+    return undefined;
   }
 
   /** A page is of one block at most: from a keyframe up to the next. */

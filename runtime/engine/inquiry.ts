@@ -10,14 +10,16 @@ import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
 import type { Answers } from "./answers.ts";
-import type { Catalogs } from "./catalog.ts";
+import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
-import type { ShardRows } from "./catalog.ts";
-import { answerChanges, answerQuery } from "./queries.ts";
+import type { ShardRows } from "./catalog/rows.ts";
+import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
 const HOLD_MS = 60_000;
+/** How long one waits for the actors of a type to be found, where who asks goes on asking. */
+const FINDING_MS = 10_000;
 
 export class Inquiry {
   /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
@@ -67,13 +69,34 @@ export class Inquiry {
 
   async #answer(job: Job, hosted: HostedType): Promise<unknown> {
     const query = checkShardQuery(job.message.event);
-    const rows = await this.#catalogs.of(job.shard, hosted);
-    if (query.ask === "changes") await this.#change(rows, query);
-    await this.#current();
+    const isEnough = (rows: ShardRows): boolean => canAnswer(rows, query);
+    const start = startOf(query);
+    let rows: ShardRows;
+    do {
+      const found = await this.#inTime(this.#catalogs.of(job.shard, hosted, start, isEnough), query);
+      if (found === undefined)
+        return { finding: this.#catalogs.known(job.shard, hosted.definition.type)?.size ?? 0 };
+      rows = found;
+      if (query.ask === "changes") await this.#change(rows, query);
+      await this.#current();
+      // What was enough may be gone meanwhile.
+    } while (!canAnswer(rows, query) && job.shard.phase !== "gone");
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
     return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+  }
+
+  /** What is found, or undefined if that takes long and whoever asks will ask again. */
+  #inTime(
+    found: ShardRows | Promise<ShardRows>,
+    { waits }: ShardQuery,
+  ): ShardRows | Promise<ShardRows | undefined> {
+    if (!(found instanceof Promise) || waits !== true) return found;
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.after(FINDING_MS, () => resolve(undefined));
+      found.then(resolve, reject).finally(cancel);
+    });
   }
 
   /** A place in the journal behind everything that is committed of these actors, and before all that will be. */

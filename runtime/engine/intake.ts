@@ -11,7 +11,14 @@
  */
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
-import { type Frame, type Request, type RequestFrame, Send, type ToldFrame } from "../words/frames.ts";
+import {
+  type Frame,
+  Mailbox,
+  type Request,
+  type RequestFrame,
+  Send,
+  type ToldFrame,
+} from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { type Job, newJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
@@ -31,6 +38,8 @@ export class Intake {
   readonly #outbox: Outbox;
   readonly #lease: Lease;
   readonly #tally: Tally;
+  /** Answers who asks what waits: past the queue, which is what it asks about. */
+  readonly #look: (job: Job) => void;
   /** Until then writes are refused: the store had no room. Monotonic. */
   #closedUntil_ms = 0;
   #closedBy: KeyturnError | undefined;
@@ -43,6 +52,7 @@ export class Intake {
     outbox: Outbox,
     lease: Lease,
     tally: Tally,
+    look: (job: Job) => void,
   ) {
     this.#clock = clock;
     this.#queue = queue;
@@ -51,6 +61,7 @@ export class Intake {
     this.#outbox = outbox;
     this.#lease = lease;
     this.#tally = tally;
+    this.#look = look;
   }
 
   hasRoom(): boolean {
@@ -116,7 +127,8 @@ export class Intake {
 
   #take(job: Job, now: number): void {
     job.shard.busy++;
-    if (!this.hasRoom()) this.#answers.reject(job, this.#overloaded());
+    if (job.kind === Mailbox) this.#look(job);
+    else if (!this.hasRoom()) this.#answers.reject(job, this.#overloaded());
     else if (isWrite(job.kind) && job.shard.open.count >= limits.requestsPerShard)
       this.#answers.reject(job, tooManyOpen(job.shard));
     else if (this.#closedBy !== undefined && now < this.#closedUntil_ms && isWrite(job.kind)) {
@@ -140,7 +152,8 @@ export class Intake {
       this.#answers.fromJournal(job, stepped.id, stepped.at);
     } else if (!isWrite(request.kind)) {
       shard.busy++;
-      this.#queue.push(job);
+      if (job.kind === Mailbox) this.#look(job);
+      else this.#queue.push(job);
     } else if (number <= session.inherited) {
       shard.busy++;
       const text = "The node that took this message in is gone and did not apply it. Send it again.";

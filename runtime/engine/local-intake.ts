@@ -29,6 +29,7 @@ export class LocalIntake {
   readonly #shardsOfApp: number;
   /** Has the queue looked at, and the timers. */
   readonly #wake: { queue(): void; timers(): void };
+  readonly #later = new Set<Job>();
 
   constructor(
     clock: Clock,
@@ -88,7 +89,9 @@ export class LocalIntake {
 
   /** What came of a child waits: its actor cannot be read, or what it tells does not fit into the outbox. */
   bringLater(job: Job): void {
+    this.#later.add(job);
     this.#clock.after(PARK_MS, () => {
+      this.#later.delete(job);
       if (job.shard.phase !== "gone") this.#push(job);
     });
   }
@@ -101,6 +104,11 @@ export class LocalIntake {
     checkEvent(event);
     seal(event, "the event");
     this.deliver(shard, id, key, session, event, undefined, this.acting);
+  }
+
+  /** What came of children and waits. */
+  get later(): Iterable<Job> {
+    return this.#later;
   }
 
   #push(job: Job): void {

@@ -10,10 +10,10 @@ import { limits } from "../words/limits.ts";
 import type { Condition, FoundRow, Scalar, ShardAnswer, ShardQuery, TimerRow } from "../words/queries.ts";
 import { isScalar } from "../words/queries.ts";
 import { sizeOf } from "../words/values.ts";
-import { OMITTED, type Row, type ShardRows } from "./catalog.ts";
+import { OMITTED, type Row } from "./catalog/row.ts";
+import type { ShardRows } from "./catalog/rows.ts";
 import type { AnyActorDefinition } from "./definition.ts";
 import type { StateValue } from "./machine/internals.ts";
-import { pathOf } from "./population.ts";
 
 /** A page is full when its rows take so much. */
 const PAGE_BYTES = limits.frameBytes / 4;
@@ -29,9 +29,32 @@ export function answerQuery(
   query: ShardQuery,
   now: number,
 ): ShardAnswer {
+  if (query.ask === "count" && isOfStates(query)) return countStates(rows, query);
   const fits = tester(definition, query, now);
   if (query.ask === "count") return countRows(rows, query, fits);
   return query.ask === "timers" ? findTimers(rows, query, fits) : findRows(rows, definition, query, fits);
+}
+
+/** Whether a question can be answered now: a page, if the rows that come first are found; all else if all are. */
+export function canAnswer(rows: ShardRows, query: ShardQuery): boolean {
+  const { complete, stretch } = rows;
+  if (complete) return true;
+  if (stretch === undefined || (query.ask !== "find" && query.ask !== "timers")) return false;
+  if (compareKeys(startOf(query), stretch.from) < 0) return false;
+  if (stretch.to === undefined || isUpTo(query, stretch.to)) return true;
+  const keys = rows.keys();
+  const first = keys[firstKey(keys, query)];
+  return first !== undefined && compareKeys(first, stretch.to) < 0;
+}
+
+/** No key before this one is asked for. */
+export function startOf({ from, after }: ShardQuery): string {
+  const [first, behind] = [from ?? "", after ?? ""];
+  return compareKeys(first, behind) > 0 ? first : behind;
+}
+
+function isUpTo({ to }: ShardQuery, key: string): boolean {
+  return typeof to === "string" && compareKeys(to, key) <= 0;
 }
 
 type Test = (row: Row) => boolean;
@@ -99,11 +122,30 @@ function findRows(
   return { paths: index, found, ...(next === undefined ? {} : { next }) };
 }
 
-function packRow({ key, value, status, turn, at, time, fields }: Row): FoundRow {
+function packRow({ key, value, status, turn, position, time, fields }: Row): FoundRow {
   const omitted = fields.flatMap((field, place) => (field === OMITTED ? [place] : []));
-  const row = [key, value, status, turn, at[0], time] as const;
+  const row = [key, value, status, turn, position, time] as const;
   if (omitted.length === 0) return [...row, fields];
   return [...row, fields.map((field) => (field === OMITTED ? null : field)), omitted];
+}
+
+/** Whether nothing but state and status decides who is counted: those counts are kept. */
+function isOfStates({ from, to, after, olderThan, where }: ShardQuery): boolean {
+  const others = [from, to, after, olderThan].some((other) => other !== undefined && other !== null);
+  return !others && Object.keys(where ?? {}).length === 0;
+}
+
+function countStates(rows: ShardRows, { state, status }: ShardQuery): ShardAnswer {
+  const path = (state ?? undefined)?.split(".");
+  const counts = new Map<string, number>();
+  let turns = 0;
+  for (const tally of rows.tallies()) {
+    if ((status ?? tally.status) !== tally.status) continue;
+    if (path !== undefined && !isIn(tally.value, path)) continue;
+    counts.set(tally.state, (counts.get(tally.state) ?? 0) + tally.count);
+    turns += tally.turns;
+  }
+  return { counts: Object.fromEntries(counts), turns };
 }
 
 function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {
@@ -112,8 +154,7 @@ function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer 
   const next = walk(rows, query, (row) => {
     if (fits(row)) {
       turns += row.turn;
-      const state = pathOf(row.value);
-      counts.set(state, (counts.get(state) ?? 0) + 1);
+      counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
     }
     return true;
   });
@@ -139,16 +180,19 @@ function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer
  */
 function walk(rows: ShardRows, query: ShardQuery, take: (row: Row) => boolean): string | undefined {
   const keys = rows.keys();
-  const end = query.to ?? undefined;
+  // Behind it not all rows are found yet.
+  const found = rows.stretch?.to;
+  const isAll = found === undefined || isUpTo(query, found);
+  const end = isAll ? (query.to ?? undefined) : found;
   let at = firstKey(keys, query);
   for (let looks = 1; at < keys.length; at++, looks++) {
     const key = keys[at] as string;
-    if (end !== undefined && compareKeys(key, end) >= 0) return undefined;
+    if (end !== undefined && compareKeys(key, end) >= 0) break;
     const row = rows.get(key);
     if ((row === undefined || take(row)) && looks < limits.queryLooks) continue;
-    return at + 1 < keys.length ? key : undefined;
+    return at + 1 < keys.length || !isAll ? key : undefined;
   }
-  return undefined;
+  return isAll ? undefined : keys[at - 1];
 }
 
 /** Place of the first key that is asked for. */

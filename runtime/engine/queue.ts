@@ -33,6 +33,11 @@ export class Queue {
     }
   }
 
+  /** Shows each message, the oldest first. */
+  each(look: (job: Job) => void): void {
+    for (let at = this.#head; at < this.#jobs.length; at++) look(this.#jobs[at] as Job);
+  }
+
   /** Puts messages before all others. */
   unshift(jobs: readonly Job[]): void {
     this.#jobs = [...jobs, ...this.#jobs.slice(this.#head)];

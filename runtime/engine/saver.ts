@@ -66,6 +66,7 @@ export class Saver {
       a.revision = revision;
       // Deleted while it was being written: what is stored now is of the old life, whatever stood there before.
       a.saved = a.life === life ? turn.turn : -1;
+      this.#engine.indexes.saved(a, turn);
       this.#forgetFarTimers(a, turn);
     });
     if (refused.length > 0) await this.#settleConflicts(refused);

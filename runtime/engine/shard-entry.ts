@@ -151,7 +151,8 @@ export function bodyOf(shard: ShardState): Uint8Array {
     const waiting = channel.waiting.map(storedTold);
     outs.push([to, channel.committed, waiting]);
   }
-  return encode([sessions, ins, outs]);
+  // As it was before there were indexes, and as nodes of that time read it.
+  return encode(shard.indexed.size === 0 ? [sessions, ins, outs] : [sessions, ins, outs, [...shard.indexed]]);
 }
 
 function storedTold({ id, key, event, trace, link }: Told): StoredTold {
@@ -167,7 +168,13 @@ export function emptyBody(): Uint8Array {
 
 /** Fills an empty state from a body. */
 export function fillFrom(shard: ShardState, body: Uint8Array, now_ms: number): void {
-  const [sessions, ins, outs] = decode(body) as [StoredSession[], [number, number][], StoredOut[]];
+  const [sessions, ins, outs, indexed = []] = decode(body) as [
+    StoredSession[],
+    [number, number][],
+    StoredOut[],
+    string[]?,
+  ];
+  for (const type of indexed) shard.indexed.add(type);
   for (const [name, last, base, places] of sessions) {
     const session = new Session(name, base, now_ms, shard.open);
     session.last = last;

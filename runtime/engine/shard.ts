@@ -275,6 +275,8 @@ export class ShardState {
   /** What the tail says of actors that are not in memory, by id. Emptied by the next checkpoint. */
   readonly patches = new Map<string, Patch>();
   readonly letters = new Letters();
+  /** Types of which the stored index is kept: it shows, with the tail, what is committed. */
+  readonly indexed = new Set<string>();
   /** Which ownership of the shard this is. */
   epoch = 0;
   /** What is known of its entry in the store. */

@@ -194,6 +194,11 @@ export class Patch {
     return this.#timers;
   }
 
+  /** Whether it says all that there is to say of a state, but for what is remembered of requests. */
+  get standsAlone(): boolean {
+    return this.#whole || this.after === 0;
+  }
+
   /** Adds the next record undecoded: a change that has no timers and no request id. */
   defer(id: string, turn: number, batch: Batch, at: Link): void {
     if (turn !== this.turn + 1) throw missesTurns(id, this.turn + 1, turn - 1);

@@ -680,3 +680,8 @@ export function asError(error: unknown): KeyturnError {
   if (error instanceof ValueFault) return new KeyturnError("invalid_event", error.message, { cause: error });
   return new KeyturnError("machine_failed", textOf(error), { cause: error });
 }
+
+export function unknownType(type: string): KeyturnError {
+  const text = `No actor of type "${type.slice(0, 80)}" is defined here. Give its definition to startNode({ actors }).`;
+  return new KeyturnError("unknown_type", text);
+}

@@ -19,6 +19,7 @@ import type { Activation } from "./activation.ts";
 import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
 import type { Member } from "./machine/family.ts";
 import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
+import type { LogicKind } from "./machine/logic.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -34,8 +35,23 @@ export type Deliver = (
   trace: string | undefined,
 ) => void;
 
+/** Work of an actor on this node, as people see it. */
+export interface WorkHere {
+  readonly path: string;
+  readonly src: string;
+  readonly kind: LogicKind;
+  /** When it began first, milliseconds since the epoch. */
+  readonly begun: number;
+  readonly attempt: number;
+  /** False while it waits for its turn. */
+  readonly isRunning: boolean;
+}
+
 interface Piece {
   readonly shard: ShardState;
+  readonly path: string;
+  readonly kind: LogicKind;
+  readonly begun: number;
   readonly type: string;
   readonly id: string;
   readonly order: WorkOrder;
@@ -90,6 +106,20 @@ export class Works {
     return this.#pieces.has(id);
   }
 
+  /** The work of an actor that is here, whether it runs or waits for its turn. */
+  of(id: string): readonly WorkHere[] {
+    return [...(this.#pieces.get(id)?.values() ?? [])].map(
+      ({ path, kind, begun, order: { src, attempt }, running }) => ({
+        path,
+        src,
+        kind,
+        begun,
+        attempt,
+        isRunning: running !== undefined,
+      }),
+    );
+  }
+
   /**
    * Runs what an actor's committed state says should run and does not, and stops the rest.
    * @param again whether it may have run before: the actor has just been loaded
@@ -133,7 +163,7 @@ export class Works {
 
   #begin(
     a: Activation,
-    { actor, session, src, snapshot, kind }: Member,
+    { path, actor, session, src, snapshot, kind }: Member,
     timer: Timer,
     again: boolean,
     trace: string | undefined,
@@ -156,6 +186,9 @@ export class Works {
     const { shard, id, key } = a;
     const piece: Piece = {
       shard,
+      path,
+      kind,
+      begun,
       type: definition.type,
       id,
       order,

@@ -95,7 +95,8 @@ export class Functions<F extends AnyFunction> {
   }
 
   /**
-   * Arithmetic on a state that is a number: `updateState("a", 1, "add")`. Resolves with the new value.
+   * Arithmetic on a state that is a number: `updateState("a", 1, "add")`, of a function with several states
+   * `updateState("a", 1, "add", counter)`. Resolves with the new value.
    * @throws KeyturnError `invalid_operand` (also for a division by zero); the state stays as it was
    */
   updateState<S extends StatesOf<F>>(
@@ -204,7 +205,7 @@ export class Functions<F extends AnyFunction> {
     throw new KeyturnError(
       "invalid_options",
       state === undefined
-        ? `"${this.#definition.type}" has ${this.#states.size} states. Say which one is meant.`
+        ? `"${this.#definition.type}" has ${this.#states.size} states. Say which one is meant, as the argument before the options: what defineState returned.`
         : `"${this.#definition.type}" has no state "${state.name}".`,
     );
   }

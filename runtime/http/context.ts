@@ -16,6 +16,7 @@ import { type Caller, TOKEN_PARAMETER } from "./auth.ts";
 import { fromJson, type Json } from "./json.ts";
 import type { Action, HttpLimits, HttpOptions, Wish } from "./options.ts";
 import { Refusal, refusedBy, type Problem } from "./problem.ts";
+import type { Socket, SocketStream } from "./sockets.ts";
 import type { EventStream, Streams } from "./streams.ts";
 
 declare module "fastify" {
@@ -30,6 +31,8 @@ declare module "fastify" {
     open?: boolean;
     /** A stream of events: its token may be in its address, since browsers' `EventSource` sends no headers. */
     stream?: boolean;
+    /** Can be asked as a WebSocket. */
+    socket?: boolean;
   }
 }
 
@@ -173,6 +176,15 @@ export class HttpContext {
     reply.hijack();
     request.release();
     const stream = this.#parts.streams.open(reply.raw, reply.getHeaders(), request.caller.until_ms);
+    if (stream.signal.aborted) giveBack();
+    else stream.signal.addEventListener("abort", giveBack);
+    return stream;
+  }
+
+  /** Begins to tell on a WebSocket in the place that was taken. @internal */
+  openSocket(request: FastifyRequest, socket: Socket, giveBack: () => void): SocketStream {
+    request.release();
+    const stream = this.#parts.streams.openSocket(socket, request.caller.until_ms);
     if (stream.signal.aborted) giveBack();
     else stream.signal.addEventListener("abort", giveBack);
     return stream;

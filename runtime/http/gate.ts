@@ -5,6 +5,7 @@
  * tokens (who calls) and the rate (how often).
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
+import type {} from "@fastify/websocket";
 import { type Caller, tokenInAddress, Tokens } from "./auth.ts";
 import { Guard } from "./guard.ts";
 import type { HttpLimits, HttpOptions } from "./options.ts";
@@ -31,7 +32,10 @@ export class Gate {
   async enter(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     this.#takePlace(request, reply);
     if (this.#guard.check(request, reply)) return reply.send();
-    const { open: isOpen = false, stream: isStream = false } = request.routeOptions.config ?? {};
+    const config = request.routeOptions.config ?? {};
+    const { open: isOpen = false, socket: canUpgrade = false, stream: isStream = false } = config;
+    if (request.ws && !request.is404 && !canUpgrade)
+      throw new Refusal(400, "invalid_options", "There is no WebSocket here. Ask without an upgrade.");
     const anybody: Caller = {
       subject: undefined,
       claims: {},

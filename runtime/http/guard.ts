@@ -54,7 +54,7 @@ export class Guard {
    * @returns true if it is answered
    * @throws Refusal 403, 421
    */
-  check({ method, headers }: FastifyRequest, reply: FastifyReply): boolean {
+  check({ method, headers, ws }: FastifyRequest, reply: FastifyReply): boolean {
     const { host = "", origin } = headers;
     const named = host.toLowerCase();
     if (this.#hosts !== undefined && !this.#hosts.has(named) && !this.#hosts.has(named.replace(/:\d+$/, "")))
@@ -75,9 +75,10 @@ export class Guard {
         .header("access-control-max-age", PREFLIGHT_S);
       return true;
     }
-    const isSafe = method === "GET" || method === "HEAD";
+    // A browser asks nobody whether a page may read what a WebSocket of another origin tells.
+    const isSafe = (method === "GET" || method === "HEAD") && !ws;
     if (!isSafe && !allowed && hostOf(origin) !== named)
-      throw new Refusal(403, "access_denied", "Pages of this origin may not change anything here.");
+      throw new Refusal(403, "access_denied", "Pages of this origin may not do that here.");
     return false;
   }
 }

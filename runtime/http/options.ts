@@ -20,6 +20,9 @@ export type Action =
   | "history"
   | "timers"
   | "cancelTimer"
+  | "mailbox"
+  | "fork"
+  | "whatIf"
   | "delete"
   | "find"
   | "count"
@@ -27,6 +30,8 @@ export type Action =
   | "types"
   | "cluster"
   | "deadLetters"
+  | "retryDeadLetter"
+  | "dropDeadLetter"
   | "health"
   | "openapi";
 
@@ -40,7 +45,7 @@ export interface Wish {
   readonly type: string | undefined;
   /** Undefined for what concerns a whole type. */
   readonly key: string | undefined;
-  /** Of an ask or send; the input of a create. Not checked yet, not frozen: do not keep it. */
+  /** Of an ask, a send or a dead letter's retry; the input of a create; the body of a fork or a what-if. Not checked yet, not frozen: do not keep it. */
   readonly event: unknown;
 }
 
@@ -102,6 +107,8 @@ export interface HttpLimits {
   readonly grace_ms: number;
   /** Actors or turns on one page. */
   readonly page: number;
+  /** Events of one what-if, and delays that fall due in it. */
+  readonly whatIfSteps: number;
   /** None by default. */
   readonly rate: RateLimit | undefined;
 }
@@ -128,6 +135,7 @@ export const httpDefaults: HttpLimits = {
   timeoutMax_ms: 60_000,
   grace_ms: 5_000,
   page: 1_000,
+  whatIfSteps: 256,
   rate: undefined,
 };
 

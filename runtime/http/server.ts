@@ -13,7 +13,9 @@
  * 2. Everything that grows with callers is bounded (options.ts): connections, requests, streams, bodies, time.
  * 3. No route is entered by who may not come in; a body is not read before that is known.
  */
+import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import websocket, { type WebsocketPluginOptions } from "@fastify/websocket";
 import fastify, {
   type FastifyInstance,
   type FastifyPluginAsync,
@@ -33,10 +35,13 @@ import { actorRoutes } from "./routes/actor.ts";
 import { actorsRoutes } from "./routes/actors.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { dashboardRoutes } from "./routes/dashboard.ts";
+import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
+import { pastRoutes } from "./routes/past.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { known, refuseExpectation, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
+import { Incoming } from "./upgrade.ts";
 
 /** Of a parameter in a path, percent-encoded. */
 const PARAM_LENGTH = 2_048;
@@ -44,6 +49,12 @@ const PARAM_LENGTH = 2_048;
 const API_VERSION = "1.0.0";
 const CHECK_MS = 1_000;
 const IDLE_LOOK_MS = 20;
+/** Of WebSockets, which only tell: bytes of a message that is not taken anyway. */
+const SOCKETS: WebsocketPluginOptions = {
+  options: { maxPayload: 1_024, perMessageDeflate: false },
+  errorHandler: (_error, socket) => socket.terminate(),
+  preClose: (done) => done(),
+};
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
@@ -84,9 +95,10 @@ export async function serveHttp(
   });
   const rate = limits.rate === undefined ? undefined : new Rate(limits.rate);
   const gate = new Gate(options, at.host, limits, rate);
-  const app = makeApp(options, context, gate);
+  const app = await makeApp(options, context, gate);
   const paths = pathsOf(app);
   actorRoutes(app, context);
+  pastRoutes(app, context);
   actorsRoutes(app, context);
   batchRoutes(app, context, rate);
   const health = isNode ? () => target.health() : (options.health ?? (() => ({ live: true, ready: true })));
@@ -97,6 +109,7 @@ export async function serveHttp(
     document ??= JSON.stringify(openapiOf({ actors, limits, secured, node: isNode, version: API_VERSION }));
     return document;
   });
+  deadLetterRoutes(app, context);
   inspectRoutes(app, context);
   dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);
@@ -129,7 +142,8 @@ function running(app: FastifyInstance, streams: Streams, grace_ms: number, isTls
       silent.add(socket);
       socket.once("close", () => silent.delete(socket));
     });
-  app.server.on("request", ({ socket }) => silent.delete(socket));
+  for (const event of ["request", "upgrade"])
+    app.server.on(event, ({ socket }: IncomingMessage) => silent.delete(socket));
   let closed: Promise<void> | undefined;
   const close = async (): Promise<void> => {
     const cut = setTimeout(() => app.server.closeAllConnections(), grace_ms);
@@ -153,7 +167,7 @@ function running(app: FastifyInstance, streams: Streams, grace_ms: number, isTls
   };
 }
 
-function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): FastifyInstance {
+async function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): Promise<FastifyInstance> {
   const { limits } = context;
   const { trustProxy = false, tls } = options;
   const refuse = (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply =>
@@ -163,6 +177,7 @@ function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): Fastif
     connectionsCheckingInterval: CHECK_MS,
     // Two heads in one request are how requests are smuggled past a proxy.
     insecureHTTPParser: false,
+    IncomingMessage: Incoming,
   };
   const app = fastify({
     ...(tls === undefined ? { http } : { https: { ...http, ...tls } }),
@@ -186,6 +201,8 @@ function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): Fastif
     { parseAs: "buffer" },
     async (request: FastifyRequest, body: Buffer) => parse(request, body),
   );
+  // Before the gate, which wants to know what is to become a WebSocket. Streams ends them.
+  await app.register(websocket, SOCKETS);
   app.addHook("onRequest", (request, reply) => gate.enter(request, reply));
   app.setErrorHandler((error, request, reply) => refuse(error, request, reply));
   app.setNotFoundHandler(() => {

@@ -1,7 +1,7 @@
 /**
- * Streams of server-sent events to readers of any speed.
+ * Streams to readers of any speed: server-sent events, and WebSockets that only tell (sockets.ts).
  *
- * Owns how many are open, their heartbeat and their end. Talks to the response of each.
+ * Owns how many are open, their heartbeat and their end. Talks to the response or the socket of each.
  *
  * Invariants:
  * 1. A stream holds at most one event that its connection has not taken: `send` resolves when there is room for the
@@ -12,6 +12,7 @@
 import type { ServerResponse } from "node:http";
 import type { HttpLimits } from "./options.ts";
 import { Refusal } from "./problem.ts";
+import { type Socket, SocketStream } from "./sockets.ts";
 
 /** How soon a browser comes back, milliseconds. */
 const RETRY_MS = 2_000;
@@ -23,9 +24,18 @@ export interface ServerSentEvent {
   readonly data?: string;
 }
 
+/** What is kept alive until it is over. */
+export interface OpenStream {
+  /** Aborted when it is over. */
+  readonly signal: AbortSignal;
+  /** Tells the reader that the stream lives; ends it when its time is over. */
+  beat(): void;
+  end(): void;
+}
+
 export class Streams {
   readonly #limits: HttpLimits;
-  readonly #open = new Set<EventStream>();
+  readonly #open = new Set<OpenStream>();
   readonly #perCaller = new Map<string, number>();
   #reserved = 0;
   #heartbeat: NodeJS.Timeout | undefined;
@@ -85,6 +95,19 @@ export class Streams {
     });
     const stream = new EventStream(response, this.#limits.slowReader_ms, until_ms);
     response.write(`retry: ${RETRY_MS}\n\n`);
+    this.#keep(stream);
+    return stream;
+  }
+
+  /** Keeps a WebSocket that is open. @param until_ms as above */
+  openSocket(socket: Socket, until_ms: number): SocketStream {
+    const stream = new SocketStream(socket, this.#limits.slowReader_ms, until_ms);
+    this.#keep(stream);
+    return stream;
+  }
+
+  #keep(stream: OpenStream): void {
+    if (stream.signal.aborted) return;
     this.#open.add(stream);
     stream.signal.addEventListener("abort", () => {
       this.#open.delete(stream);
@@ -95,7 +118,6 @@ export class Streams {
     this.#heartbeat ??= setInterval(() => {
       for (const one of this.#open) one.beat();
     }, this.#limits.heartbeat_ms);
-    return stream;
   }
 
   /** Ends all streams; their readers may come back, to somebody else. */
@@ -105,7 +127,7 @@ export class Streams {
 }
 
 /** One stream of server-sent events to one reader. */
-export class EventStream {
+export class EventStream implements OpenStream {
   readonly #response: ServerResponse;
   readonly #slow_ms: number;
   readonly #until_ms: number;

@@ -74,7 +74,10 @@ export interface SnapshotEntry {
 }
 
 export interface SnapshotWrite {
-  /** `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry and `_shard.<n>.<m>.<k>` for a piece of it. */
+  /**
+   * `<type>.<encoded key>`, or `_shard.<n>` for a shard's own entry and `_shard.<n>.<m>.<k>` for a piece of it, or
+   * `_index.<n>.<type>` for the stored index of its actors and `_index.<n>.<type>.<k>` for a piece of that.
+   */
   readonly id: string;
   readonly shard: number;
   /** Undefined deletes the entry and leaves a marker, also where there was no entry. */

@@ -96,8 +96,10 @@ export function whatIf<T extends string, M extends Machine, R extends object>(
   return run.result() as unknown as WhatIfResult<M>;
 }
 
-class WhatIf {
+/** A what-if that goes on event by event, for who has other things to do in between. */
+export class WhatIf {
   readonly #hosted: HostedType;
+  readonly #firedMax: number;
   readonly #key: string;
   readonly #steps: WhatIfStep[] = [];
   readonly #begin: MachineSnapshot;
@@ -108,8 +110,14 @@ class WhatIf {
   #time: number;
   #fired = 0;
 
-  constructor(hosted: HostedType, { from, key = "what-if", at }: WhatIfOptions) {
+  /** @param firedMax delays that fire at most */
+  constructor(
+    hosted: HostedType,
+    { from, key = "what-if", at }: Omit<WhatIfOptions, "events">,
+    firedMax = FIRED_MAX,
+  ) {
     this.#hosted = hosted;
+    this.#firedMax = firedMax;
     this.#key = key;
     this.#turn = from?.turn ?? 0;
     this.#time = at ?? from?.time ?? 0;
@@ -129,6 +137,11 @@ class WhatIf {
     }
     this.#begin = this.#snapshot ?? begin(hosted, key, 1, this.#time).snapshot;
     this.#beginTimers = this.#timers;
+  }
+
+  /** What was done so far. */
+  get steps(): readonly WhatIfStep[] {
+    return this.#steps;
   }
 
   take(given: WhatIfEvent): void {
@@ -170,10 +183,10 @@ class WhatIf {
         if (timer.due <= end && !isWorkTimer(timer) && (next === undefined || timer.due < next.due))
           next = timer;
       if (next === undefined) break;
-      if (++this.#fired > FIRED_MAX) {
+      if (++this.#fired > this.#firedMax) {
         throw new KeyturnError(
           "invalid_options",
-          `More than ${FIRED_MAX} delays fell due: the machine's delays go in a circle. Let less time pass.`,
+          `More than ${this.#firedMax} delays fell due: the machine's delays may go in a circle. Let less time pass.`,
         );
       }
       const timer = next;

@@ -44,7 +44,9 @@ export const CancelTimer = 10;
 export const Query = 11;
 /** Puts a whole state in an actor's place, if it stands where it is said to. `event` is a Replacement; the answer, whether. */
 export const Replace = 12;
-export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12;
+/** What waits for an actor just now, and for what it waits; answered at once, past all that waits. */
+export const Mailbox = 13;
+export type RequestKind = 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 12 | 13;
 
 /** One request. Numbered by its place in the frame. */
 export interface Request {
@@ -183,7 +185,7 @@ const TOLD_HEAD = 4;
 const TOLD_ITEMS = 3;
 const LINKED_ITEMS = 4;
 
-const LAST_KIND: RequestKind = Replace;
+const LAST_KIND: RequestKind = Mailbox;
 
 /** A message's kind, and the heads of its texts. */
 const MESSAGE_BYTES = 16;

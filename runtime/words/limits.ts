@@ -60,6 +60,8 @@ export const limits = {
   /** Every so many turns a record holds the whole state, so that any past turn is rebuilt from at most this many. */
   keyframeTurns: 64,
   historyPage: 256,
+  /** Messages and invocations that an actor's mailbox is shown with; it says how many there are. */
+  mailboxShown: 256,
   /** Rows that one shard gives in one answer to a query, and that it looks at for it. */
   queryPage: 1_024,
   queryLooks: 16_384,

@@ -48,6 +48,8 @@ export interface ShardQuery extends Filter {
   readonly dueBefore?: number | undefined;
   /** For changes: where the answer before ended; without it, or if that is not known any more, `reset` is answered. */
   readonly since?: ChangesMark | undefined;
+  /** Who asks takes `finding` for an answer, and asks again. */
+  readonly waits?: boolean | undefined;
   /** For changes: how long to wait for the first one, milliseconds. */
   readonly hold_ms?: number | undefined;
 }
@@ -94,6 +96,8 @@ export interface ShardAnswer {
   readonly gone?: readonly string[];
   /** Where the changes of this answer end. */
   readonly mark?: ChangesMark;
+  /** Not all actors are found yet, but so many. Nothing else is said; ask again. */
+  readonly finding?: number;
   /** What changed is not known: read everything, then ask from `mark` on. */
   readonly reset?: true;
   /** Of the newest batch that the shard's owner has committed. */

@@ -1,8 +1,11 @@
 /**
  * The key-value store: many keys at once beside one after the other, and ranges, hot, after new writes, and cold.
  *
- * On NATS the node is a process of its own, and this one the client; ranges are read from both ends of a restart.
+ * On NATS the node is a process of its own, and this one the client; ranges are read from both ends of a restart. Their
+ * floor, in the same moment, is a consumer that reads the stored entries of the same keys and does nothing with them.
  */
+import { jetstreamManager } from "@nats-io/jetstream";
+import { connect, createInbox } from "@nats-io/transport-node";
 import { type Client, type KeyValueStore, startNode } from "../../runtime/index.ts";
 import { type BenchOptions, openBench, openStore, type Print, type Row, round } from "./harness.ts";
 import { openCluster, startNodeProcess } from "./nats.ts";
@@ -102,11 +105,66 @@ export async function natsKv(options: BenchOptions, print: Print): Promise<void>
       cluster.nodes.map(({ child }) => new Promise((resolve) => child.once("exit", resolve))),
     );
     await startNodeProcess(cluster.server.url, "second", {}).then((node) => cluster.nodes.push(node));
-    for (const when of ["cold", "warm"]) {
-      const row = await readAll(cluster.client.store<number>("all"), keys);
-      print({ name: "kv range", store: "nats", keys, when, ...row });
+    await rawRead(cluster.server.url);
+    const before = await rawRead(cluster.server.url);
+    const store = cluster.client.store<number>("all");
+    const cold = await readAll(store, keys);
+    const warm = await readAll(store, keys);
+    const after = await rawRead(cluster.server.url);
+    const per_s = (before + after) / 2;
+    print({
+      name: "kv range, floor",
+      store: "nats",
+      keys,
+      per_s: Math.round(per_s),
+      all_ms: round((keys / per_s) * 1000, 0),
+    });
+    for (const [when, row] of [
+      ["cold", cold],
+      ["warm", warm],
+    ] as const) {
+      const beside_floor = round((row.per_s as number) / per_s, 3);
+      print({ name: "kv range", store: "nats", keys, when, ...row, beside_floor });
     }
   } finally {
     await cluster.end();
   }
+}
+
+/** Stored entries a second that a consumer of the bucket is given. */
+async function rawRead(servers: string): Promise<number> {
+  const connection = await connect({ servers });
+  const stream = "KV_keyturn_snapshots";
+  const inbox = createInbox();
+  const manager = await jetstreamManager(connection);
+  const begun = performance.now();
+  let count = 0;
+  const done = new Promise<void>((resolve, reject) => {
+    connection.subscribe(inbox, {
+      callback: (error, message) => {
+        if (error !== null) return reject(error);
+        if (message.headers?.code === 100) {
+          message.respond();
+          return;
+        }
+        count++;
+        // The subject of its acknowledgement ends with how many are left.
+        if (message.reply?.endsWith(".0") === true) resolve();
+      },
+    });
+  });
+  await manager.consumers.add(stream, {
+    deliver_subject: inbox,
+    ack_policy: "none",
+    deliver_policy: "all",
+    filter_subject: "$KV.keyturn_snapshots.keyturn-kv.*",
+    flow_control: true,
+    idle_heartbeat: 1_000_000_000,
+    inactive_threshold: 5_000_000_000,
+    mem_storage: true,
+  });
+  await done;
+  const per_s = (count / (performance.now() - begun)) * 1000;
+  await connection.close();
+  return per_s;
 }

@@ -6,7 +6,9 @@
  */
 import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
-import { Catalogs, ShardRows } from "../../runtime/engine/catalog.ts";
+import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
+import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
+import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
@@ -23,6 +25,7 @@ import { Works } from "../../runtime/engine/works.ts";
 import { type Disk, noFaults, type Scenario } from "../../runtime/testing/simulator/index.ts";
 import { CancelTimer, Send, Unwatch } from "../../runtime/words/frames.ts";
 import { laneOfChannel } from "../../runtime/words/lanes.ts";
+import { forgetIndexes, isForgetful } from "./forgetful.ts";
 
 export interface Bug {
   readonly name: string;
@@ -378,6 +381,53 @@ export const bugs: readonly Bug[] = [
             const { deleted } = this;
             original.call(this, key);
             deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "index-not-written",
+    text: "a checkpoint cuts the tail although the stored index lacks what is in it",
+    workloads: ["finding"],
+    budget: 100,
+    install(_disk, patch) {
+      patch.replace(IndexWriter.prototype, "write", () => () => Promise.resolve());
+    },
+  },
+  {
+    name: "index-misses-deletions",
+    text: "a deletion is left out of the stored index where the actor was never stored",
+    workloads: ["finding"],
+    budget: 250,
+    seed: 187,
+    install(_disk, patch) {
+      patch.replace(IndexWriter.prototype, "deleted", () => () => undefined);
+    },
+  },
+  {
+    name: "index-not-waited-for",
+    text: "a catalog is read from an index that lacks what was stored since the last checkpoint",
+    workloads: ["finding"],
+    budget: 150,
+    install(_disk, patch) {
+      patch.replace(IndexWriter.prototype, "waiting", () => () => []);
+    },
+  },
+  {
+    name: "index-believed",
+    text: "an index is taken for whole although an owner in between did not keep it",
+    workloads: ["finding"],
+    budget: 150,
+    seed: 108,
+    install(_disk, patch) {
+      forgetIndexes(patch);
+      patch.replace(
+        IndexWriter.prototype,
+        "add",
+        (original) =>
+          function (this: IndexWriter, shard) {
+            original.call(this, shard);
+            if (!isForgetful(shard)) shard.indexed.add("simFound");
           },
       );
     },

@@ -6,6 +6,7 @@ import {
   simulate,
 } from "../../runtime/testing/simulator/index.ts";
 import { type Bug, bugs, Patcher } from "./bugs.ts";
+import { forgetIndexes } from "./forgetful.ts";
 import { namedWorkloads, workloads } from "./workloads/index.ts";
 
 const all = [...workloads, ...namedWorkloads];
@@ -36,7 +37,10 @@ export async function play(seed: number, options: PlayOptions = {}): Promise<Run
     return await simulate(scenarioOf(seed, options), {
       workloads: all,
       trace: options.trace,
-      prepare: (disk) => bug?.install(disk, patcher),
+      prepare: (disk) => {
+        if (seed % 2 === 1) forgetIndexes(patcher);
+        bug?.install(disk, patcher);
+      },
     });
   } finally {
     patcher.undo();

@@ -1,6 +1,7 @@
 /** `keyturn dead`: messages that were refused for good and had nobody waiting for the error. */
 import { type Command, Option } from "commander";
-import type { DeadLetter, DeadLetterId } from "../../ports/index.ts";
+import { letterId, letterOf, parseLetterId, retryLetter } from "../../client/dead-letters.ts";
+import type { DeadLetter } from "../../ports/index.ts";
 import { isKeyturnError, KeyturnError, textOf } from "../../words/errors.ts";
 import { duration } from "../input.ts";
 import { whole } from "../options.ts";
@@ -21,7 +22,6 @@ interface DeadFlags extends TargetFlags {
 
 const LIMIT = 100;
 const PAGE = 256;
-const ID = /^(\d+)\.(\d+)$/;
 
 export function addDead(program: Command, shell: Shell): void {
   const dead = program
@@ -80,19 +80,6 @@ function letterOptions(command: Command): Command {
     .option("--code <code>", "only those with this error code");
 }
 
-export function idOf({ position, index }: DeadLetterId): string {
-  return `${position}.${index}`;
-}
-
-function parseId(text: string): DeadLetterId {
-  const [, position, index] = ID.exec(text) ?? [];
-  if (position === undefined) {
-    const wrong = `"${text}" is not the id of a dead letter: keyturn dead list shows them.`;
-    throw new KeyturnError("invalid_options", wrong);
-  }
-  return { position: Number(position), index: Number(index) };
-}
-
 /** Letters in their order, a page at a time. */
 async function* lettersOf({ store }: Target, { type, code }: DeadFlags): AsyncGenerator<DeadLetter> {
   let after: DeadLetter | undefined;
@@ -103,12 +90,6 @@ async function* lettersOf({ store }: Target, { type, code }: DeadFlags): AsyncGe
         yield letter;
     after = page.length < PAGE ? undefined : page.at(-1);
   } while (after !== undefined);
-}
-
-async function letterOf({ store }: Target, id: DeadLetterId): Promise<DeadLetter | undefined> {
-  const before = { position: id.position, index: id.index - 1 };
-  const [found] = await asReading(store.deadLetters.list(1, before));
-  return found !== undefined && idOf(found) === idOf(id) ? found : undefined;
 }
 
 async function listLetters(flags: DeadFlags, shell: Shell): Promise<number> {
@@ -133,7 +114,7 @@ async function listLetters(flags: DeadFlags, shell: Shell): Promise<number> {
       output.table(
         columns,
         letters.map((letter) => [
-          idOf(letter),
+          letterId(letter),
           timeText(letter.time),
           output.cell(`${letter.type}/${letter.key}`),
           output.cell(letter.event, 40),
@@ -149,7 +130,7 @@ async function listLetters(flags: DeadFlags, shell: Shell): Promise<number> {
 
 function rowOf(letter: DeadLetter): object {
   const { type, key, event, time, code, reason } = letter;
-  return { id: idOf(letter), time, type, key, address: `${type}/${key}`, event, code, reason };
+  return { id: letterId(letter), time, type, key, address: `${type}/${key}`, event, code, reason };
 }
 
 async function showLetters(ids: readonly string[], flags: DeadFlags, shell: Shell): Promise<number> {
@@ -161,7 +142,7 @@ async function showLetters(ids: readonly string[], flags: DeadFlags, shell: Shel
         output.row(rowOf(letter));
         continue;
       }
-      const head = output.paint("bold", idOf(letter));
+      const head = output.paint("bold", letterId(letter));
       output.text(`${head}  ${output.cell(`${letter.type}/${letter.key}`, 500)}  ${timeText(letter.time)}`);
       output.text(`${output.paint("red", letter.code)}: ${output.value(letter.reason)}`);
       output.text(output.value(letter.event));
@@ -177,12 +158,12 @@ async function named(
 ): Promise<{ letters: DeadLetter[]; code: number }> {
   const letters: DeadLetter[] = [];
   let code = DONE;
-  for (const id of ids.map(parseId)) {
-    const letter = await letterOf(target, id);
+  for (const id of ids.map(parseLetterId)) {
+    const letter = await asReading(letterOf(target.store.deadLetters, id));
     if (letter !== undefined) letters.push(letter);
     else {
       code = MISSING;
-      output.note(`There is no dead letter ${idOf(id)}.`);
+      output.note(`There is no dead letter ${letterId(id)}.`);
     }
   }
   return { letters, code };
@@ -214,12 +195,10 @@ async function retryLetters(ids: readonly string[], flags: DeadFlags, shell: She
     let { code } = found;
     // One after the other: letters for one actor come in their order.
     for (const letter of found.letters) {
-      const id = idOf(letter);
+      const id = letterId(letter);
       const address = `${letter.type}/${letter.key}`;
       try {
-        // Letters may be sent again by somebody else at the same time, or were and could not be dropped then.
-        const requestId = `keyturn.dead.${id}`;
-        await client.actor(address).send(letter.event as never, { requestId, timeout_ms: flags.timeout });
+        await retryLetter(client, store.deadLetters, letter, flags.timeout);
       } catch (error) {
         code = Math.max(code, codeOf(error));
         const told = isKeyturnError(error) ? error.toJSON() : { message: textOf(error) };
@@ -229,7 +208,6 @@ async function retryLetters(ids: readonly string[], flags: DeadFlags, shell: She
         );
         continue;
       }
-      await store.deadLetters.remove([letter]);
       output.say({ event: "retried", id, address }, `${id}  ${address}: taken.`);
     }
     return code;
@@ -250,7 +228,7 @@ async function dropLetters(ids: readonly string[], flags: DeadFlags, shell: Shel
     const many = `${count} dead letter${count === 1 ? "" : "s"}`;
     if (flags.all) await confirm(`Drop ${many} for good?`, flags.yes === true, shell);
     for (let at = 0; at < count; at += PAGE) await store(target).remove(letters.slice(at, at + PAGE));
-    if (count > 0) output.say({ event: "dropped", ids: letters.map(idOf) }, `Dropped ${many}.`);
+    if (count > 0) output.say({ event: "dropped", ids: letters.map(letterId) }, `Dropped ${many}.`);
     return code;
   });
 }

@@ -180,7 +180,8 @@ class Session {
       const server: Promise<HttpServer> = serve(node, this.#console);
       return await server;
     } catch (error) {
-      this.#console.note(`${textOf(error)} Say another one: --http HOST:PORT.`, "warn");
+      const text = textOf(error).replace(/\.?$/, ".");
+      this.#console.note(`${text} Say another one: --http HOST:PORT.`, "warn");
       return undefined;
     }
   }

@@ -207,7 +207,8 @@ interface TypeRow {
 async function listTypes(only: string | undefined, flags: FilterFlags, shell: Shell): Promise<number> {
   const output = new Output(shell, flags);
   return await withTarget(flags, shell, { actors: true }, async (target) => {
-    const stale = flags.stale === true || !target.isServed;
+    const runs = target.isServed && (await target.store.directory.members()).length > 0;
+    const stale = flags.stale === true || !runs;
     if (only !== undefined) return await listStale(only, flags, target, output);
     const rows = stale ? await storedTypes(target) : await hostedTypes(target);
     if (output.json) {
@@ -236,8 +237,12 @@ async function listTypes(only: string | undefined, flags: FilterFlags, shell: Sh
             ],
       ),
     );
-    if (stale)
-      output.note("Counted in the stored snapshots: what came since the last checkpoint is not in them.");
+    if (stale) {
+      const why = runs ? "" : "No node runs. ";
+      output.note(
+        `${why}Counted in the stored snapshots: what came since the last checkpoint is not in them.`,
+      );
+    }
     return DONE;
   });
 }

@@ -34,6 +34,7 @@ const groups: Readonly<Record<string, readonly Entry[]>> = {
     { names: ["get", "watch", "history", "delete"], load: async () => (await import("./state.ts")).addState },
     { names: ["list", "find", "count"], load: async () => (await import("./find.ts")).addFind },
     { names: ["timers"], load: async () => (await import("./timers.ts")).addTimers },
+    { names: ["mailbox"], load: async () => (await import("./mailbox.ts")).addMailbox },
     { names: ["fork"], load: async () => (await import("./fork.ts")).addFork },
     { names: ["dead"], load: async () => (await import("./dead.ts")).addDead },
   ],

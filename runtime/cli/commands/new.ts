@@ -1,6 +1,7 @@
 /** `keyturn new`: a project that runs, with an actor, a test and a server's configuration. */
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
 import { type Command, Option } from "commander";
 import { KeyturnError } from "../../words/errors.ts";
 import { jsonOption } from "../options.ts";
@@ -24,7 +25,7 @@ export function addNew(program: Command, shell: Shell): void {
     .addOption(
       new Option(
         "--keyturn <spec>",
-        "what package.json says of keyturn: a version, a file: or a link; this one's version by default",
+        "what package.json says of keyturn: a version, a file: or a link; this one's version by default, or this one's folder if it is a checkout",
       ),
     )
     .addOption(jsonOption)
@@ -49,10 +50,11 @@ async function make(folder: string, flags: NewFlags, shell: Shell): Promise<numb
   const manifest = JSON.parse(await readFile(new URL("package.json", own), "utf8")) as Manifest;
   const files = projectFiles({
     name,
-    keyturn: flags.keyturn ?? `^${manifest.version}`,
+    keyturn: flags.keyturn ?? whereFrom(path, fileURLToPath(own), manifest.version),
     xstate: manifest.dependencies.xstate,
     vitest: "^4.1.12",
     typescript: ">=5.8",
+    types: "^20.19.43",
     natsConf: await readFile(new URL("nats.conf", own), "utf8"),
   });
   for (const [file, text] of Object.entries(files)) {
@@ -66,6 +68,12 @@ async function make(folder: string, flags: NewFlags, shell: Shell): Promise<numb
     `${made.join("\n")}\n\nNext:\n  cd ${folder}\n  npm install\n  npm test\n  npm run dev`,
   );
   return DONE;
+}
+
+/** What package.json in `project` says of the keyturn that lies in `own`: what is not installed can only be named as a folder. */
+export function whereFrom(project: string, own: string, version: string): string {
+  if (own.split(sep).includes("node_modules")) return `^${version}`;
+  return `file:${relative(project, own).split(sep).join("/")}`;
 }
 
 interface Manifest {

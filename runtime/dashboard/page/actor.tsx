@@ -1,27 +1,28 @@
 /** One actor: where it stands in its statechart, what it knows and waits for, its past, and what it can be sent. */
 import type { VNode } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import {
   type ActorState,
   actorPath,
   ask,
   type Json,
-  listen,
   textOf,
-  type Timer,
   type Turn,
   type TypeDescription,
 } from "./api.ts";
 import { Chart, eventsTaken, isLarge, litIn } from "./chart.tsx";
-import { spanText } from "./chart-layout.ts";
+import { ChildrenCard } from "./children.tsx";
 import { EventForm } from "./event-form.tsx";
-import { count, moment, span, stateText } from "./format.ts";
-import { linkTo, useNow, usePolled } from "./hooks.ts";
-import { Dialog, StatusTag, Trouble } from "./parts.tsx";
-import { Past } from "./past.ts";
-import { inspectWithStately } from "./stately.ts";
+import { count, pathsOf, stateText } from "./format.ts";
+import { linkTo, usePolled } from "./hooks.ts";
+import { useLive } from "./live.ts";
+import { Dialog, StatusTag, Trouble, Waiting } from "./parts.tsx";
+import { usePast } from "./past.ts";
+import { StatelyButton } from "./stately.tsx";
 import { Timeline } from "./timeline.tsx";
 import { Value } from "./value.tsx";
+import { MailboxCard, Timers } from "./waiting.tsx";
+import { beforeStep, ForkDialog, PassTime, useWhatIf, WhatIfPanel } from "./what-if.tsx";
 
 export function ActorView({
   type,
@@ -39,32 +40,50 @@ export function ActorView({
   const [selected, setSelected] = useState<number | undefined>(given >= 1 ? given : undefined);
   const past = usePast(type, actorKey, state, selected);
   const [chosen, setChosen] = useState<{ event: string }>();
+  const [asking, setAsking] = useState<number | null>(null);
+  const [forking, setForking] = useState<number>();
+  const imagined = useWhatIf(type, actorKey, asking);
   const select = (turn: number | undefined): void => {
     setSelected(turn);
     const place = linkTo(["actors", type, actorKey], turn === undefined ? {} : { turn: String(turn) });
     history.replaceState(null, "", place);
   };
-  const at = selected ?? state?.turn ?? 0;
+  const at = asking ?? selected ?? state?.turn ?? 0;
   const turn = past.turns.get(at);
-  const shown = selected === undefined ? state : (turn ?? state);
-  const before = past.turns.get(at - 1);
+  // While a turn is being read the one before it stays: nothing flickers as somebody drags over the past.
+  const held = useRef<Turn | undefined>(undefined);
+  if (turn !== undefined) held.current = turn;
+  const isPast = selected !== undefined || asking !== null;
+  const base = isPast ? asState(turn ?? held.current ?? state) : state;
   const chart = described.value?.chart;
+  const imaginedStep = imagined?.result?.steps[imagined.step];
+  const shown = imaginedStep?.state ?? imagined?.result?.state ?? base;
+  const before = imagined === undefined ? past.turns.get(at - 1) : beforeStep(imagined, base, imagined.step);
+  const led = imagined === undefined ? turn : imaginedStep;
+  const lastState = imagined === undefined ? state : (imagined.result?.state ?? base);
   const taken = useMemo(
-    () => (chart === undefined ? new Set<string>() : eventsTaken(chart, litIn(chart, state?.value))),
-    [chart, state?.value],
+    () => (chart === undefined ? new Set<string>() : eventsTaken(chart, litIn(chart, lastState?.value))),
+    [chart, lastState?.value],
   );
   const examples = useMemo(() => examplesIn(past.turns), [past.turns]);
   const step = useMemo(
     () =>
-      turn === undefined || before === undefined
-        ? undefined
-        : { before: before.value, event: turn.event.type },
-    [turn, before],
+      led === undefined || before === undefined ? undefined : { before: before.value, event: led.event.type },
+    [led, before],
   );
+  const frame = asking !== null ? "imagined" : selected !== undefined ? "in-past" : "";
+  const isWide = isLarge(chart);
   const chartCard = (
-    <section class={`card ${selected === undefined ? "" : "in-past"}`} aria-label="Statechart">
+    <section class={`card chart-card ${frame}`} aria-label="Statechart">
+      {chart === undefined && described.error === undefined && <Waiting what="the machine" />}
       {chart !== undefined && (
-        <Chart chart={chart} value={shown?.value} step={step} onEvent={(event) => setChosen({ event })} />
+        <Chart
+          chart={chart}
+          title={type}
+          value={shown?.value}
+          step={step}
+          onEvent={(event) => setChosen({ event })}
+        />
       )}
     </section>
   );
@@ -77,37 +96,52 @@ export function ActorView({
       <header class="actor-head">
         <h1>{actorKey}</h1>
         {state !== undefined && <StatusTag status={state.status} />}
-        {state !== undefined && <span class="state-chip on">{stateText(state.value)}</span>}
+        {state !== undefined && pathsOf(state.value).length > 0 && (
+          <span class="state-chip on">{stateText(state.value)}</span>
+        )}
         <span class={`tag ${live.error === undefined ? "connected" : "broken"}`}>
-          {live.error === undefined ? (state === undefined ? "…" : "live") : "not connected"}
+          {live.error === undefined ? (state === undefined ? "reading …" : "live") : "not connected"}
         </span>
-        <button
-          type="button"
-          class="stately"
-          title="Opens stately.ai in a window of its own"
-          onClick={() => inspectWithStately(type, actorKey)}
-        >
-          Stately ↗
-        </button>
-        <DeleteButton type={type} actorKey={actorKey} />
+        <span class="head-actions">
+          <StatelyButton type={type} actorKey={actorKey} />
+          <DeleteButton type={type} actorKey={actorKey} />
+        </span>
       </header>
       <Trouble error={live.error} />
       <Trouble error={described.error} />
       <Trouble error={past.error} />
-      {selected !== undefined && state !== undefined && (
+      {asking !== null && (
+        <p class="past-note imagined-note" role="status">
+          What is drawn is imagined.
+          <button type="button" class="small-button" onClick={() => setAsking(null)}>
+            Back to what is
+          </button>
+        </p>
+      )}
+      {asking === null && selected !== undefined && state !== undefined && (
         <p class="past-note" role="status">
-          This is turn {count(selected)} of {count(state.turn)}.{" "}
-          <button type="button" onClick={() => select(undefined)}>
+          This is turn {count(selected)} of {count(state.turn)}.
+          <button type="button" class="small-button" onClick={() => select(undefined)}>
             Back to now
           </button>
         </p>
       )}
       <div class="columns">
-        {isLarge(chart) && <div class="whole">{chartCard}</div>}
+        {isWide && <div class="whole">{chartCard}</div>}
         <div class="wide">
-          {!isLarge(chart) && chartCard}
-          <section class="card" aria-label="History">
+          {!isWide && chartCard}
+          {imagined !== undefined && (
+            <WhatIfPanel
+              imagined={imagined}
+              chart={chart}
+              base={base}
+              onClose={() => setAsking(null)}
+              onFork={() => setForking(at)}
+            />
+          )}
+          <section class="card" aria-label="History" hidden={imagined !== undefined}>
             <h2>History</h2>
+            {state === undefined && live.error === undefined && <Waiting what="the actor" />}
             {state !== undefined && (
               <Timeline
                 turns={past.turns}
@@ -116,14 +150,20 @@ export function ActorView({
                 onSelect={select}
                 isReading={past.isReading}
                 chart={chart}
+                onWhatIf={setAsking}
+                onFork={setForking}
               />
             )}
           </section>
+          <ChildrenCard children={shown?.children} described={described.value} frame={frame} />
         </div>
         <div class="narrow">
           {described.value !== undefined && state !== undefined && (
-            <section class="card" aria-label="Send an event">
-              <h2>Send</h2>
+            <section
+              class={`card ${imagined === undefined ? "" : "imagined"}`}
+              aria-label={imagined === undefined ? "Send" : "Imagine"}
+            >
+              <h2>{imagined === undefined ? "Send" : "What if it is sent"}</h2>
               <EventForm
                 described={described.value}
                 type={type}
@@ -132,26 +172,55 @@ export function ActorView({
                 chosen={chosen}
                 examples={examples}
                 isNew={state.turn === 0}
+                compose={imagined && ((event) => imagined.add({ event }))}
               />
+              {imagined !== undefined && <PassTime onPass={(after) => imagined.add({ after })} />}
+              {imagined === undefined && state.turn === 0 && (
+                <p class="dim quiet-line">
+                  No message has reached it yet.{" "}
+                  <button type="button" class="link" onClick={() => setAsking(0)}>
+                    What if one did?
+                  </button>
+                </p>
+              )}
             </section>
           )}
-          <section
-            class={`card ${selected === undefined ? "" : "in-past"}`}
-            aria-label="Context"
-            data-context
-          >
-            <h2>Context{selected === undefined ? "" : `, turn ${count(selected)}`}</h2>
+          <section class={`card ${frame}`} aria-label="Context" data-context>
+            <h2>Context{contextName(asking !== null, selected)}</h2>
             {shown !== undefined && (
-              <Value key={selected === undefined ? "live" : selected} value={shown.context} />
+              <Value key={isPast ? `${at} ${imagined?.step ?? ""}` : "live"} value={shown.context} />
             )}
-            {selected === undefined && <Ending state={state} />}
+            {!isPast && <Ending state={state} />}
           </section>
-          <Timers type={type} actorKey={actorKey} position={state?.position ?? 0} />
-          <Children state={state} />
+          {asking === null && (
+            <>
+              <MailboxCard type={type} actorKey={actorKey} />
+              <Timers type={type} actorKey={actorKey} position={state?.position ?? 0} />
+            </>
+          )}
         </div>
       </div>
+      {forking !== undefined && (
+        <ForkDialog
+          type={type}
+          actorKey={actorKey}
+          at={forking === 0 ? undefined : forking}
+          given={imagined?.given ?? []}
+          onClose={() => setForking(undefined)}
+        />
+      )}
     </>
   );
+}
+
+function contextName(isImagined: boolean, selected: number | undefined): string {
+  if (isImagined) return ", imagined";
+  return selected === undefined ? "" : `, turn ${count(selected)}`;
+}
+
+/** A turn as the state that it made. */
+function asState(turn: Turn | ActorState | undefined): ActorState | undefined {
+  return turn;
 }
 
 function Ending({ state }: { state: ActorState | undefined }): VNode | null {
@@ -180,84 +249,6 @@ function Ending({ state }: { state: ActorState | undefined }): VNode | null {
       )}
     </>
   );
-}
-
-function Children({ state }: { state: ActorState | undefined }): VNode | null {
-  const children = Object.entries(state?.children ?? {});
-  if (children.length === 0) return null;
-  return (
-    <section class="card" aria-label="Children">
-      <h2>Children</h2>
-      <ul class="plain">
-        {children.map(([id, { src, status, value }]) => (
-          <li key={id}>
-            <strong>{id}</strong> <span class="dim">{src}</span> <StatusTag status={status} />{" "}
-            {value !== undefined && stateText(value)}
-          </li>
-        ))}
-      </ul>
-    </section>
-  );
-}
-
-function Timers({
-  type,
-  actorKey,
-  position,
-}: {
-  type: string;
-  actorKey: string;
-  position: number;
-}): VNode | null {
-  const path = `${actorPath(type, actorKey)}/timers`;
-  const { value, error, again } = usePolled((signal) => ask<{ timers: Timer[] }>(path, { signal }), 10_000, [
-    path,
-    position,
-  ]);
-  const now = useNow(250);
-  const [refusal, setRefusal] = useState<string>();
-  const cancel = async ({ id, child }: Timer): Promise<void> => {
-    try {
-      const query = child === undefined ? "" : `?child=${encodeURIComponent(child)}`;
-      await ask(`${path}/${encodeURIComponent(id)}${query}`, { method: "DELETE" });
-      setRefusal(undefined);
-      again();
-    } catch (failure) {
-      setRefusal(textOf(failure));
-    }
-  };
-  const timers = value?.timers ?? [];
-  if (timers.length === 0 && error === undefined) return null;
-  return (
-    <section class="card" aria-label="Timers">
-      <h2>Timers</h2>
-      <Trouble error={error ?? refusal} />
-      <ul class="plain timers">
-        {timers.map((timer) => (
-          <li key={`${timer.child ?? ""} ${timer.id}`}>
-            <span class="due" title={moment(timer.due)}>
-              {timer.due > now ? `in ${span(timer.due - now)}` : "now"}
-            </span>
-            <span class="id">
-              {timer.child === undefined ? "" : `${timer.child}: `}
-              {timerText(timer.id)}
-            </span>
-            <button type="button" onClick={() => cancel(timer)}>
-              Cancel
-            </button>
-          </li>
-        ))}
-      </ul>
-    </section>
-  );
-}
-
-/** XState's own name of an `after` in words: how long, and in which state. */
-function timerText(id: string): string {
-  const [, delay, state] = /^xstate\.after\.([^.]+)\.(.+)$/.exec(id) ?? [];
-  if (delay === undefined || state === undefined) return id;
-  const time = /^\d+$/.test(delay) ? spanText(Number(delay)) : delay;
-  return `after ${time} in ${state.replace(/^[^.]+\./, "")}`;
 }
 
 function DeleteButton({ type, actorKey }: { type: string; actorKey: string }): VNode {
@@ -295,71 +286,6 @@ function DeleteButton({ type, actorKey }: { type: string; actorKey: string }): V
       )}
     </>
   );
-}
-
-interface Live {
-  readonly state: ActorState | undefined;
-  readonly error: string | undefined;
-}
-
-/** The actor's state as it changes. */
-function useLive(type: string, key: string): Live {
-  const [live, setLive] = useState<Live>({ state: undefined, error: undefined });
-  useEffect(() => {
-    const stop = new AbortController();
-    setLive({ state: undefined, error: undefined });
-    const heard = (event: string, data: string): void => {
-      if (event === "state") setLive({ state: JSON.parse(data) as ActorState, error: undefined });
-      else if (event === "problem")
-        setLive(({ state }) => ({ state, error: (JSON.parse(data) as { detail?: string }).detail ?? data }));
-    };
-    const broken = (error: unknown): void => setLive(({ state }) => ({ state, error: textOf(error) }));
-    void listen(`${actorPath(type, key)}/watch`, stop.signal, heard, broken);
-    return () => stop.abort();
-  }, [type, key]);
-  return live;
-}
-
-interface Read {
-  readonly turns: ReadonlyMap<number, Turn>;
-  readonly error: string | undefined;
-  readonly isReading: boolean;
-}
-
-/** The turns around the one that is looked at. */
-function usePast(
-  type: string,
-  key: string,
-  state: ActorState | undefined,
-  selected: number | undefined,
-): Read {
-  // A deletion begins another life, whose turns count from 1 again.
-  const highest = useRef(0);
-  const [life, setLife] = useState(0);
-  const past = useMemo(() => new Past(type, key), [type, key, life]);
-  const [read, setRead] = useState<Read>({ turns: new Map(), error: undefined, isReading: false });
-  const total = state?.turn;
-  useEffect(() => {
-    if (total === undefined) return undefined;
-    if (total < highest.current) setLife((n) => n + 1);
-    highest.current = total;
-    const stop = new AbortController();
-    const run = async (): Promise<void> => {
-      if (total === 0) return setRead({ turns: new Map(), error: undefined, isReading: false });
-      setRead((now) => ({ ...now, isReading: true }));
-      try {
-        await past.refresh(total);
-        await past.ensure(selected ?? total, stop.signal);
-        if (!stop.signal.aborted) setRead({ turns: new Map(past.turns), error: undefined, isReading: false });
-      } catch (error) {
-        if (!stop.signal.aborted)
-          setRead({ turns: new Map(past.turns), error: textOf(error), isReading: false });
-      }
-    };
-    void run();
-    return () => stop.abort();
-  }, [past, total, selected]);
-  return read;
 }
 
 /** The newest event of each type. */

@@ -38,8 +38,15 @@ export interface TypeRow {
   readonly events?: readonly string[];
 }
 
+export interface MachineDescription {
+  readonly chart: ChartState;
+  /** Which machine an actor of this one is, by the name of its logic. */
+  readonly actors: Readonly<Record<string, number>>;
+}
+
 export interface TypeDescription extends TypeRow {
   readonly chart: ChartState;
+  readonly machines?: readonly MachineDescription[];
   readonly eventSchema?: Schema;
   readonly inputSchema?: Schema;
 }
@@ -73,6 +80,18 @@ export interface Found {
   readonly fields: Readonly<Record<string, Json>>;
 }
 
+export interface ChildState {
+  readonly src: string;
+  readonly status: Status;
+  readonly value?: Json;
+  readonly context?: Json;
+  readonly output?: Json;
+  readonly error?: Json;
+}
+
+/** By path, parents before their children. */
+export type Children = Readonly<Record<string, ChildState>>;
+
 export interface ActorState {
   readonly value: Json;
   readonly context: Json;
@@ -80,9 +99,7 @@ export interface ActorState {
   readonly output?: Json;
   readonly error?: Json;
   readonly tags?: readonly string[];
-  readonly children?: Readonly<
-    Record<string, { readonly src: string; readonly status: Status; readonly value?: Json }>
-  >;
+  readonly children?: Children;
   readonly turn: number;
   readonly position: number;
 }
@@ -94,6 +111,8 @@ export interface Turn {
   readonly value: Json;
   readonly context: Json;
   readonly status: Status;
+  readonly children?: Children;
+  readonly error?: Json;
   readonly replied: boolean;
   readonly reply?: Json;
   readonly told: readonly { readonly to: string; readonly event: Json }[];
@@ -107,6 +126,55 @@ export interface Timer {
   readonly child?: string;
   readonly due: number;
   readonly event: { readonly type: string };
+}
+
+/** What one event of a what-if would do, or one delay that falls due in it. */
+export interface WhatIfStep {
+  readonly event: { readonly type: string; readonly [name: string]: Json };
+  readonly time: number;
+  readonly fired: boolean;
+  readonly refused?: { readonly code: string; readonly reason: string };
+  readonly state: ActorState;
+  readonly told: readonly { readonly to: string; readonly event: Json; readonly asked: boolean }[];
+  readonly emitted: readonly Json[];
+  readonly replied: boolean;
+  readonly reply?: Json;
+  readonly actions: readonly string[];
+  readonly begun: readonly string[];
+}
+
+export interface WhatIf {
+  readonly from: { readonly turn: number; readonly time: number } | null;
+  readonly steps: readonly WhatIfStep[];
+  readonly state: ActorState;
+  readonly timers: readonly { readonly id: string; readonly due: number }[];
+}
+
+export interface Waiting {
+  readonly event: string;
+  readonly from: "client" | "actor" | "timer" | "work";
+  readonly phase: "committing" | "deferred" | "loading" | "queued";
+  readonly since: number;
+}
+
+export interface Invocation {
+  readonly path: string;
+  readonly src: string;
+  readonly kind: string;
+  readonly phase: "running" | "queued" | "retrying" | "asked";
+  readonly since?: number;
+  readonly attempt?: number;
+  readonly due?: number;
+  readonly to?: string;
+}
+
+export interface Mailbox {
+  readonly depth: number;
+  readonly oldest?: number;
+  readonly waiting: readonly Waiting[];
+  readonly memory: "absent" | "loading" | "loaded" | "failed";
+  readonly failure?: { readonly code: string; readonly reason: string };
+  readonly invocations: readonly Invocation[];
 }
 
 export interface DeadLetter {
@@ -142,6 +210,10 @@ export function onTokenNeeded(ask: () => void): void {
 
 export function setToken(token: string): void {
   sessionStorage.setItem(TOKEN, token.trim().replace(/^Bearer +/i, ""));
+}
+
+export function hasToken(): boolean {
+  return sessionStorage.getItem(TOKEN) !== null;
 }
 
 export interface Asked {

@@ -91,6 +91,8 @@ export interface Step {
 
 export interface ChartProps {
   readonly chart: ChartState;
+  /** Of a machine that its author gave no id. */
+  readonly title?: string | undefined;
   readonly value?: Json | undefined;
   /** The turn that led to the value. */
   readonly step?: Step | undefined;
@@ -100,7 +102,14 @@ export interface ChartProps {
   readonly onState?: ((path: string) => void) | undefined;
 }
 
-export function Chart({ chart, value, step, counts, onEvent, onState }: ChartProps): VNode {
+/** XState's own name of a machine without an id. */
+const NAMELESS = "(machine)";
+
+export function Chart({ chart: given, title, value, step, counts, onEvent, onState }: ChartProps): VNode {
+  const chart = useMemo(
+    () => (given.key === NAMELESS && title !== undefined ? { ...given, key: title } : given),
+    [given, title],
+  );
   const frame = useRef<HTMLDivElement>(null);
   const [room, setRoom] = useState(0);
   useEffect(() => {

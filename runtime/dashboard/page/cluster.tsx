@@ -2,12 +2,12 @@
 import type { VNode } from "preact";
 import { useMemo, useRef } from "preact/hooks";
 import { ask, type Cluster, type ClusterNode, type Count, type TypeRow } from "./api.ts";
+import { type Counted, useCount } from "./counting.ts";
 import { colourOf, count } from "./format.ts";
 import { linkTo, usePolled } from "./hooks.ts";
-import { Trouble } from "./parts.tsx";
+import { Trouble, Waiting } from "./parts.tsx";
 
 const CLUSTER_MS = 700;
-const COUNT_MS = 1_000;
 /** How long a node that is gone is still shown. */
 const GONE_MS = 60_000;
 const STATES_SHOWN = 7;
@@ -19,10 +19,11 @@ export function ClusterView(): VNode {
     <>
       <h1>Cluster</h1>
       <Trouble error={error} />
-      {value !== undefined && <Nodes cluster={value} />}
+      {value !== undefined ? <Nodes cluster={value} /> : error === undefined && <Waiting what="the nodes" />}
       <h2 id="types">Types</h2>
       <Trouble error={types.error} />
       <div class="types">
+        {types.value === undefined && types.error === undefined && <Waiting what="the types" />}
         {types.value?.types.map((row) => (
           <TypeCard key={row.type} row={row} />
         ))}
@@ -121,23 +122,55 @@ function Nodes({ cluster }: { cluster: Cluster }): VNode {
 
 function TypeCard({ row }: { row: TypeRow }): VNode {
   const { type, version } = row;
-  const { value, error } = usePolled((signal) => ask<Count>(`/types/${type}/count`, { signal }), COUNT_MS, [
-    type,
-  ]);
+  const counted = useCount(type);
   return (
-    <article class="card type" data-type={type}>
+    <article class="card type" data-type={type} ref={counted.place}>
       <header>
         <h3>
           <a href={linkTo(["types", type])}>{type}</a>
         </h3>
         {version > 1 && <span class="tag">v{version}</span>}
-        <span class="total" data-total={value?.total}>
-          {value === undefined ? "…" : count(value.total)}
-        </span>
+        <Total counted={counted} />
       </header>
-      <Trouble error={error} />
-      {value !== undefined && <States type={type} counts={value} />}
+      <CountedStates type={type} counted={counted} />
     </article>
+  );
+}
+
+/** How many there are, and whether that is being counted. */
+export function Total({ counted: { value, isCounting, refusal } }: { counted: Counted }): VNode {
+  return (
+    <>
+      {isCounting && (
+        <span class="counting" role="status">
+          counting…
+        </span>
+      )}
+      <span class="total" data-total={value?.total}>
+        {value !== undefined ? count(value.total) : refusal === undefined && !isCounting ? "…" : ""}
+      </span>
+    </>
+  );
+}
+
+/** Actors by state, or what is known instead. */
+export function CountedStates({ type, counted }: { type: string; counted: Counted }): VNode {
+  const { value, isCounting, refusal } = counted;
+  if (value !== undefined) return <States type={type} counts={value} />;
+  if (refusal !== undefined) return <p class="dim small">{refusal}</p>;
+  return (
+    <>
+      <ul class="bars" aria-hidden="true">
+        {[70, 45, 25].map((width) => (
+          <li key={width} class="bone" style={{ width: `${width}%` }} />
+        ))}
+      </ul>
+      {isCounting && (
+        <p class="dim small">
+          All of a type is read once before it is counted. With many actors that takes a while.
+        </p>
+      )}
+    </>
   );
 }
 

@@ -3,7 +3,7 @@
  * as JSON otherwise. What the current state takes is offered first.
  */
 import type { VNode } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useState } from "preact/hooks";
 import { actorPath, ask, type Json, Refused, type Schema, textOf, type TypeDescription } from "./api.ts";
 import { Value } from "./value.tsx";
 
@@ -18,6 +18,8 @@ export interface EventFormProps {
   /** Events of the past by type: what to begin with. */
   readonly examples: ReadonlyMap<string, Readonly<Record<string, Json>>>;
   readonly isNew: boolean;
+  /** Takes the event instead of the actor: it is for a what-if. */
+  readonly compose?: ((event: Json) => void) | undefined;
 }
 
 type Mode = "ask" | "send" | "create";
@@ -29,7 +31,7 @@ type Outcome = {
 };
 
 export function EventForm(props: EventFormProps): VNode {
-  const { described, taken, chosen, examples, isNew } = props;
+  const { described, taken, chosen, examples, isNew, compose } = props;
   const names = useMemo(() => namesOf(described, taken), [described, taken]);
   const [event, setEvent] = useState("");
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>({});
@@ -43,11 +45,12 @@ export function EventForm(props: EventFormProps): VNode {
     setEvent(name);
     setOutcome(undefined);
   };
-  useEffect(() => {
+  // Both at once: what is typed a moment later must not be written over.
+  useLayoutEffect(() => {
     if (chosen !== undefined) begin(chosen.event);
   }, [chosen]);
   // What is being typed is kept while turns come in.
-  useEffect(() => {
+  useLayoutEffect(() => {
     const { type: _, ...parts } = example ?? { type: "" };
     setRest(JSON.stringify(parts, null, 1).replace(/\n\s*/g, " "));
     setTexts(
@@ -55,6 +58,14 @@ export function EventForm(props: EventFormProps): VNode {
     );
   }, [current, fields, example === undefined]);
 
+  const add = (): void => {
+    try {
+      compose?.(eventFrom(current, fields, texts, rest));
+      setOutcome(undefined);
+    } catch (error) {
+      setOutcome({ mode: "send", error: textOf(error), ms: 0 });
+    }
+  };
   const submit = async (mode: Mode): Promise<void> => {
     setBusy(true);
     const began_ms = performance.now();
@@ -76,10 +87,11 @@ export function EventForm(props: EventFormProps): VNode {
   return (
     <form
       class="event-form"
-      aria-label="Send an event"
+      aria-label={compose === undefined ? "Send an event" : "Imagine an event"}
       onSubmit={(submitted) => {
         submitted.preventDefault();
-        void submit("ask");
+        if (compose === undefined) void submit("ask");
+        else add();
       }}
     >
       <label for="event-type">
@@ -112,7 +124,7 @@ export function EventForm(props: EventFormProps): VNode {
           Its other parts, as JSON
           <textarea
             name="rest"
-            rows={2}
+            rows={rowsFor(rest)}
             spellcheck={false}
             value={rest}
             onInput={(input) => setRest(input.currentTarget.value)}
@@ -130,27 +142,40 @@ export function EventForm(props: EventFormProps): VNode {
           />
         ))
       )}
-      <div class="actions">
-        <button type="submit" class="main" disabled={isBusy}>
-          Ask
-        </button>
-        <button type="button" disabled={isBusy} onClick={() => submit("send")}>
-          Send
-        </button>
-        {isNew && fields === undefined && (
-          <button
-            type="button"
-            disabled={isBusy}
-            title="Begins the actor; the JSON above is its input"
-            onClick={() => submit("create")}
-          >
-            Create
+      {compose !== undefined ? (
+        <div class="actions">
+          <button type="submit" class="main">
+            What if?
           </button>
-        )}
-      </div>
+        </div>
+      ) : (
+        <div class="actions">
+          <button type="submit" class="main" disabled={isBusy}>
+            Ask
+          </button>
+          <button type="button" disabled={isBusy} onClick={() => submit("send")}>
+            Send
+          </button>
+          {isNew && fields === undefined && (
+            <button
+              type="button"
+              disabled={isBusy}
+              title="Begins the actor; the JSON above is its input"
+              onClick={() => submit("create")}
+            >
+              Create
+            </button>
+          )}
+        </div>
+      )}
       {outcome !== undefined && <Result outcome={outcome} />}
     </form>
   );
+}
+
+/** As many as the text takes, within reason. */
+function rowsFor(text: string): number {
+  return Math.min(10, Math.max(2, Math.ceil(text.length / 36), text.split("\n").length));
 }
 
 function Result({ outcome: { mode, value, error, ms } }: { outcome: Outcome }): VNode {

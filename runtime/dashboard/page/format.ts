@@ -1,5 +1,6 @@
-/** How times, counts and states are written. */
+/** How times, counts, states and events are written. */
 import type { Json } from "./api.ts";
+import { spanText } from "./chart-layout.ts";
 
 const number = new Intl.NumberFormat("en");
 
@@ -12,9 +13,22 @@ export function span(ms: number): string {
   if (whole < 1_000) return `${whole} ms`;
   const s = whole / 1_000;
   if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.floor(s)} s`;
-  if (s < 3_600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86_400) return `${Math.floor(s / 3_600)} h ${Math.floor((s % 3_600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3_600)} h`;
+  if (s < 3_600) return parts(s, 60, "min", 1, "s");
+  if (s < 86_400) return parts(s, 3_600, "h", 60, "min");
+  return parts(s, 86_400, "d", 3_600, "h");
+}
+
+function parts(s: number, large: number, name: string, small: number, less: string): string {
+  const rest = Math.floor((s % large) / small);
+  return `${Math.floor(s / large)} ${name}${rest === 0 ? "" : ` ${rest} ${less}`}`;
+}
+
+/** An event's type; XState's own name of an `after` in words: how long, and in which state. */
+export function eventText(type: string): string {
+  const [, delay, state] = /^xstate\.after\.([^.]+)\.(.+)$/.exec(type) ?? [];
+  if (delay === undefined || state === undefined) return type;
+  const time = /^\d+$/.test(delay) ? spanText(Number(delay)) : delay;
+  return `after ${time} in ${state.replace(/^[^.]+\./, "")}`;
 }
 
 export function moment(ms: number): string {

@@ -1,6 +1,6 @@
 /** Small pieces of behaviour that several views share: where the page is, what is asked again and again, the theme. */
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { textOf } from "./api.ts";
+import { type Problem, Refused, textOf } from "./api.ts";
 
 export interface Place {
   readonly parts: readonly string[];
@@ -27,6 +27,8 @@ export function usePlace(): Place {
   useEffect(() => {
     const changed = (): void => setPlace(placeNow());
     addEventListener("hashchange", changed);
+    // It may have changed before anybody listened.
+    changed();
     return () => removeEventListener("hashchange", changed);
   }, []);
   return place;
@@ -39,29 +41,45 @@ export function linkTo(parts: readonly string[], query: Readonly<Record<string, 
 }
 
 export interface Polled<T> {
+  /** The newest answer; it stays while a further one is waited for, and when that is refused. */
   readonly value: T | undefined;
   readonly error: string | undefined;
+  /** The refusal, if it was one: it may be worth waiting. */
+  readonly problem: Problem | undefined;
+  /** An answer is waited for, and has been for a while. */
+  readonly isSlow: boolean;
   /** Asks now. */
   again(): void;
 }
 
+/** From when on an answer is said to be waited for. */
+const SLOW_MS = 1_200;
+
+interface Answered<T> {
+  readonly value: T | undefined;
+  readonly failure: unknown;
+}
+
+const NOT_YET = { value: undefined, failure: undefined };
+
 /**
  * Asks again and again while the page is looked at: after a pause that is never shorter than ten times what the answer
  * took, so that looking costs a node little however large it is.
+ * @param dependsOn what the question depends on: with another one, the answer to the last is forgotten
+ * @param wake with another one it is asked at once, and the last answer stays until then
  */
 export function usePolled<T>(
   load: (signal: AbortSignal) => Promise<T>,
   pause_ms: number,
   dependsOn: readonly unknown[],
+  wake?: unknown,
 ): Polled<T> {
-  const [value, setValue] = useState<T>();
-  const [error, setError] = useState<string>();
-  const wake = useRef<() => void>(() => undefined);
-  // The caller says what the question depends on.
+  const [{ value, failure }, setAnswered] = useState<Answered<T>>(NOT_YET);
+  const [isSlow, setSlow] = useState(false);
+  const waking = useRef<() => void>(() => undefined);
   useEffect(() => {
     const stop = new AbortController();
-    setValue(undefined);
-    setError(undefined);
+    setAnswered(NOT_YET);
     const run = async (): Promise<void> => {
       while (!stop.signal.aborted) {
         const began_ms = performance.now();
@@ -70,7 +88,7 @@ export function usePolled<T>(
         const took_ms = isAnswered ? performance.now() - began_ms : 0;
         await new Promise<void>((resolve) => {
           const timer = setTimeout(resolve, Math.max(pause_ms, took_ms * 10));
-          wake.current = () => {
+          waking.current = () => {
             clearTimeout(timer);
             resolve();
           };
@@ -78,28 +96,32 @@ export function usePolled<T>(
       }
     };
     const once = async (): Promise<boolean> => {
+      const slow = setTimeout(() => !stop.signal.aborted && setSlow(true), SLOW_MS);
       try {
         const found = await load(stop.signal);
-        if (stop.signal.aborted) return true;
-        setValue(() => found);
-        setError(undefined);
+        if (!stop.signal.aborted) setAnswered({ value: found, failure: undefined });
         return true;
       } catch (failure) {
-        if (!stop.signal.aborted) setError(textOf(failure));
+        if (!stop.signal.aborted) setAnswered(({ value }) => ({ value, failure }));
         return false;
+      } finally {
+        clearTimeout(slow);
+        if (!stop.signal.aborted) setSlow(false);
       }
     };
-    const shown = (): void => wake.current();
+    const shown = (): void => waking.current();
     document.addEventListener("visibilitychange", shown);
     void run();
     return () => {
       stop.abort();
-      wake.current();
+      waking.current();
       document.removeEventListener("visibilitychange", shown);
     };
   }, dependsOn);
-  const again = useCallback(() => wake.current(), []);
-  return { value, error, again };
+  useEffect(() => waking.current(), [wake]);
+  const again = useCallback(() => waking.current(), []);
+  const error = failure === undefined ? undefined : textOf(failure);
+  return { value, error, problem: failure instanceof Refused ? failure.problem : undefined, isSlow, again };
 }
 
 export const THEMES = ["auto", "light", "dark"] as const;

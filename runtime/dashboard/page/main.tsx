@@ -12,7 +12,7 @@ import { ClusterView } from "./cluster.tsx";
 import { DeadView } from "./dead.tsx";
 import { linkTo, type Place, usePlace, useTheme } from "./hooks.ts";
 import { Dialog } from "./parts.tsx";
-import { splitAddress } from "./timeline.tsx";
+import { splitAddress } from "./detail.tsx";
 import { TypeView } from "./type.tsx";
 
 const KEYS = [
@@ -21,6 +21,7 @@ const KEYS = [
   ["g d", "dead letters"],
   ["[  ]", "turn before, turn after"],
   ["l", "back to now"],
+  ["w", "what if, from the turn that is looked at"],
   ["t", "light, dark, as the system"],
   ["?", "these keys"],
 ] as const;
@@ -73,7 +74,7 @@ function App(): VNode {
             ref={search}
             type="search"
             aria-label="Go to an actor"
-            placeholder="type/key"
+            placeholder="Go to type/key"
             autoComplete="off"
             autocapitalize="off"
             spellcheck={false}
@@ -207,7 +208,7 @@ function useKeys(doing: Doing): void {
         newest.current.search();
       } else if (key === "t") newest.current.theme();
       else if (key === "?") newest.current.help();
-      else if (key === "[" || key === "]" || key === "l") press(key);
+      else if (key === "[" || key === "]" || key === "l" || key === "w") press(key);
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
@@ -215,11 +216,12 @@ function useKeys(doing: Doing): void {
 }
 
 /** Keys of the timeline press its buttons, wherever the focus is. */
-function press(key: "[" | "]" | "l"): void {
+function press(key: "[" | "]" | "l" | "w"): void {
   const name = {
     "[": ".scrub [aria-label='Turn before']",
     "]": ".scrub [aria-label='Turn after']",
     l: ".scrub .live",
+    w: ".detail-actions button",
   }[key];
   document.querySelector<HTMLButtonElement>(name)?.click();
 }

@@ -1,101 +1,103 @@
 /**
  * An actor's past, as far as it was read.
  *
- * Owns the turns by number. Reads pages from the newest turn back and from the oldest on, whichever end is nearer to
- * what is wanted, so any turn of a long past can be shown without reading all of it.
+ * Owns the turns by number. A page is read around the turn that is wanted, wherever that lies, so any turn of a long past
+ * is one question away, and the pages before and behind it are there when somebody goes on.
  */
-import { actorPath, ask, type Turn } from "./api.ts";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { type ActorState, actorPath, ask, textOf, type Turn } from "./api.ts";
 
 interface Page {
   readonly turns: readonly Turn[];
   readonly next?: string;
 }
 
-const PAGE = 100;
-const LARGEST = 256;
+const PAGE = 120;
+/** Of a page, how many turns lie behind the one that is wanted. */
+const AHEAD = 40;
+/** Turns that are kept; a page of a few MB may be among them. */
+const KEPT = 20_000;
 
 export class Past {
   readonly turns = new Map<number, Turn>();
   readonly #path: string;
-  /** Where the next page begins; undefined before the first one, null behind the last one. */
-  #backward: string | null | undefined;
-  #forward: string | null | undefined;
-  /** The turns between the two are not read. */
-  #above = Number.POSITIVE_INFINITY;
-  #below = 0;
+  /** The oldest that can be told. */
+  #oldest = 1;
   #reading: Promise<void> = Promise.resolve();
 
   constructor(type: string, key: string) {
     this.#path = `${actorPath(type, key)}/history`;
   }
 
-  get newest(): number {
-    let most = 0;
-    for (const turn of this.turns.keys()) if (turn > most) most = turn;
-    return most;
-  }
-
-  /** Reads what has come since. */
-  refresh(upTo: number): Promise<void> {
-    return this.#inTurn(async () => {
-      const missing = upTo - this.newest;
-      if (this.#backward === undefined) return this.#back();
-      if (missing <= 0) return;
-      if (missing > LARGEST) {
-        // Most of it is not looked at: it is read when it is.
-        this.#backward = undefined;
-        this.#above = Number.POSITIVE_INFINITY;
-        return this.#back();
-      }
-      this.#keep(await this.#read("newest", Math.min(LARGEST, missing + 8)));
-    });
-  }
-
   /** Reads until a turn and the one before it are there, or known not to be. */
-  ensure(turn: number, signal: AbortSignal): Promise<void> {
-    return this.#inTurn(async () => {
-      while (!signal.aborted && !this.#has(turn)) {
-        const isNearEnd =
-          this.#above - turn <= turn - this.#below || this.#above === Number.POSITIVE_INFINITY;
-        if ((isNearEnd || this.#forward === null) && this.#backward !== null) await this.#back();
-        else if (this.#forward !== null) await this.#on();
-        else return;
+  ensure(turn: number, newest: number, signal: AbortSignal): Promise<void> {
+    // One at a time: who drags over a long past is not to ask for all of it.
+    const read = async (): Promise<void> => {
+      let upTo = Math.min(newest, turn + AHEAD);
+      while (!signal.aborted && !this.has(turn) && upTo >= 1) {
+        const wanted = Math.min(PAGE, upTo);
+        const query = new URLSearchParams({ upTo: String(upTo), limit: String(wanted) });
+        const { turns, next } = await ask<Page>(`${this.#path}?${query}`, { signal });
+        this.#keep(turns);
+        const last = turns.at(-1)?.turn ?? 0;
+        if (next === undefined) this.#oldest = Math.max(this.#oldest, last);
+        // Turns may be so large that a page holds few of them.
+        if (last <= 1 || last === upTo + 1 || next === undefined) return;
+        upTo = last - 1;
       }
-    });
-  }
-
-  #has(turn: number): boolean {
-    return this.turns.has(turn) && (turn <= 1 || this.turns.has(turn - 1));
-  }
-
-  async #back(): Promise<void> {
-    const page = await this.#read("newest", PAGE, this.#backward ?? undefined);
-    this.#keep(page);
-    this.#backward = page.next ?? null;
-    for (const { turn } of page.turns) this.#above = Math.min(this.#above, turn);
-  }
-
-  async #on(): Promise<void> {
-    const page = await this.#read("oldest", PAGE, this.#forward ?? undefined);
-    this.#keep(page);
-    this.#forward = page.next ?? null;
-    for (const { turn } of page.turns) this.#below = Math.max(this.#below, turn);
-  }
-
-  #keep({ turns }: Page): void {
-    for (const turn of turns) this.turns.set(turn.turn, turn);
-  }
-
-  #read(order: "newest" | "oldest", limit: number, cursor?: string): Promise<Page> {
-    const query = new URLSearchParams({ order, limit: String(limit) });
-    if (cursor !== undefined) query.set("cursor", cursor);
-    return ask<Page>(`${this.#path}?${query}`);
-  }
-
-  /** One reading at a time: cursors are moved by each. */
-  #inTurn(read: () => Promise<void>): Promise<void> {
+    };
     const result = this.#reading.then(read);
     this.#reading = result.catch(() => undefined);
     return result;
   }
+
+  has(turn: number): boolean {
+    return this.turns.has(turn) && (turn <= this.#oldest || this.turns.has(turn - 1));
+  }
+
+  #keep(turns: readonly Turn[]): void {
+    if (this.turns.size + turns.length > KEPT) this.turns.clear();
+    for (const turn of turns) this.turns.set(turn.turn, turn);
+  }
+}
+
+export interface Read {
+  readonly turns: ReadonlyMap<number, Turn>;
+  readonly error: string | undefined;
+  readonly isReading: boolean;
+}
+
+/** The turns around the one that is looked at. */
+export function usePast(
+  type: string,
+  key: string,
+  state: ActorState | undefined,
+  selected: number | undefined,
+): Read {
+  // A deletion begins another life, whose turns count from 1 again.
+  const highest = useRef(0);
+  const [life, setLife] = useState(0);
+  const past = useMemo(() => new Past(type, key), [type, key, life]);
+  const [read, setRead] = useState<Read>({ turns: new Map(), error: undefined, isReading: false });
+  const total = state?.turn;
+  useEffect(() => {
+    if (total === undefined) return undefined;
+    if (total < highest.current) setLife((n) => n + 1);
+    highest.current = total;
+    const stop = new AbortController();
+    const show = (error?: string): void => {
+      if (!stop.signal.aborted) setRead({ turns: new Map(past.turns), error, isReading: false });
+    };
+    const wanted = Math.min(selected ?? total, total);
+    if (total === 0 || past.has(wanted)) show();
+    else {
+      setRead((now) => ({ ...now, isReading: true }));
+      past.ensure(wanted, total, stop.signal).then(
+        () => show(),
+        (error: unknown) => show(textOf(error)),
+      );
+    }
+    return () => stop.abort();
+  }, [past, total, selected]);
+  return read;
 }

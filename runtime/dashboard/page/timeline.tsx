@@ -2,12 +2,10 @@
 import type { VNode } from "preact";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { ChartState } from "../../words/chart.ts";
-import type { Json, Turn } from "./api.ts";
+import type { Turn } from "./api.ts";
 import { colourIn } from "./chart.tsx";
-import { type Difference, differences } from "./diff.ts";
-import { count, moment, span, stateText } from "./format.ts";
-import { linkTo } from "./hooks.ts";
-import { short, Value } from "./value.tsx";
+import { Detail } from "./detail.tsx";
+import { count, eventText, moment, span, stateText } from "./format.ts";
 
 /** Beyond so many turns the strip shows a stretch around the one that is looked at. */
 const STRIP = 240;
@@ -21,9 +19,12 @@ export interface TimelineProps {
   readonly onSelect: (turn: number | undefined) => void;
   readonly isReading: boolean;
   readonly chart: ChartState | undefined;
+  readonly onWhatIf: (turn: number) => void;
+  readonly onFork: (turn: number) => void;
 }
 
-export function Timeline({ turns, total, selected, onSelect, isReading, chart }: TimelineProps): VNode {
+export function Timeline(props: TimelineProps): VNode {
+  const { turns, total, selected, onSelect, isReading, chart, onWhatIf, onFork } = props;
   const at = selected ?? total;
   const step = (by: number): void => {
     const to = Math.min(Math.max(1, at + by), total);
@@ -71,8 +72,19 @@ export function Timeline({ turns, total, selected, onSelect, isReading, chart }:
         at={at}
         onSelect={(turn) => onSelect(turn === total ? undefined : turn)}
       />
-      {isReading && !turns.has(at) && <p class="dim">Reading turn {count(at)} …</p>}
-      <Detail turn={turns.get(at)} before={turns.get(at - 1)} />
+      <div class="detail" data-detail={turns.get(at)?.turn} aria-busy={isReading}>
+        <TurnDetail turn={turns.get(at)} before={turns.get(at - 1)} at={at} isReading={isReading} />
+        {turns.has(at) && (
+          <div class="detail-actions">
+            <button type="button" class="small-button" onClick={() => onWhatIf(at)}>
+              What if …
+            </button>
+            <button type="button" class="small-button" onClick={() => onFork(at)}>
+              Fork …
+            </button>
+          </div>
+        )}
+      </div>
       <Rows chart={chart} turns={turns} at={at} total={total} onSelect={onSelect} />
     </div>
   );
@@ -104,7 +116,11 @@ function Strip(props: {
             tabIndex={-1}
             key={number}
             class={kinds.join(" ")}
-            title={turn === undefined ? `Turn ${number}` : `Turn ${number}: ${turn.event.type} → ${state}`}
+            title={
+              turn === undefined
+                ? `Turn ${number}`
+                : `Turn ${number}: ${eventText(turn.event.type)} → ${state}`
+            }
             onClick={() => onSelect(number)}
           />
         );
@@ -113,77 +129,38 @@ function Strip(props: {
   );
 }
 
-function Detail({ turn, before }: { turn: Turn | undefined; before: Turn | undefined }): VNode | null {
-  const changes = useMemo(
-    () =>
-      turn === undefined
-        ? []
-        : differences(before?.context ?? (turn.turn === 1 ? {} : undefined), turn.context),
-    [turn, before],
-  );
-  if (turn === undefined) return null;
-  const { event, value, time, replied, reply, told, emitted, refusal } = turn;
-  const { type, ...parts } = event;
-  const from = before === undefined ? undefined : stateText(before.value);
-  const to = stateText(value);
-  return (
-    <div class="detail" data-detail={turn.turn}>
-      <p class="event">
-        <strong>{type}</strong> {Object.keys(parts).length > 0 && <Value value={parts as Json} depth={1} />}
+function TurnDetail(props: {
+  turn: Turn | undefined;
+  before: Turn | undefined;
+  at: number;
+  isReading: boolean;
+}): VNode {
+  const { turn, before, at, isReading } = props;
+  if (turn === undefined)
+    return (
+      <p class="dim">
+        {isReading ? `Reading turn ${count(at)} …` : `Turn ${count(at)} cannot be told any more.`}
       </p>
-      <p>
-        {from !== undefined && from !== to ? (
-          <>
-            <span class="state-chip">{from}</span> → <span class="state-chip on">{to}</span>
-          </>
-        ) : (
-          <span class="state-chip on">{to}</span>
-        )}{" "}
+    );
+  const { time, refusal } = turn;
+  return (
+    <Detail
+      event={turn.event}
+      before={before}
+      after={turn}
+      isFirst={turn.turn === 1}
+      time={
         <time class="dim" dateTime={new Date(time).toISOString()}>
           {moment(time)}
           {before !== undefined && `, ${span(time - before.time)} after the turn before`}
         </time>
-      </p>
-      {refusal !== undefined && refusal !== null && (
-        <p class="trouble">
-          {refusal[0]}: {refusal[1]}
-        </p>
-      )}
-      {(before !== undefined || turn.turn === 1) && <Changes changes={changes} />}
-      {replied && (
-        <p>
-          <span class="dim">replied</span> <Value value={reply ?? null} depth={1} />
-        </p>
-      )}
-      {told.map(({ to, event }, n) => (
-        <p key={`${to} ${n}`}>
-          <span class="dim">told</span> <a href={linkTo(["actors", ...splitAddress(to)])}>{to}</a>{" "}
-          {short(event)}
-        </p>
-      ))}
-      {emitted.map((one, n) => (
-        <p key={`${short(one)} ${n}`}>
-          <span class="dim">emitted</span> {short(one)}
-        </p>
-      ))}
-    </div>
-  );
-}
-
-function Changes({ changes }: { changes: readonly Difference[] }): VNode {
-  if (changes.length === 0) return <p class="dim">The context is as it was before.</p>;
-  return (
-    <table class="changes" aria-label="What the turn changed in the context">
-      <tbody>
-        {changes.map(({ path, kind, before, after }) => (
-          <tr key={path} class={kind} data-path={path}>
-            <th scope="row">{path === "" ? "context" : path}</th>
-            <td class="old">{kind === "added" ? "" : short(before, 120)}</td>
-            <td class="new">{kind === "removed" ? "" : short(after, 120)}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
+      }
+      refusal={refusal ?? undefined}
+      replied={turn.replied}
+      reply={turn.reply}
+      told={turn.told}
+      emitted={turn.emitted}
+    />
   );
 }
 
@@ -208,9 +185,10 @@ function Rows(props: {
     const row = list.current?.querySelector<HTMLElement>(".on");
     const frame = list.current;
     if (row == null || frame === null) return;
-    const top = row.offsetTop - frame.offsetTop;
+    // The frame is what its rows are placed in.
+    const top = row.offsetTop;
     if (top < frame.scrollTop || top > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top - 60;
-  }, [at]);
+  }, [at, numbers]);
   return (
     <ol class="turns" ref={list} aria-label="Turns, newest first">
       {numbers.map((number) => {
@@ -225,7 +203,7 @@ function Rows(props: {
             >
               <span class="n">{number}</span>
               <span class={`dot c${colourIn(chart, turn.value)}`} aria-hidden="true" />
-              <span class="what">{turn.event.type}</span>
+              <span class="what">{eventText(turn.event.type)}</span>
               <span class="to">{stateText(turn.value)}</span>
               <time class="dim">{moment(turn.time)}</time>
             </button>
@@ -234,9 +212,4 @@ function Rows(props: {
       })}
     </ol>
   );
-}
-
-export function splitAddress(address: string): [string, string] {
-  const at = address.indexOf("/");
-  return at < 0 ? [address, ""] : [address.slice(0, at), address.slice(at + 1)];
 }

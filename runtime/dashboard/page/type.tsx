@@ -1,37 +1,38 @@
 /** A type: its statechart with how many actors stand where, and its actors, a page at a time. */
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { ask, type Count, type Found, type TypeDescription } from "./api.ts";
+import { ask, type Found, type TypeDescription } from "./api.ts";
 import { Chart, isLarge } from "./chart.tsx";
-import { States } from "./cluster.tsx";
+import { CountedStates, Total } from "./cluster.tsx";
+import { useCount } from "./counting.ts";
 import { count, moment, stateText } from "./format.ts";
 import { linkTo, usePolled, useSettled } from "./hooks.ts";
-import { StatusTag, Trouble } from "./parts.tsx";
+import { StatusTag, Trouble, Waiting } from "./parts.tsx";
 import { short } from "./value.tsx";
 
 const PAGE = 50;
 const LIST_MS = 1_500;
-const COUNT_MS = 1_000;
 const SETTLE_MS = 200;
 
 export function TypeView({ type, query }: { type: string; query: URLSearchParams }): VNode {
   const described = usePolled((signal) => ask<TypeDescription>(`/types/${type}`, { signal }), 60_000, [type]);
-  const counts = usePolled((signal) => ask<Count>(`/types/${type}/count`, { signal }), COUNT_MS, [type]);
+  const counts = useCount(type);
   return (
     <>
       <nav class="crumbs" aria-label="Where this is">
         <a href={linkTo([])}>Cluster</a> / <span aria-current="page">{type}</span>
       </nav>
-      <h1>
-        {type}
-        {counts.value !== undefined && <span class="total"> {count(counts.value.total)}</span>}
+      <h1 class="with-total">
+        <span>{type}</span> <Total counted={counts} />
       </h1>
       <Trouble error={described.error} />
       <div class="columns">
         <section class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`} aria-label="Statechart">
+          {described.value === undefined && described.error === undefined && <Waiting what="the machine" />}
           {described.value !== undefined && (
             <Chart
               chart={described.value.chart}
+              title={type}
               counts={counts.value?.states}
               onState={(state) => {
                 location.hash = linkTo(["types", type], { state });
@@ -42,13 +43,13 @@ export function TypeView({ type, query }: { type: string; query: URLSearchParams
         <section
           class={`card ${isLarge(described.value?.chart) ? "whole" : ""}`}
           aria-label="Actors by state"
+          ref={counts.place}
         >
           <h2>By state</h2>
-          <Trouble error={counts.error} />
-          {counts.value !== undefined && <States type={type} counts={counts.value} />}
+          <CountedStates type={type} counted={counts} />
         </section>
       </div>
-      <List key={type} type={type} index={described.value?.index ?? []} given={query} />
+      <List key={type} type={type} index={described.value?.index} given={query} />
     </>
   );
 }
@@ -65,8 +66,10 @@ function filtersIn(query: URLSearchParams): Filters {
   return { prefix: text("prefix"), state: text("state"), status: text("status"), where: text("where") };
 }
 
-function List(props: { type: string; index: readonly string[]; given: URLSearchParams }): VNode {
-  const { type, index, given } = props;
+function List(props: { type: string; index: readonly string[] | undefined; given: URLSearchParams }): VNode {
+  const { type, index = [], given } = props;
+  // When actors of other types had their last turn is not kept.
+  const hasTimes = props.index !== undefined;
   const [filters, setFilters] = useState(() => filtersIn(given));
   /** Cursors of the pages before this one, and of this one. */
   const [cursors, setCursors] = useState<readonly string[]>([""]);
@@ -83,7 +86,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
   // A link to the same view with another filter.
   useEffect(() => change(filtersIn(given)), [text]);
   const cursor = cursors.at(-1) ?? "";
-  const { value, error } = usePolled(
+  const { value, error, isSlow } = usePolled(
     (signal) => ask<{ actors: Found[]; next?: string }>(listPath(type, asked, cursor), { signal }),
     LIST_MS,
     [type, asked, cursor],
@@ -134,7 +137,7 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
             <input
               type="search"
               name="where"
-              placeholder={`${index[0]}=value, ${index.at(-1)}=gte:10`}
+              placeholder={index.length > 1 ? `${index[0]}=ada, ${index[1]}=gte:10` : `${index[0]}=ada`}
               value={filters.where}
               onInput={(event) => change({ where: event.currentTarget.value })}
               autoComplete="off"
@@ -160,9 +163,11 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
                 {path}
               </th>
             ))}
-            <th scope="col" class="extra">
-              Last turn
-            </th>
+            {hasTimes && (
+              <th scope="col" class="extra">
+                Last turn
+              </th>
+            )}
           </tr>
         </thead>
         <tbody>
@@ -181,17 +186,18 @@ function List(props: { type: string; index: readonly string[]; given: URLSearchP
                   {short(fields[path], 40)}
                 </td>
               ))}
-              <td class="extra dim">{time === undefined || time === 0 ? "–" : moment(time)}</td>
+              {hasTimes && <td class="extra dim">{time === undefined || time === 0 ? "–" : moment(time)}</td>}
             </tr>
           ))}
         </tbody>
       </table>
+      {value === undefined && error === undefined && <Waiting what="actors" isSlow={isSlow} />}
       {value !== undefined && value.actors.length === 0 && (
-        <p class="dim">
-          No such actors. (One that no message has reached has no row, but can be opened by its address.)
+        <p class="nothing">
+          No such actors. One that no message has reached has no row, but can be opened by its address.
         </p>
       )}
-      <div class="pager">
+      <div class="pager" hidden={cursors.length < 2 && next === undefined}>
         <button type="button" disabled={cursors.length < 2} onClick={() => setCursors(cursors.slice(0, -1))}>
           ← Before
         </button>

@@ -21,7 +21,7 @@ export function Value({ value, depth = 0 }: { value: Json | undefined; depth?: n
 
 function Parts(props: { entries: [string, Json][]; isList: boolean; depth: number }): VNode {
   const { entries, isList, depth } = props;
-  const [isOpen, setOpen] = useState(depth < 2 && entries.length <= OPEN_PARTS);
+  const [isOpen, setOpen] = useState(depth === 0 || (depth < 2 && entries.length <= OPEN_PARTS));
   const [most, setMost] = useState(OPEN_PARTS);
   const what = isList ? `[${entries.length}]` : `{${entries.length}}`;
   if (!isOpen)

@@ -93,8 +93,19 @@ type Expression<C extends MachineContext, E extends EventObject, P, A extends Ev
   params: P,
 ) => R;
 
-/** A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments.) */
-type Plain = string | number | boolean | bigint | null | undefined | (object & { readonly call?: never });
+/**
+ * A value that is not a function. (With `unknown` TypeScript would not infer the expression's arguments; without the
+ * index signature it would refuse the properties of an object literal.)
+ */
+type Plain =
+  | string
+  | number
+  | boolean
+  | bigint
+  | null
+  | undefined
+  | (object & { readonly call?: never })
+  | { readonly call?: never; readonly [name: string]: unknown };
 
 /** An action in a machine, as XState types them. */
 export type DurableAction<

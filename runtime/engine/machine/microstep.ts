@@ -57,7 +57,8 @@ function isDescendant(node: Node, parent: Node | undefined): boolean {
   return marker.parent === parent;
 }
 
-function ancestorsOf(node: Node, end: Node | undefined): Node[] {
+/** From the parent up, without `end`. */
+export function ancestorsOf(node: Node, end: Node | undefined): Node[] {
   const ancestors: Node[] = [];
   if (node === end) return ancestors;
   for (let at = node.parent; at !== undefined && at !== end; at = at.parent) ancestors.push(at);
@@ -182,6 +183,7 @@ export function stateValueOf(root: Node, nodes: readonly Node[]): unknown {
   return valueAt(root);
 }
 
-function isAtomic({ type }: Node): boolean {
+/** Whether a state has none within. */
+export function isAtomic({ type }: Node): boolean {
   return type === "atomic" || type === "final";
 }

@@ -46,6 +46,32 @@ export class Naming {
       inlineSpawns(parent).get(src)
     );
   }
+
+  /** The logic of that name, if it is a machine. */
+  machineOf(src: string, parent: Machine): Machine | undefined {
+    const logic = this.logicOf(src, parent);
+    return logic?.__xstatenode === true ? (logic as unknown as Machine) : undefined;
+  }
+
+  /** The machines among the logics that a machine may invoke or spawn, by name. */
+  machinesIn(parent: Machine): ReadonlyMap<string, Machine> {
+    const names = new Set([
+      ...Object.keys(parent.implementations.actors),
+      ...inlineSpawns(parent).keys(),
+      ...this.#named.keys(),
+    ]);
+    const walk = (node: Machine["root"]): void => {
+      for (const { src } of node.invoke) if (typeof src === "string") names.add(src);
+      for (const child of Object.values(node.states)) walk(child as Machine["root"]);
+    };
+    walk(parent.root);
+    const found = new Map<string, Machine>();
+    for (const name of names) {
+      const machine = this.machineOf(name, parent);
+      if (machine !== undefined) found.set(name, machine);
+    }
+    return found;
+  }
 }
 
 const inlineNames = new WeakMap<object, ReadonlyMap<string, ActorLogic>>();

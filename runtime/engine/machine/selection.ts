@@ -6,7 +6,7 @@
  */
 import type { EventObject } from "xstate";
 import type { Machine, MachineSnapshot } from "./internals.ts";
-import type { Node, Transition } from "./microstep.ts";
+import { ancestorsOf, isAtomic, type Node, type Transition } from "./microstep.ts";
 
 type GuardFunction = ((args: object, params: unknown) => boolean) & {
   readonly check?: (snapshot: MachineSnapshot, args: object, guard: unknown) => boolean;
@@ -59,6 +59,49 @@ export function choose(
     if (guard !== undefined && !passes(guard, snapshot, event)) continue;
     taken.push(transition);
     return;
+  }
+}
+
+/** What may be taken without an event, for each active state that has none within, in the order of the nodes. */
+export function eventlessOf(machine: Machine, nodes: readonly Node[]): readonly Choice[] | undefined {
+  if (nodes.every(({ always }) => always === undefined)) return undefined;
+  return nodes.filter(isAtomic).map((leaf) => {
+    const always = [leaf, ...ancestorsOf(leaf, undefined)].flatMap((node) => node.always ?? []);
+    const candidates = always.map((transition) => ({
+      transition,
+      guard: transition.guard === undefined ? undefined : readEventlessGuard(machine, transition.guard),
+    }));
+    return { regions: [], candidates };
+  });
+}
+
+/** As `choose`; a transition that several states have in common is taken once. */
+export function chooseEventless(
+  choices: readonly Choice[],
+  snapshot: MachineSnapshot,
+  event: EventObject,
+  taken: Transition[],
+): void {
+  for (const { candidates } of choices)
+    for (const { guard, transition } of candidates) {
+      if (guard !== undefined && !passes(guard, snapshot, event)) continue;
+      if (!taken.includes(transition)) taken.push(transition);
+      break;
+    }
+}
+
+/** One that cannot be read fails when it is asked, which leaves the step to XState. */
+function readEventlessGuard(machine: Machine, guard: unknown): Guard {
+  try {
+    return readGuard(machine, guard);
+  } catch (error) {
+    if (error !== UNREADABLE) throw error;
+    return {
+      run: () => {
+        throw UNREADABLE;
+      },
+      params: undefined,
+    };
   }
 }
 

@@ -34,6 +34,9 @@ export function chartSchemas(): Record<string, Schema> {
     index: names,
     events: names,
     chart: ref("ChartState"),
+    machines: list(
+      object({ chart: ref("ChartState"), actors: { type: "object", additionalProperties: whole() } }),
+    ),
     eventSchema: { type: "object" },
     inputSchema: { type: "object" },
   };

@@ -6,7 +6,8 @@
  */
 import { TOKEN_PARAMETER } from "../auth.ts";
 import type { JsonSchema } from "./json-schema.ts";
-import { commonPaths, type Described, parameters, pathsOf } from "./paths.ts";
+import { type Described, parameters, pathsOf } from "./paths.ts";
+import { commonPaths } from "./server-paths.ts";
 import { commonSchemas, schemasOf } from "./schemas.ts";
 import { object, ref, text } from "./words.ts";
 

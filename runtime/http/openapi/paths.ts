@@ -1,4 +1,4 @@
-/** The paths of the document: those of each type, those of the server, and their parameters. */
+/** The paths of the document that are of one type, and the parameters of all (the others are in server-paths.ts). */
 import type { AnyActorDefinition } from "../../engine/definition.ts";
 import { limits } from "../../words/limits.ts";
 import type { HttpLimits } from "../options.ts";
@@ -14,8 +14,8 @@ export interface Described {
   readonly version: string;
 }
 
-const PROBLEM = { $ref: "#/components/responses/Problem" };
-const refusals = {
+export const PROBLEM = { $ref: "#/components/responses/Problem" };
+export const refusals = {
   "400": PROBLEM,
   "401": PROBLEM,
   "403": PROBLEM,
@@ -24,9 +24,11 @@ const refusals = {
   "503": PROBLEM,
   default: PROBLEM,
 };
-const param = (name: string): Schema => ({ $ref: `#/components/parameters/${name}` });
+/** Refusals of what becomes a turn. */
+export const afterTurn = { "409": PROBLEM, "413": PROBLEM, "415": PROBLEM, "422": PROBLEM, "504": PROBLEM };
+export const param = (name: string): Schema => ({ $ref: `#/components/parameters/${name}` });
 const etag = { etag: { description: "The actor's version.", schema: text() } };
-const events = (description: string): object => ({
+export const events = (description: string): object => ({
   description,
   content: { "text/event-stream": { schema: text() } },
 });
@@ -85,6 +87,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
+    upTo: query("upTo", { type: "integer", minimum: 1 }, "Turns up to this one, newest first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
     child: query("child", text(), "Path of the child whose timer it is."),
     state: query("state", text(), "In this state or below it: waiting.payment."),
@@ -102,6 +105,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     prefix: query("prefix", text(), "Whose key begins so."),
     from: query("from", text(), "Whose key is not before this one."),
     to: query("to", text(), "Whose key is before this one."),
+    letter: path("id", text({ pattern: "^[0-9.]{3,44}$" }), "The dead letter's id."),
     timerId: query("id", text(), "Only timers of that id."),
     dueBefore: query(
       "dueBefore",
@@ -113,7 +117,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
   };
 }
 
-const FILTERS = ["state", "status", "where", "olderThan", "prefix", "from", "to"].map(param);
+export const FILTERS = ["state", "status", "where", "olderThan", "prefix", "from", "to"].map(param);
 
 /** Paths of a type; or of all, if none is known. */
 export function pathsOf(
@@ -157,11 +161,7 @@ export function pathsOf(
             ...json(ref("State")),
           },
           "204": { description: "It was sent, and its turn is committed." },
-          "409": PROBLEM,
-          "413": PROBLEM,
-          "415": PROBLEM,
-          "422": PROBLEM,
-          "504": PROBLEM,
+          ...afterTurn,
           ...refusals,
         },
       },
@@ -189,7 +189,7 @@ export function pathsOf(
       get: get(
         "history",
         "The actor's turns, a page at a time.",
-        [...key, param("order"), param("turns"), param("cursor"), param("timeout")],
+        [...key, param("order"), param("turns"), param("upTo"), param("cursor"), param("timeout")],
         {
           description: "Turns; `next` is missing at the end.",
           ...json(object({ turns: list(ref("Turn")), next: text() }, ["turns"])),
@@ -202,6 +202,17 @@ export function pathsOf(
         ...json(object({ timers: list(ref("Timer")) })),
       }),
     },
+    [`${one}/mailbox`]: {
+      get: get(
+        "mailbox",
+        "What waits for the actor just now, and what it has invoked.",
+        [...key, param("timeout")],
+        {
+          description: "Messages that have no turn yet, the first first, and invocations that are not done.",
+          ...json(ref("Mailbox")),
+        },
+      ),
+    },
     [`${one}/timers/{id}`]: {
       delete: get(
         "cancelTimer",
@@ -212,6 +223,48 @@ export function pathsOf(
           ...json(object({ cancelled: { type: "boolean" } })),
         },
       ),
+    },
+    [`${one}/fork`]: {
+      post: {
+        operationId: id("fork"),
+        tags,
+        summary: "Begins a sandbox, another actor of the type, with the state after one of this one's turns.",
+        parameters: [...key, param("timeout")],
+        requestBody: { required: true, ...json(ref("Fork")) },
+        responses: {
+          "201": {
+            description: "The sandbox has begun.",
+            headers: { ...etag, location: { schema: text() } },
+            ...json(ref("State")),
+          },
+          "410": PROBLEM,
+          ...afterTurn,
+          ...refusals,
+        },
+      },
+    },
+    [`${one}/what-if`]: {
+      post: {
+        operationId: id("whatIf"),
+        tags,
+        summary:
+          "Puts events to the state after a turn, in memory, and tells what each would do. Nothing is stored, told or run.",
+        parameters: [...key, param("timeout")],
+        requestBody: {
+          required: true,
+          ...json(
+            object({ at: ref("PastPlace"), events: list({ anyOf: [eventSchema, ref("TimedEvent")] }) }, [
+              "events",
+            ]),
+          ),
+        },
+        responses: {
+          "200": { description: "What would happen.", ...json(ref("WhatIf")) },
+          "410": PROBLEM,
+          ...afterTurn,
+          ...refusals,
+        },
+      },
     },
     [`${one}/watch`]: {
       get: get(
@@ -272,115 +325,5 @@ export function pathsOf(
         },
       ),
     },
-  };
-}
-
-export function commonPaths({ limits: { batchRequests }, node, secured }: Described): Record<string, object> {
-  const get = (
-    operationId: string,
-    summary: string,
-    parameters: readonly object[],
-    ok: object,
-    more: object = {},
-  ): object => ({
-    get: {
-      operationId,
-      tags: ["server"],
-      summary,
-      parameters,
-      responses: { "200": ok, ...more, ...refusals },
-    },
-  });
-  const open = (path: object): object =>
-    secured ? { get: { ...(path as { get: object }).get, security: [] } } : path;
-  const health = { description: "As it is now.", ...json(ref("Health")) };
-  const red = {
-    "503": {
-      description: "It is not so.",
-      content: {
-        "application/json": { schema: ref("Health") },
-        "application/problem+json": { schema: ref("Problem") },
-      },
-    },
-  };
-  const probe = (id: string, summary: string): object => {
-    const { get: operation } = get(id, summary, [], health) as { get: { responses: object } };
-    return { get: { ...operation, responses: { ...operation.responses, ...red } } };
-  };
-  return {
-    "/events": get(
-      "events",
-      "Actors of a type as they change, as server-sent events.",
-      [
-        param("eventsOf"),
-        ...FILTERS.filter((one) => one.$ref !== param("olderThan").$ref),
-        param("initial"),
-        param("lastEventId"),
-        param("timeout"),
-      ],
-      events(
-        "`changed` with what the actor is now; `gone`; `reset` if what came since Last-Event-ID is not known any more. Ids come by themselves, between the events.",
-      ),
-    ),
-    "/batch": {
-      post: {
-        operationId: "batch",
-        tags: ["server"],
-        summary:
-          "Many requests at once, each with its own outcome. Those for one actor are applied in their order.",
-        parameters: [param("timeout")],
-        requestBody: {
-          required: true,
-          ...json(
-            object({
-              requests: { type: "array", minItems: 1, maxItems: batchRequests, items: ref("Requested") },
-            }),
-          ),
-        },
-        responses: {
-          "200": {
-            description: "What became of each, in their order.",
-            ...json(object({ results: list(ref("Outcome")) })),
-          },
-          "413": PROBLEM,
-          "415": PROBLEM,
-          ...refusals,
-        },
-      },
-    },
-    "/types": get("types", "The types that are known here.", [], {
-      description: "Types.",
-      ...json(object({ types: list(ref("Type")) })),
-    }),
-    "/types/{type}": get(
-      "describeType",
-      "A type: its statechart, its events, their schemas.",
-      [param("type")],
-      { description: "The type.", ...json(ref("TypeDescription")) },
-    ),
-    "/cluster": get("cluster", "The nodes, and who serves which shard.", [], {
-      description: "The cluster.",
-      ...json(ref("Cluster")),
-    }),
-    ...(node
-      ? {
-          "/dead-letters": get(
-            "deadLetters",
-            "Messages that were refused for good and had nobody waiting.",
-            [param("limit"), param("cursor")],
-            {
-              description: "Oldest first; `next` is missing at the end.",
-              ...json(object({ letters: list(ref("DeadLetter")), next: text() }, ["letters"])),
-            },
-          ),
-        }
-      : {}),
-    "/health": probe("health", "How this node is."),
-    "/livez": open(probe("livez", "Whether the process should be left running.")),
-    "/readyz": open(probe("readyz", "Whether it does its work.")),
-    "/openapi.json": get("openapi", "This document.", [], {
-      description: "OpenAPI 3.1.",
-      ...json({ type: "object" }),
-    }),
   };
 }

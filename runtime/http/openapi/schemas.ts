@@ -78,6 +78,87 @@ export function commonSchemas(): Record<string, Schema> {
       },
       ["turn", "time", "status", "position"],
     ),
+    Mailbox: object(
+      {
+        depth: { ...whole(), description: "Messages that wait." },
+        oldest: { type: "number", description: "Since when the first does, milliseconds since the epoch." },
+        waiting: list(
+          object({
+            event: text(),
+            from: text({ enum: ["client", "actor", "timer", "work"] }),
+            phase: text({ enum: ["committing", "deferred", "loading", "queued"] }),
+            since: { type: "number" },
+          }),
+        ),
+        memory: text({ enum: ["absent", "loading", "loaded", "failed"] }),
+        failure: object({ code: text(), reason: text() }),
+        invocations: list(
+          object(
+            {
+              path: text(),
+              src: text(),
+              kind: text(),
+              phase: text({ enum: ["running", "queued", "retrying", "asked"] }),
+              since: { type: "number" },
+              attempt: whole(1),
+              due: { type: "number" },
+              to: text(),
+            },
+            ["path", "src", "kind", "phase"],
+          ),
+        ),
+      },
+      ["depth", "waiting", "memory", "invocations"],
+    ),
+    PastPlace: {
+      description: "A turn, or the last one up to a position; the present without it.",
+      anyOf: [whole(1), object({ position: whole(1) })],
+    },
+    Fork: object(
+      {
+        at: ref("PastPlace"),
+        to: text({ description: "The sandbox, type/key. It must not exist." }),
+        timers: text({ enum: ["drop", "keep"], default: "drop" }),
+      },
+      ["to"],
+    ),
+    TimedEvent: object(
+      {
+        after: {
+          description: 'How long after what was before: milliseconds, or a text such as "3 days".',
+          anyOf: [{ type: "number", minimum: 0 }, text()],
+        },
+        event: object({ type: text() }),
+      },
+      ["after"],
+    ),
+    WhatIfStep: object(
+      {
+        event: anything,
+        time: { type: "number", description: "Imagined." },
+        fired: { type: "boolean", description: "A delay that fell due." },
+        refused: object({ code: text(), reason: text() }),
+        state: object(state, ["value", "status", "turn"]),
+        changes: list(ref("Difference")),
+        told: list(object({ to: anything, event: anything, asked: { type: "boolean" } })),
+        emitted: list(anything),
+        replied: { type: "boolean" },
+        reply: anything,
+        actions: list(text()),
+        begun: list(text()),
+      },
+      ["event", "time", "fired", "state", "changes", "told", "emitted", "replied", "actions", "begun"],
+    ),
+    Difference: object({ path: text(), before: anything, after: anything }, ["path"]),
+    WhatIf: object({
+      from: {
+        anyOf: [object({ turn: whole(1), time: { type: "number" }, position: whole() }), { type: "null" }],
+      },
+      steps: list(ref("WhatIfStep")),
+      state: object(state, ["value", "status", "turn"]),
+      changes: list(ref("Difference")),
+      timers: list(object({ id: text(), due: { type: "number" } })),
+    }),
     Timer: object(timer, ["id", "due", "event"]),
     FoundTimer: object({ ...timer, type: text(), key: text(), address: text() }, [
       "id",

@@ -2,7 +2,7 @@
  * One actor: `/actors/{type}/{key}`.
  *
  *   POST    asks; `?mode=send` answers without a state, `?mode=create` begins the actor with an input
- *   GET     its state; `/watch` the state and every later one, `/history`, `/timers`
+ *   GET     its state; `/watch` the state and every later one, `/history`, `/timers`, `/mailbox`
  *   DELETE  removes it; `/timers/{id}` takes a timer away
  *
  * An actor's version is where its last turn stands: `ETag: "<position>-<turn>"`, also the id of a watched state. (Turns
@@ -83,13 +83,14 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
   });
 
   app.get<Place>("/actors/:type/:key/history", async (request, reply) => {
-    const query = queryOf(request, ["order", "limit", "cursor"]);
+    const query = queryOf(request, ["order", "limit", "cursor", "upTo"]);
     const { type, key } = request.params;
     await context.allow(request, "history", type, key);
     const page = await refOf(request).historyPage({
       order: orderIn(query.get("order")),
       limit: wholeIn(query, "limit", limits.historyPage, HISTORY_PAGE),
       cursor: query.get("cursor"),
+      upTo: query.has("upTo") ? wholeIn(query, "upTo", 9_999_999_999, 1) : undefined,
       timeout_ms: context.callOptions(request, undefined).timeout_ms,
     });
     return context.json(reply, { turns: page.turns.map(toJson), next: page.next });
@@ -101,6 +102,13 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
     await context.allow(request, "timers", type, key);
     const timers = await refOf(request).timers(context.callOptions(request, undefined));
     return context.json(reply, { timers: timers.map(toJson) });
+  });
+
+  app.get<Place>("/actors/:type/:key/mailbox", async (request, reply) => {
+    queryOf(request, []);
+    const { type, key } = request.params;
+    await context.allow(request, "mailbox", type, key);
+    return context.json(reply, await refOf(request).mailbox(context.callOptions(request, undefined)));
   });
 
   app.delete<TimerPlace>("/actors/:type/:key/timers/:id", async (request, reply) => {

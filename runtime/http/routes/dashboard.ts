@@ -9,10 +9,18 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { pageFiles } from "../../dashboard/files.ts";
 import { type AnyActorDefinition, eventTypesOf } from "../../engine/definition.ts";
 import { chartOf } from "../../engine/machine/chart.ts";
+import { InnerMachines } from "../../engine/machine/machines.ts";
 import type { ChartState } from "../../words/chart.ts";
 import { type HttpContext, queryOf } from "../context.ts";
 import { Refusal } from "../problem.ts";
 import { type JsonSchema, jsonSchemaOf } from "../openapi/json-schema.ts";
+
+/** A machine of a type: its own is the first. */
+export interface MachineDescription {
+  readonly chart: ChartState;
+  /** Which of the machines its actors are, by the name of their logic (`src`). */
+  readonly actors: Readonly<Record<string, number>>;
+}
 
 /** What there is to know of a type. */
 export interface TypeDescription {
@@ -22,6 +30,8 @@ export interface TypeDescription {
   /** Event types that its machine names, families as `name.*`; undefined if it takes any. */
   readonly events: readonly string[] | undefined;
   readonly chart: ChartState;
+  /** The machines that it may invoke and spawn, and those that these may; undefined if there are none. */
+  readonly machines: readonly MachineDescription[] | undefined;
   /** JSON Schemas of its events and input, where they are known. */
   readonly eventSchema: JsonSchema | undefined;
   readonly inputSchema: JsonSchema | undefined;
@@ -39,9 +49,15 @@ export function describeType(definition: AnyActorDefinition): TypeDescription {
     index,
     events: eventTypesOf(definition),
     chart: chartOf(machine),
+    machines: machinesOf(definition),
     eventSchema: jsonSchemaOf(events, "#"),
     inputSchema: jsonSchemaOf(inputSchema, "#"),
   };
+}
+
+function machinesOf(definition: AnyActorDefinition): TypeDescription["machines"] {
+  const all = new InnerMachines(definition).all();
+  return all.length < 2 ? undefined : all.map(({ machine, actors }) => ({ chart: chartOf(machine), actors }));
 }
 
 /** @param page whether the page is served too */

@@ -96,10 +96,13 @@ export function refusalOf(task: string, error: ApiError): KeyturnError {
 
 /** The stream does not answer. Noted for whoever asks how the store is. */
 function missing(task: string, connection: Connection, stream: string): KeyturnError {
-  connection.problem(stream, `The stream ${stream} does not answer: it is missing, or JetStream is off.`);
+  connection.problem(
+    stream,
+    `The stream ${stream} does not answer: its servers are choosing who leads it, it is missing, or JetStream is off.`,
+  );
   return new KeyturnError(
     "not_provisioned",
-    `Nothing on the NATS server answers when asked to ${task}: the stream ${stream} is missing or cannot be read directly, or JetStream is off. Run "keyturn provision", and start the server with JetStream.`,
+    `Nothing on the NATS server answers when asked to ${task}: the servers of the stream ${stream} are choosing who leads it, which takes seconds after one was lost; or it is missing or cannot be read directly, or JetStream is off. If it goes on: "keyturn provision", and start the server with JetStream.`,
   );
 }
 

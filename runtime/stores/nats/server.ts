@@ -70,7 +70,7 @@ export async function findDurability(
   }
   return {
     durability: "process",
-    note: `It is not known whether commits are flushed to disk before they are answered; they are taken to survive a killed process only. ${ADVICE}, and say durability "fsync" or name the server's monitoring page.`,
+    note: `It is not known whether commits are flushed to disk before they are answered; they are taken to survive a killed process only. ${ADVICE}, and name the server's monitoring page (--monitor http://HOST:8222), or say durability "fsync".`,
   };
 }
 

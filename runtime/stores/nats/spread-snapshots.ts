@@ -9,7 +9,8 @@ import { KeyturnError } from "../../words/errors.ts";
 import { bucketOf, type Layout } from "./layout.ts";
 import type { NatsSnapshots } from "./snapshots.ts";
 
-const SHARD_ENTRY = /^_shard\.(\d+)(?:\.|$)/;
+/** What shards have stored of themselves, and of their actors. */
+const SHARD_ENTRY = /^_(?:shard|index)\.(\d+)(?:\.|$)/;
 
 export class SpreadSnapshots implements Snapshots {
   readonly #layout: () => Layout;

@@ -1,0 +1,218 @@
+/**
+ * What waits for an actor at one moment, as people see it.
+ *
+ * Owns the form. The engine shows what it holds, in the order in which that will have its turn, and what it does not say
+ * here waits nowhere on this node: a client, or another shard's outbox, may hold more. Questions that only read are left
+ * out: they change nothing and hold nothing up. Changes nothing; talks to those who hold messages, and to the answers.
+ */
+import type { Clock } from "../ports/index.ts";
+import { CancelTimer, Create, Delete, Replace } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
+import { type Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
+import { type Answers, isWrite } from "./answers.ts";
+import type { Commits } from "./commits.ts";
+import type { Registry } from "./definition.ts";
+import type { LocalIntake } from "./local-intake.ts";
+import { familyOf, isAskTimeout, isWorkTimer, type WorkEvent } from "./machine.ts";
+import type { LogicKind } from "./machine/logic.ts";
+import type { Queue } from "./queue.ts";
+import { decodeRecord, typeOfId } from "./record.ts";
+import type { ShardState } from "./shard.ts";
+import { type Taken, unknownType } from "./step.ts";
+import type { WorkHere, Works } from "./works.ts";
+
+/** A message that has no committed turn yet. */
+export interface WaitingMessage {
+  /** The event's type; of what brings none, what it asks for: "(create)", "(delete)", "(cancel timer)", "(fork)", "(due)". */
+  readonly event: string;
+  readonly from: "client" | "actor" | "timer" | "work";
+  /**
+   * `committing`: it was stepped, and its record is on its way; `deferred`: there is no room for what it tells, or its
+   * actor cannot be read just now, and it is tried again; `loading`: until the actor is read; `queued`: for its turn.
+   */
+  readonly phase: "committing" | "deferred" | "loading" | "queued";
+  /** Since when, milliseconds since the epoch, about. */
+  readonly since: number;
+}
+
+/** Something that the actor's machine has invoked or spawned, works outside, and is not done. */
+export interface Invocation {
+  /** The child's path. */
+  readonly path: string;
+  /** The name of its logic. */
+  readonly src: string;
+  readonly kind: LogicKind;
+  /** `asked`: another actor is to answer; `queued`: others of its type run first; `retrying`: it failed, until `due`. */
+  readonly phase: "running" | "queued" | "retrying" | "asked";
+  /** When it began, milliseconds since the epoch; left out for a question. */
+  readonly since?: number;
+  /** Counts from 1. */
+  readonly attempt?: number;
+  /** When it is tried again, or when it is too late for the answer. */
+  readonly due?: number;
+  /** Address of the actor that is asked. */
+  readonly to?: string;
+}
+
+/** See above. */
+export interface MailboxState {
+  /** Messages that wait. */
+  readonly depth: number;
+  /** Since when the first of them does, milliseconds since the epoch. */
+  readonly oldest?: number;
+  /** The first `limits.mailboxShown` of them. */
+  readonly waiting: readonly WaitingMessage[];
+  /** Whether the actor is in memory; what an actor that is not has asked others is not known here. */
+  readonly memory: "absent" | "loading" | "loaded" | "failed";
+  /** Why it could not be loaded. */
+  readonly failure?: { readonly code: string; readonly reason: string };
+  /** At most `limits.mailboxShown`. */
+  readonly invocations: readonly Invocation[];
+}
+
+const ASKED: ReadonlyMap<number, string> = new Map([
+  [Create, "(create)"],
+  [Delete, "(delete)"],
+  [CancelTimer, "(cancel timer)"],
+  [Replace, "(fork)"],
+  [TimerJob, "(due)"],
+]);
+
+/** Who holds messages, or what they are for. */
+export interface Holders {
+  readonly actors: ReadonlyMap<string, Activation>;
+  readonly queue: Queue;
+  readonly commits: Commits;
+  readonly local: LocalIntake;
+  readonly works: Works;
+}
+
+/** Answers who asks what waits for an actor. Nothing is loaded for it, and nothing is held up. */
+export class Mailboxes {
+  readonly #clock: Clock;
+  readonly #registry: Registry;
+  readonly #answers: Answers;
+  readonly #holders: Holders;
+
+  constructor(clock: Clock, registry: Registry, answers: Answers, holders: Holders) {
+    this.#clock = clock;
+    this.#registry = registry;
+    this.#answers = answers;
+    this.#holders = holders;
+  }
+
+  answer(job: Job): void {
+    const { shard, message } = job;
+    const { id } = message;
+    const type = typeOfId(id);
+    if (shard.failed !== undefined) this.#answers.reject(job, shard.failed);
+    else if (!this.#registry.has(type)) this.#answers.reject(job, unknownType(type));
+    else this.#answers.settle(job, undefined, this.#stateOf(id, shard));
+  }
+
+  #stateOf(id: string, { ins }: ShardState): MailboxState {
+    const { actors, queue, commits, local, works } = this.#holders;
+    const look = new Look(id, this.#clock);
+    const a = actors.get(id);
+    commits.each((taken) => look.stepped(taken));
+    const parked = a?.loading === true ? "loading" : "deferred";
+    for (const channel of ins.values()) for (const job of channel.parked) look.waits(job, parked);
+    for (const job of local.later) look.waits(job, "deferred");
+    for (const job of a?.mailbox ?? []) look.waits(job, "loading");
+    queue.each((job) => look.waits(job, "queued"));
+    return look.state(a, works.of(id));
+  }
+}
+
+/** Collects what waits for one actor. */
+class Look {
+  readonly #id: string;
+  readonly #now: number;
+  /** What the monotonic clock is behind the epoch. */
+  readonly #offset: number;
+  readonly #waiting: WaitingMessage[] = [];
+  #depth = 0;
+  #oldest: number | undefined;
+
+  constructor(id: string, clock: Clock) {
+    this.#id = id;
+    this.#now = clock.now();
+    this.#offset = this.#now - clock.monotonic();
+  }
+
+  /** A turn that is not committed. */
+  stepped({ a, job, record }: Taken): void {
+    if (a.id !== this.#id) return;
+    const isDue = job.kind === TimerJob;
+    this.#add(job, "committing", isDue ? typeIn(decodeRecord(record).event) : undefined);
+  }
+
+  /** A message that is not stepped. */
+  waits(job: Job, phase: WaitingMessage["phase"]): void {
+    if (job.message.id === this.#id) this.#add(job, phase);
+  }
+
+  state(a: Activation | undefined, works: readonly WorkHere[]): MailboxState {
+    const memory =
+      a === undefined ? "absent" : a.loading ? "loading" : a.failed === undefined ? "loaded" : "failed";
+    const invocations = [...works.map(workOf), ...(memory === "loaded" ? this.#others(a as Activation) : [])];
+    return {
+      depth: this.#depth,
+      ...(this.#oldest === undefined ? {} : { oldest: this.#oldest }),
+      waiting: this.#waiting,
+      memory,
+      ...(a?.failed === undefined ? {} : { failure: { code: a.failed.code, reason: a.failed.message } }),
+      invocations: invocations.slice(0, limits.mailboxShown),
+    };
+  }
+
+  #add(job: Job, phase: WaitingMessage["phase"], event?: string): void {
+    const { kind, session, fromShard, message, since_ms } = job;
+    if (session !== undefined && !isWrite(kind)) return;
+    this.#depth++;
+    const since = since_ms + this.#offset;
+    this.#oldest = Math.min(since, this.#oldest ?? since);
+    if (this.#waiting.length >= limits.mailboxShown) return;
+    const name = event ?? ASKED.get(kind) ?? typeIn(message.event);
+    const from = session !== undefined ? "client" : fromShard >= 0 ? "actor" : sourceOf(kind);
+    this.#waiting.push({ event: name, from, phase, since });
+  }
+
+  /** What is to be tried again, and what others were asked. */
+  #others({ committed: { snapshot, timers } }: Activation): Invocation[] {
+    const family = familyOf(snapshot);
+    const found: Invocation[] = [];
+    for (const timer of timers) {
+      const member = isWorkTimer(timer) && timer.due > this.#now && family?.bySession(timer.source ?? "");
+      if (!member) continue;
+      const { path, src, kind } = member;
+      const { begun, attempt } = timer.event as WorkEvent;
+      found.push({ path, src, kind, phase: "retrying", since: begun, attempt, due: timer.due });
+    }
+    for (const { path, src, kind, snapshot, session } of family?.members.values() ?? []) {
+      if (kind !== "ask" || snapshot.status !== "active") continue;
+      const { to } = (snapshot.input ?? {}) as { readonly to?: unknown };
+      const due = timers.find((timer) => isAskTimeout(timer) && timer.source === session)?.due;
+      const asked = { path, src, kind, phase: "asked" } as const;
+      found.push({
+        ...asked,
+        ...(due === undefined ? {} : { due }),
+        ...(typeof to === "string" ? { to } : {}),
+      });
+    }
+    return found;
+  }
+}
+
+function workOf({ path, src, kind, begun, attempt, isRunning }: WorkHere): Invocation {
+  return { path, src, kind, phase: isRunning ? "running" : "queued", since: begun, attempt };
+}
+
+function sourceOf(kind: number): WaitingMessage["from"] {
+  return kind === ChildJob ? "work" : "timer";
+}
+
+function typeIn(event: unknown): string {
+  const type = (event as { readonly type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" ? type : "";
+}
