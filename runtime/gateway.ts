@@ -5,7 +5,7 @@
  * request like any other: once applied, fenced, and answered after the commit.
  *
  *   payload   the event as JSON, or nothing to read the state
- *   headers   Keyturn-Request-Id (or Nats-Msg-Id), Keyturn-Timeout (milliseconds), traceparent
+ *   headers   Keyturn-Request-Id (or Nats-Msg-Id), Keyturn-Timeout (milliseconds), traceparent, tracestate
  *   answer    { value, state, position } or { error: { code, message, retryable, outcome } }
  *
  * Invariants:
@@ -75,6 +75,7 @@ export class PlainGateway implements Gateway {
     const options = {
       requestId: header("Keyturn-Request-Id") ?? header("Nats-Msg-Id"),
       trace: header("traceparent"),
+      traceState: header("tracestate"),
       timeout_ms: timeout === undefined ? undefined : Number(timeout),
     };
     if (payload.length === 0) {

@@ -123,8 +123,10 @@ describe("send, ask and create", () => {
     expect(told.rows).toEqual([{ event: "sent", address: "order/sent", requestId: "q" }]);
   });
 
-  it("creates once", async () => {
-    expect(await on("create", "order/made", "customer=ada")).toMatchObject({ code: 0 });
+  it("creates once, and shows what has begun as get does", async () => {
+    const made = await on("create", "order/made", "customer=ada");
+    expect(made.code).toBe(0);
+    expect(made.stdout).toBe((await on("get", "order/made")).stdout);
     expect(await on("create", "order/made", '{"a":1}', "--json")).toMatchObject({
       code: 3,
       rows: [{ event: "failed", error: { code: "already_exists" } }],

@@ -1,5 +1,5 @@
-/** The commands for whoever begins, runs and looks: new, dev, completion, doctor, top, drain; some as processes. */
-import { execFileSync, spawnSync } from "node:child_process";
+/** The commands for whoever begins, runs and looks: new, dev, doctor, top, drain; some as processes. */
+import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -150,37 +150,6 @@ describe("keyturn dev", { timeout: 60_000 }, () => {
     const refused = await keyturnEnded(["nodes", "--data", path, "--wait", "0.1"]);
     expect(refused).toMatchObject({ code: 1, stdout: "" });
     expect(refused.stderr).toMatch(/is open in process \d+\. .* does not serve other commands/s);
-  });
-});
-
-describe("keyturn completion", () => {
-  it("completes commands, options and values in bash", async () => {
-    const { code, stdout } = await cli(["completion", "bash"]);
-    expect(code).toBe(0);
-    const complete = (...words: string[]): string[] => {
-      const script = `${stdout}\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _keyturn; printf '%s\\n' "\${COMPREPLY[@]}"`;
-      return execFileSync("bash", ["-c", script, "bash", "keyturn", ...words], { encoding: "utf8" })
-        .trim()
-        .split("\n");
-    };
-    expect(complete("pro")).toEqual(["provision"]);
-    expect(complete("dead", "r")).toEqual(["retry"]);
-    expect(complete("find", "order", "--stat")).toEqual(["--state", "--status"]);
-    expect(complete("find", "order", "--status", "d")).toEqual(["done"]);
-    expect(complete("completion", "")).toEqual(expect.arrayContaining(["bash", "zsh", "fish"]));
-  });
-
-  it("has scripts for zsh and fish, with every command", async () => {
-    const [zsh, fish] = [await cli(["completion", "zsh"]), await cli(["completion", "fish"])];
-    expect(zsh.stdout).toMatch(/^#compdef keyturn\n/);
-    for (const name of ["start", "drain", "doctor", "dead"]) {
-      expect(zsh.stdout).toContain(`'${name}:`);
-      expect(fish.stdout).toContain(`-f -a ${name} -d `);
-    }
-    expect(await cli(["completion", "tcsh"])).toMatchObject({
-      code: 2,
-      stderr: expect.stringMatching(/bash, zsh, fish/),
-    });
   });
 });
 

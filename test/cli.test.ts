@@ -21,7 +21,7 @@ function expectRefusal({ code, stdout, stderr }: Ended, wanted: number, text: Re
 /** An actor that does something by itself, here and as a module that says so. */
 const alarm = defineActor({
   type: "alarm",
-  machine: setup({ delays: { soon: 500 }, actions: { ring: () => undefined } }).createMachine({
+  machine: setup({ delays: { soon: 3_000 }, actions: { ring: () => undefined } }).createMachine({
     initial: "quiet",
     states: {
       quiet: { on: { arm: "armed" } },
@@ -35,7 +35,7 @@ import { defineActor } from "keyturn";
 import { setup } from "xstate";
 export const alarm = defineActor({
   type: "alarm",
-  machine: setup({ delays: { soon: 500 }, actions: { ring: () => console.error("It rings.") } }).createMachine({
+  machine: setup({ delays: { soon: 3_000 }, actions: { ring: () => console.error("It rings.") } }).createMachine({
     initial: "quiet",
     states: {
       quiet: { on: { arm: "armed" } },

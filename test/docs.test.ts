@@ -7,6 +7,9 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Command } from "commander";
+import { EXIT_CODES } from "../runtime/cli/shell.ts";
+import { commandLinePage, declaredProgram } from "./docs/command-line.ts";
 import { referenceOf, type ReferencePage } from "./docs/reference.ts";
 import { builtPackage } from "./support/build.ts";
 import { type Block, blocksOf, type Directives, Pages, root, runPage } from "./support/docs.ts";
@@ -169,8 +172,27 @@ describe("the reference", () => {
     }
   });
 
+  it("has every command with all that it takes, each with its words", async () => {
+    const program = await declaredProgram();
+    const page = commandLinePage(program);
+    const check = (command: Command, path: string): void => {
+      expect(page).toContain(`\n## ${path}\n`);
+      expect(command.description(), path).not.toBe("");
+      for (const { flags, description, hidden } of command.options) {
+        if (hidden) expect(page).not.toContain(flags);
+        else expect(page, path).toContain(`| \`${flags.replaceAll("|", "\\|")}\` | `);
+        expect(hidden || description !== "", `${path} ${flags}`).toBe(true);
+      }
+      for (const below of command.commands) check(below, `${path} ${below.name()}`);
+    };
+    expect(program.commands.length).toBeGreaterThan(20);
+    for (const command of program.commands) check(command, `keyturn ${command.name()}`);
+    for (const [code, text] of EXIT_CODES) expect(page).toContain(`| ${code} | ${text} |`);
+  });
+
   it("documentation leads to each of its pages", () => {
     const index = read("docs/README.md");
+    expect(index).toContain("(reference/command-line.md)");
     for (const { file } of reference) expect(index).toContain(`(reference/${file})`);
   });
 });

@@ -14,8 +14,10 @@ import {
   encodeRecord,
   InPreviousBatch,
   InThisBatch,
+  packTimers,
   resolveLink,
   type TurnRecord,
+  unpackTimer,
 } from "../runtime/engine/record.ts";
 import { bodyOf, checksumsOf, decodeEntry, fillFrom, joinPieces } from "../runtime/engine/shard-entry.ts";
 import { ShardState } from "../runtime/engine/shard.ts";
@@ -68,6 +70,20 @@ describe("batches", () => {
     expect(records.map((_, index) => batch.shardAt(index))).toEqual(shards);
     expect(records.map((_, index) => decodeRecord(batch.recordAt(index)))).toStrictEqual(records);
     expect(Buffer.compare(batchBytes, bytes)).toBe(0);
+  });
+
+  it("timers keep what they have, and no more is stored of those that have little", () => {
+    const least = { id: "t", due: 5, generation: 2, event: { type: "tick" } };
+    const whose = { ...least, source: "x:1", target: undefined };
+    const all = [
+      least,
+      whose,
+      { ...whose, delay: 1_000 },
+      { ...whose, trace: "00-a" },
+      { ...whose, delay: 0, trace: "00-a b=1" },
+    ];
+    expect(packTimers(all).map(unpackTimer)).toEqual(all);
+    expect(packTimers(all).map(({ length }) => length)).toEqual([4, 6, 7, 8, 8]);
   });
 
   it("golden: a seal", () => {

@@ -257,3 +257,83 @@ it("without tokens, is open to no page of another site and by no other name", as
   raw.write("GET /actors/counter/a HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
   expect(await raw.ended()).toMatch(/^HTTP\/1\.1 421 [\s\S]*"code":"access_denied"/);
 });
+
+it("takes the token of a stream in its address, once, and of nothing else", async () => {
+  const { server, call } = await guarded();
+  const token = await sign({ sub: "ada" });
+  for (const path of ["/actors/counter/a/watch?", "/actors/counter/a/inspect?", "/events?type=counter&"]) {
+    const listener = await Listener.open(server.url, `${path}access_token=${token}`);
+    expect(listener.response.status).toBe(200);
+    // Nobody else is to be shown it (RFC 6750, 2.3).
+    expect(listener.response.headers.get("cache-control")).toContain("private");
+    listener.leave();
+    expectUnknown(await call("GET", `${path}access_token=${token}x`));
+    expectUnknown(await call("GET", `${path}access_token=`));
+    expectProblem(
+      await call("GET", `${path}access_token=${token}&access_token=${token}`),
+      400,
+      "invalid_options",
+    );
+    expectProblem(await call("GET", `${path}access_token=${token}`, as(token)), 400, "invalid_options");
+  }
+  for (const path of [
+    "/actors/counter/a",
+    "/actors/counter",
+    "/actors/counter/a/history",
+    "/cluster",
+    "/nothing",
+  ])
+    expectUnknown(await call("GET", `${path}?access_token=${token}`));
+  expectUnknown(
+    await call("POST", `/actors/counter/a?access_token=${token}`, { body: { type: "add", by: 1 } }),
+  );
+  // With a token in the header it is a parameter that is not known, and what it holds is not repeated.
+  const answer = await call("GET", `/actors/counter/a?access_token=${token}`, as(token));
+  expectProblem(answer, 400, "invalid_options");
+  expect(JSON.stringify(answer.body)).not.toContain(token);
+});
+
+it("leaves out of lists and streams what their reader may not see, where the hook wants each asked", async () => {
+  const wishes: Wish[] = [];
+  const { server, call, node, faults } = await guarded(undefined, {
+    authorize: (wish) => {
+      wishes.push(wish);
+      if (wish.key === undefined) return "each";
+      if (wish.key === "broken") throw new Error("It does not know.");
+      return wish.key.startsWith(wish.subject ?? "nobody");
+    },
+  });
+  const add = (key: string): Promise<unknown> => node.client.actor(counter, key).send({ type: "add", by: 1 });
+  for (const key of ["ada1", "ada2", "bob1", "bob2", "bob3", "bob4", "ada3", "broken"]) await add(key);
+  const ada = as(await sign({ sub: "ada" }));
+  // No request looks through more than a page, even if nothing of it may be seen.
+  const pages: string[][] = [];
+  let cursor: string | undefined;
+  do {
+    const more = cursor === undefined ? "" : `&cursor=${encodeURIComponent(cursor)}`;
+    const { body } = await call("GET", `/actors/counter?limit=2${more}`, ada);
+    pages.push(body.actors.map(({ key }: { key: string }) => key));
+    cursor = body.next;
+  } while (cursor !== undefined);
+  expect(pages).toContainEqual([]);
+  expect(pages.flat()).toEqual(["ada1", "ada2", "ada3"]);
+  expect(faults).toMatchObject([{ message: "It does not know." }]);
+  expect(wishes.filter(({ action, key }) => action === "find" && key === "bob1")).toHaveLength(1);
+  expect((await call("GET", "/types/counter/timers", ada)).body).toEqual({ timers: [] });
+  // What cannot be told apart is refused.
+  for (const path of ["/types/counter/count", "/types", "/cluster", "/dead-letters"])
+    expectProblem(await call("GET", path, ada), 403, "access_denied");
+  const listener = await Listener.open(server.url, "/events?type=counter&initial=false", ada.headers);
+  await listener.id();
+  for (const key of ["bob1", "ada1"]) await add(key);
+  await node.client.actor(counter, "bob1").delete();
+  await node.client.actor(counter, "ada2").delete();
+  // Shards answer each for itself, in whatever order.
+  const told = [await listener.next(), await listener.next()].sort((x, y) =>
+    x?.data.key < y?.data.key ? -1 : 1,
+  );
+  expect(told).toMatchObject([
+    { event: "changed", data: { key: "ada1" } },
+    { event: "gone", data: { key: "ada2" } },
+  ]);
+});

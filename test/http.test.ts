@@ -75,6 +75,22 @@ it("asks, sends and reads, with the actor's version as ETag", async () => {
   expect([head.status, head.headers.get("etag"), await head.text()]).toEqual([200, '"0-0"', ""]);
 });
 
+it("reads what was last written out, where that is enough", async () => {
+  const { node, call } = await served([counter]);
+  const path = "/actors/counter/a";
+  await call("POST", path, { body: { type: "add", by: 1 } });
+  expect((await call("GET", `${path}?stale=true`)).status).toBe(204);
+  await node.checkpoint();
+  await call("POST", path, { body: { type: "add", by: 1 } });
+  const [stale, now] = [await call("GET", `${path}?stale=true`), await call("GET", `${path}?stale=false`)];
+  expect([stale.body.context, now.body.context]).toEqual([{ count: 1 }, { count: 2 }]);
+  expect(stale.body.position).toBeLessThan(now.body.position);
+  expect(stale.headers.get("etag")).toBe(`"${stale.body.position}-1"`);
+  const known = { headers: { "if-none-match": stale.headers.get("etag") as string } };
+  expect((await call("GET", `${path}?stale=true`, known)).status).toBe(304);
+  expectProblem(await call("GET", `${path}?stale=1`), 400, "invalid_options");
+});
+
 it("applies what is repeated with an Idempotency-Key once", async () => {
   const { call } = await served([counter]);
   const add = (key: string) =>

@@ -249,8 +249,8 @@ describe("who may attach", () => {
       403,
       "access_denied",
     ]);
-    // In an address it counts for WebSockets only.
-    expect((await fetch(`${at}?access_token=${token}`)).status).toBe(401);
+    // In an address it counts for WebSockets and streams only.
+    expect((await fetch(`${at.replace(/\/inspect$/, "")}?access_token=${token}`)).status).toBe(401);
   });
 
   it("no page of another origin, unless it is allowed", async () => {

@@ -14,7 +14,7 @@ import { connect, type KeyturnNode, startNode } from "../runtime/index.ts";
 import { FORMAT } from "../runtime/node.ts";
 import { nats, type NatsOptions, provisionNats } from "../runtime/stores/nats/index.ts";
 import { realWorld } from "../runtime/world.ts";
-import { cli } from "./support/cli-run.ts";
+import { cli, type Ran } from "./support/cli-run.ts";
 import { writeCertificates } from "./support/nats-certificates.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { type NatsServer, startServer } from "./support/nats-server.ts";
@@ -51,6 +51,16 @@ function as(user: User, inboxPrefix: string, more: Partial<NatsOptions> = {}): N
   };
 }
 
+/** The command line as a user. */
+async function may(user: User, inbox: string, ...args: string[]): Promise<Ran> {
+  const where = ["--nats", `127.0.0.1:${server.port}`, "--user", user, "--tls-ca", caFile, "--inbox", inbox];
+  return await cli([...args, ...where], { env: { KEYTURN_NATS_PASSWORD: secrets[user] } });
+}
+
+const session = "keyturn_client";
+const asClient = async (...args: string[]): Promise<Ran> =>
+  await may("keyturn_client", "_INBOX.keyturn_client", ...args, "--session", session);
+
 test("all that users need is allowed, and nothing is refused on the way", { timeout: 60_000 }, async () => {
   const provisioner = as("keyturn_provisioner", "_INBOX_keyturn_provisioner");
   const app = { shards: 64, format: FORMAT };
@@ -63,7 +73,6 @@ test("all that users need is allowed, and nothing is refused on the way", { time
     expect(store.durability).toBe("fsync");
     nodes.push(await startNode({ actors: [counter], store, name }));
   }
-  const session = "keyturn_client";
   const client = await connect({ nats: as("keyturn_client", "_INBOX.keyturn_client", { session }) });
   const keys = Array.from({ length: 100 }, (_, at) => `page-${at}`);
   await Promise.all(keys.map((key) => client.actor(counter, key).ask({ type: "add", by: 2 })));
@@ -81,28 +90,22 @@ test("all that users need is allowed, and nothing is refused on the way", { time
   await plain.close();
 
   // The command line, as a client who may do nothing else, and as an operator who may do what nodes may.
-  const may = async (user: User, inbox: string, ...args: string[]) => {
-    const where = [
-      "--nats",
-      `127.0.0.1:${server.port}`,
-      "--user",
-      user,
-      "--tls-ca",
-      caFile,
-      "--inbox",
-      inbox,
-    ];
-    return await cli([...args, ...where, "--json"], { env: { KEYTURN_NATS_PASSWORD: secrets[user] } });
-  };
-  const asClient = async (...args: string[]) =>
-    await may("keyturn_client", "_INBOX.keyturn_client", ...args, "--session", session);
-  expect((await asClient("get", "counter/page-99")).rows).toMatchObject([{ context: { count: 2 } }]);
-  expect((await asClient("count", "counter")).rows).toMatchObject([{ total: 100 }]);
-  const examined = await may("keyturn_node", "_INBOX_keyturn_node", "doctor", "--monitor", server.monitorUrl);
+  expect((await asClient("get", "counter/page-99", "--json")).rows).toMatchObject([
+    { context: { count: 2 } },
+  ]);
+  expect((await asClient("count", "counter", "--json")).rows).toMatchObject([{ total: 100 }]);
+  const examined = await may(
+    "keyturn_node",
+    "_INBOX_keyturn_node",
+    "doctor",
+    "--json",
+    "--monitor",
+    server.monitorUrl,
+  );
   expect(examined.rows.filter(({ level }) => level === "failure")).toEqual([]);
   expect(examined.rows).toContainEqual(expect.objectContaining({ check: "durability", level: "ok" }));
   expect(examined.rows).toContainEqual(expect.objectContaining({ check: "permissions", level: "ok" }));
-  const here = await may("keyturn_node", "_INBOX_keyturn_node", "nodes");
+  const here = await may("keyturn_node", "_INBOX_keyturn_node", "nodes", "--json");
   expect(here.rows.map(({ node }) => node).sort()).toEqual(["one", "two"]);
   const { deadLetters } = (nodes[0] as KeyturnNode).store;
   const letter = {
@@ -171,5 +174,38 @@ test("a node that is to keep less and may not purge says so, trims nothing, and 
   expect(await denied).toMatchObject({ code: "access_denied" });
   expect((await ref.get()).context.count).toBe(6);
   expect((await store.journal.ends())[0]).toMatchObject({ first });
+  await node.stop();
+});
+
+test("a client is told by the command line what it may not do, and who may", {
+  timeout: 60_000,
+}, async () => {
+  const store = await nats(as("keyturn_node", "_INBOX_keyturn_node", { provision: false }));
+  const node = await startNode({ actors: [counter], store, name: "three" });
+  const examined = await asClient("doctor", "--json");
+  expect(examined.code).toBe(0);
+  expect(examined.rows.filter(({ level }) => level !== "ok")).toEqual([
+    expect.objectContaining({
+      check: "permissions",
+      remedy: expect.stringMatching(/For a client that is as it should be/),
+    }),
+  ]);
+  expect(examined.rows).toContainEqual(
+    expect.objectContaining({ check: "app", text: "A node answers this user: the app has 64 shards." }),
+  );
+  for (const args of [
+    ["nodes"],
+    ["shards"],
+    ["dead", "list"],
+    ["drain", "three"],
+    ["top", "--limit", "1"],
+    ["get", "counter/a", "--stale"],
+  ]) {
+    const { code, stderr } = await asClient(...args);
+    expect({ args, code }).toEqual({ args, code: 1 });
+    expect(stderr).toMatch(
+      /^keyturn: This NATS user may not [^\n]*examples\/nats\/accounts shows what each kind of user needs\.\n$/,
+    );
+  }
   await node.stop();
 });

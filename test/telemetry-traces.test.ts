@@ -1,17 +1,37 @@
 /** Traces: one message is one trace, from the client over the turn and its commit to all that it told. */
-import { context, ROOT_CONTEXT, trace } from "@opentelemetry/api";
+import { context, ROOT_CONTEXT, SpanKind, trace } from "@opentelemetry/api";
+import type { ReadableSpan } from "@opentelemetry/sdk-trace-base";
+import fc from "fast-check";
 import { beforeAll, describe, expect, it } from "vitest";
 import { connect, type KeyturnNode, nats, type Observer, type Telemetry } from "../runtime/index.ts";
 import { memory, startNode } from "../runtime/index.ts";
 import { serveHttp } from "../runtime/http/index.ts";
-import { traceFlags } from "../runtime/engine/telemetry.ts";
+import {
+  begunByTimer,
+  isBegunByTimer,
+  traceFlags,
+  traceOf,
+  traceparentIn,
+  tracestateIn,
+} from "../runtime/words/trace.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { startServer } from "./support/nats-server.ts";
 import { failure, keyIn, rig } from "./support/probe.ts";
-import { activeContexts, inPromise, relay, Spans } from "./support/traced.ts";
+import { activeContexts, inPromise, pacer, relay, Spans } from "./support/traced.ts";
 import { VirtualWorld } from "./support/virtual-world.ts";
 
 beforeAll(activeContexts);
+
+const given = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+
+/** The turns of timers. */
+function firedIn(spans: Spans): ReadableSpan[] {
+  return spans.all.filter(({ attributes }) => attributes["keyturn.source"] === "timer");
+}
+
+function linksOf(span: ReadableSpan | undefined): (readonly [trace: string, span: string])[] | undefined {
+  return span?.links.map(({ context: { traceId, spanId } }) => [traceId, spanId]);
+}
 
 /** Keys in shards of their own, so that every message goes over a channel. */
 function keysOf(node: KeyturnNode): string[] {
@@ -29,7 +49,7 @@ const chain = [
 ];
 
 async function oneNode(telemetry: Telemetry, observer: Partial<Observer> = {}): Promise<KeyturnNode> {
-  return startNode({ actors: [relay], store: memory(), shards: 4, telemetry, observer, name: "n" });
+  return startNode({ actors: [relay, pacer], store: memory(), shards: 4, telemetry, observer, name: "n" });
 }
 
 /** Waits until an actor has been passed by. */
@@ -55,6 +75,7 @@ describe("a trace", () => {
       "keyturn.turn": 1,
       "keyturn.position": expect.any(Number),
       "keyturn.outcome": "applied",
+      "keyturn.waited_ms": expect.any(Number),
     });
     // Each begins no earlier and ends no later than what it is part of, but for those that were told.
     const client = spans.one("ask relay pass");
@@ -72,7 +93,6 @@ describe("a trace", () => {
       shards: 4,
       telemetry: spans.telemetry({ sample: 0, keys: true }),
     });
-    const given = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
     await node.client.actor(relay, "x").ask({ type: "pass", via: [] }, { trace: given });
     const client = spans.one("ask relay pass");
     expect(client.parentSpanContext).toMatchObject({ traceId: "a".repeat(32), spanId: "b".repeat(16) });
@@ -187,16 +207,123 @@ describe("a trace", () => {
     await node.stop();
   });
 
-  it("begins anew with a timer", async () => {
+  it("begins anew with a timer, which links to the turn that set it and is recorded because that one was", async () => {
     const spans = new Spans();
-    const node = await oneNode(spans.telemetry());
+    // Nothing is drawn: only what belongs to the caller's trace is recorded.
+    const node = await oneNode(spans.telemetry({ sample: 0 }));
     const ref = node.client.actor(relay, "a");
     await ref.send({ type: "later", after_ms: 1 });
     for await (const state of ref.watch()) if (state.value === "idle") break;
-    const fired = spans.all.find(({ attributes }) => attributes["keyturn.source"] === "timer");
-    expect(fired?.name).toMatch(/^relay xstate\.after\./);
-    expect(fired?.parentSpanContext).toBeUndefined();
+    expect(spans.all).toEqual([]);
+    await ref.send({ type: "later", after_ms: 1 }, { trace: given });
+    for await (const state of ref.watch()) if (state.value === "idle") break;
+    const fired = firedIn(spans);
+    expect(fired).toHaveLength(1);
+    expect(fired[0]?.name).toMatch(/^relay xstate\.after\./);
+    expect(fired[0]?.parentSpanContext).toBeUndefined();
+    const setter = spans.one("relay later").spanContext();
+    expect(setter.traceId).toBe("a".repeat(32));
+    expect(linksOf(fired[0])).toEqual([[setter.traceId, setter.spanId]]);
     await node.stop();
+  });
+
+  it("is not begun for ever by a timer that sets itself anew: what a timer's trace sets is drawn, and links", async () => {
+    const world = new VirtualWorld();
+    const spans = new Spans();
+    const r = await rig({ world, actors: [pacer], telemetry: spans.telemetry({ sample: 0 }) });
+    await world.run(r.node.client.actor(pacer, "a").send({ type: "go" }, { trace: given }));
+    await world.advance(10_000);
+    expect(firedIn(spans)).toHaveLength(1);
+    r.node.kill();
+    const all = new Spans();
+    const drawn = await rig({ world: new VirtualWorld(), actors: [pacer], telemetry: all.telemetry() });
+    await drawn.world.run(drawn.node.client.actor(pacer, "a").send({ type: "go" }));
+    await drawn.world.advance(3_500);
+    const turns = all.all.filter(({ name, kind }) => name.startsWith("pacer") && kind !== SpanKind.CLIENT);
+    expect(turns).toHaveLength(4);
+    // Each is a trace of its own, and links to the one before.
+    expect(new Set(turns.map((span) => span.spanContext().traceId)).size).toBe(4);
+    expect(turns.slice(1).map(linksOf)).toEqual(
+      turns.slice(0, -1).map((span) => [[span.spanContext().traceId, span.spanContext().spanId]]),
+    );
+    drawn.node.kill();
+  });
+
+  it("has what a custom action sends", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry({ sample: 0 }));
+    const ref = node.client.actor(pacer, "a");
+    await ref.send({ type: "echo" }, { trace: given });
+    for await (const state of ref.watch()) if (state.context.echoes === 1) break;
+    const sent = spans.one("pacer echoed");
+    expect(sent.parentSpanContext?.spanId).toBe(spans.one("pacer echo").spanContext().spanId);
+    await node.stop();
+  });
+
+  it("takes its tracestate along: over HTTP, to who is told, to promises and to what comes of them", async () => {
+    const spans = new Spans();
+    const node = await oneNode(spans.telemetry({ sample: 0 }));
+    const [a = "", b = ""] = keysOf(node);
+    const server = await serveHttp(node, { listen: "127.0.0.1:0" });
+    const send = async (body: object): Promise<void> => {
+      const answer = await fetch(`${server.url}/actors/relay/${a}?mode=send`, {
+        method: "POST",
+        headers: { "content-type": "application/json", traceparent: given, tracestate: "shop=1, other=x" },
+        body: JSON.stringify(body),
+      });
+      expect(answer.status).toBe(204);
+    };
+    await send({ type: "pass", via: [b] });
+    await passed(node, b);
+    await send({ type: "work" });
+    const ref = node.client.actor(relay, a);
+    for await (const state of ref.watch()) {
+      if (state.context.trace === null) continue;
+      expect(state.context.trace).toMatch(/^00-a{32}-[0-9a-f]{16}-01$/);
+      expect(state.context.traceState).toBe("shop=1,other=x");
+      break;
+    }
+    const turns = spans.all.filter(({ name }) => name.startsWith("relay "));
+    expect(turns).toHaveLength(4);
+    expect(new Set(turns.map((span) => span.spanContext().traceState?.serialize()))).toEqual(
+      new Set(["shop=1,other=x"]),
+    );
+    await server.close();
+    await node.stop();
+  });
+
+  it("goes on after a crash with a promise that is run again", async () => {
+    const world = new VirtualWorld();
+    const store = new FaultStore();
+    const before = new Spans();
+    const one = await rig({ world, store, actors: [relay], telemetry: before.telemetry({ sample: 0 }) });
+    let end = (): void => undefined;
+    inPromise.until = new Promise((resolve) => (end = resolve));
+    await world.run(
+      one.node.client.actor(relay, "a").send({ type: "work" }, { trace: given, traceState: "x=1" }),
+    );
+    one.node.kill();
+    const after = new Spans();
+    const two = await rig({
+      world,
+      store,
+      actors: [relay],
+      telemetry: after.telemetry({ sample: 0 }),
+      name: "n2",
+    });
+    await world.advance(30_000);
+    inPromise.until = undefined;
+    end();
+    await world.advance(1_000);
+    const began = before.one("relay work").spanContext();
+    const result = after.one("relay xstate.promise.resolve");
+    expect(result.parentSpanContext).toMatchObject({ traceId: began.traceId, spanId: began.spanId });
+    const state = await world.run(two.node.client.actor(relay, "a").get());
+    expect([state.context.trace, state.context.traceState]).toEqual([
+      `00-${began.traceId}-${began.spanId}-01`,
+      "x=1",
+    ]);
+    two.node.kill();
   });
 
   it("is the same after a crash: what is told again has the turn before the crash as its parent", async () => {
@@ -229,7 +356,7 @@ describe("a trace", () => {
       method: "POST",
       headers: {
         "content-type": "application/json",
-        traceparent: `00-${"a".repeat(32)}-${"b".repeat(16)}-01`,
+        traceparent: given,
       },
       body: JSON.stringify({ type: "pass", via: [b] }),
     });
@@ -319,6 +446,65 @@ describe("telemetry", () => {
     expect(calls).toEqual([]);
     await node.stop();
     expect(calls).toEqual(["ended"]);
+  });
+
+  it("takes no trace that is no text", async () => {
+    const node = await oneNode(new Spans().telemetry());
+    const ref = node.client.actor(relay, "a");
+    for (const options of [{ trace: 1 }, { traceState: {} }, { trace: "x".repeat(641) }])
+      expect(await failure(ref.send({ type: "work" }, options as object))).toMatchObject({
+        code: "invalid_options",
+      });
+    await node.stop();
+  });
+});
+
+describe("what is carried", () => {
+  const members = (state: string | undefined): string[] => state?.split(",") ?? [];
+
+  it("is a traceparent with its tracestate, and each is found again", () => {
+    expect(traceOf(given, "a=1,b=2")).toBe(`${given} a=1,b=2`);
+    expect(traceparentIn(`${given} a=1,b=2`)).toBe(given);
+    expect(tracestateIn(`${given} a=1,b=2`)).toBe("a=1,b=2");
+    expect(traceFlags(`${given} a=1,b=2`)).toBe(1);
+    expect([
+      traceOf(given, undefined),
+      traceOf(given, " "),
+      traceOf(given, "a=ö"),
+      traceOf("x", "a=1"),
+    ]).toEqual([given, given, given, "x"]);
+    expect(tracestateIn(given)).toBeUndefined();
+  });
+
+  it("loses of a long tracestate the long members first, then the last, and never more than it has to", () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.stringMatching(/^[a-z]{1,8}$/), fc.stringMatching(/^[a-z0-9]{1,300}$/)), {
+          maxLength: 32,
+        }),
+        (pairs) => {
+          const given_ = pairs.map(([name, value]) => `${name}=${value}`);
+          const kept = members(tracestateIn(traceOf(given, given_.join(","))));
+          expect(kept.join(",").length).toBeLessThanOrEqual(512);
+          const short = given_.filter((member) => member.length <= 128);
+          if (given_.join(",").length <= 512) expect(kept).toEqual(given_);
+          else if (short.join(",").length > 512) expect(kept).toEqual(short.slice(0, kept.length));
+          // All that are short, in order, and those that are long from the left.
+          else expect(kept.filter((member) => member.length <= 128)).toEqual(short);
+        },
+      ),
+    );
+  });
+
+  it("is marked as begun by a timer once, however often", () => {
+    const marked = begunByTimer(`${given} a=1`);
+    expect(marked).toBe(`${given} keyturn=timer,a=1`);
+    expect([
+      isBegunByTimer(marked),
+      isBegunByTimer(given),
+      isBegunByTimer(`${given} a=keyturn=timer`),
+    ]).toEqual([true, false, false]);
+    expect(isBegunByTimer(begunByTimer(`${given} ${"b".repeat(250)}=1,${"c".repeat(250)}=1`))).toBe(true);
   });
 
   it.each([

@@ -113,11 +113,15 @@ export function httpOf(flags: HttpFlags, env: NodeJS.ProcessEnv, place = 0): Ser
       trustProxy: flags.httpProxy,
       limits: flags.httpSet,
       onFault: (fault) =>
-        console.note(`HTTP: ${fault instanceof Error ? (fault.stack ?? fault.message) : String(fault)}`),
+        console.note(
+          `HTTP: ${fault instanceof Error ? (fault.stack ?? fault.message) : String(fault)}`,
+          "error",
+        ),
     });
     if (!secured && !LOOPBACK.test(http.host))
       console.note(
         "HTTP is open to everybody who reaches this address: say --http-jwks URL, or put a secret into KEYTURN_HTTP_SECRET.",
+        "warn",
       );
     return server;
   };

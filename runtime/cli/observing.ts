@@ -2,18 +2,15 @@
  * What a node reports, made into lines.
  *
  * Owns the gathering: shards move in dozens, and a task that fails is tried again and again; each is one line. Talks
- * to the console; the node calls it.
+ * to the console, says of what weight each line is; the node calls it.
  */
 import type { Observer, SourceCounts } from "../engine/observer.ts";
+import { type Level, REPEAT_MS, Seldom } from "../telemetry/log.ts";
 import { isKeyturnError, type KeyturnError, textOf } from "../words/errors.ts";
 import type { Console } from "./console.ts";
 
 /** Shards that move within so long are one line. */
 const GATHER_MS = 250;
-/** The same trouble is said so often. */
-const REPEAT_MS = 10_000;
-/** Of so many different troubles is remembered when they were said. */
-const TROUBLES = 64;
 const SHOWN = 8;
 
 export class Observing implements Partial<Observer> {
@@ -21,8 +18,7 @@ export class Observing implements Partial<Observer> {
   readonly #serving: () => number;
   readonly #gained = new Set<number>();
   readonly #lost = new Set<number>();
-  /** When each trouble was said last, and how often it came since. */
-  readonly #said = new Map<string, { at_ms: number; since: number }>();
+  readonly #seldom = new Seldom(REPEAT_MS);
   readonly #onAskedToLeave: () => void;
   /** What is said of sources before the node is ready. */
   #early: (() => void)[] | undefined = [];
@@ -53,6 +49,7 @@ export class Observing implements Partial<Observer> {
       "fenced",
       { incarnation },
       `Fenced: another node has taken over from ${incarnation}. It joins again.`,
+      "warn",
     );
   };
 
@@ -78,6 +75,7 @@ export class Observing implements Partial<Observer> {
       "shard_failed",
       { shard, error },
       `Shard ${shard} is stopped, the others go on: ${error.message}`,
+      "error",
     );
   };
 
@@ -112,7 +110,12 @@ export class Observing implements Partial<Observer> {
     const failed = textOf(error);
     const code = isKeyturnError(error) ? error.code : undefined;
     this.#afterReady(() =>
-      this.#console.say("source", { source, failed, code }, `Source ${source} has failed: ${failed}`),
+      this.#console.say(
+        "source",
+        { source, failed, code },
+        `Source ${source} has failed: ${failed}`,
+        "error",
+      ),
     );
   };
 
@@ -129,7 +132,7 @@ export class Observing implements Partial<Observer> {
   }
 
   readonly troubled = (task: string, error: unknown): void => {
-    this.#trouble("troubled", { task }, `This failed and is tried again: ${task}`, error);
+    this.#trouble("troubled", { task }, `This failed and is tried again: ${task}`, error, "warn");
   };
 
   /** Says what was gathered, and arranges nothing more. */
@@ -165,20 +168,12 @@ export class Observing implements Partial<Observer> {
     this.#lost.clear();
   }
 
-  #trouble(event: string, fields: object, text: string, error: unknown): void {
+  #trouble(event: string, fields: object, text: string, error: unknown, level: Level = "error"): void {
     const reason = textOf(error);
-    const key = `${text} ${reason}`;
-    const now_ms = performance.now();
-    const before = this.#said.get(key);
-    if (before !== undefined && now_ms - before.at_ms < REPEAT_MS) {
-      before.since++;
-      return;
-    }
-    const times = before === undefined ? 0 : before.since;
-    if (this.#said.size >= TROUBLES) this.#said.clear();
-    this.#said.set(key, { at_ms: now_ms, since: 0 });
+    const times = this.#seldom.pass(`${text} ${reason}`);
+    if (times === undefined) return;
     const again = times === 0 ? "" : ` (and ${times} times since it was said last)`;
-    this.#console.say(event, { ...fields, reason, repeated: times }, `${text}: ${reason}${again}`);
+    this.#console.say(event, { ...fields, reason, repeated: times }, `${text}: ${reason}${again}`, level);
   }
 }
 

@@ -1,27 +1,35 @@
 /**
  * The command line: which commands there are, and what becomes of their errors.
  *
- * Owns the exit codes. Each command is a file in commands/ that declares its own options; talks to those and to the
- * argument parser.
- *
- * Exit codes: 0 done; 1 it failed; 2 the command line, or a file that it names, is wrong, and repeating it cannot
- * help; 3 the request was rejected, or (rebuild) something differs; 4 whether it was applied is not known; 5 what was
- * named is not there; 128 and more: ended at once by a second signal.
+ * Owns which exit code (shell.ts) an error has. Each command is a file in commands/ that declares its own options; talks
+ * to those and to the argument parser.
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
 import { isKeyturnError, textOf } from "../words/errors.ts";
 import { addCommands } from "./commands/index.ts";
 import { packageFolder } from "./packages.ts";
-import { DONE, FAILED, Failure, MISSING, NotFound, REJECTED, type Shell, UNKNOWN, WRONG } from "./shell.ts";
+import {
+  DONE,
+  EXIT_CODES,
+  FAILED,
+  Failure,
+  MISSING,
+  NotFound,
+  REJECTED,
+  type Shell,
+  UNKNOWN,
+  WRONG,
+} from "./shell.ts";
 
 const HELP = `
 Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
 it is ./.keyturn, the folder of "keyturn dev", if it is there. (check, rebuild, trim and fork want it said: with --data
-they need a folder that no node has open.) Every command takes --json.
+they need a folder that no node has open.) Every command but "completion" takes
+--json.
 
-Exit codes: 0 done; 1 failed; 2 the command line is wrong; 3 rejected, nothing changed (rebuild: something differs);
-4 unknown whether it was applied; 5 what was named is not there.
+Exit codes:
+${EXIT_CODES.map(([code, text]) => `  ${code.padEnd(6)} ${text}`).join("\n")}
 
 Examples:
   keyturn new my-app                     a project that runs
@@ -46,6 +54,17 @@ export async function run(
   for (const stream of [stdout, stderr])
     if (!stream.listeners("error").includes(ignoreClosed)) stream.on("error", ignoreClosed);
   const shell: Shell = { env, stdout, stderr, stdin, ...given, args, exit: (wanted) => (code = wanted) };
+  const program = await programOf(shell);
+  try {
+    await program.parseAsync(commandLine(program, args), { from: "user" });
+  } catch (error) {
+    return report(error, shell, args.includes("--json"));
+  }
+  return code;
+}
+
+/** The commands that a command line may be about; all of them for one that names none. */
+export async function programOf(shell: Shell): Promise<Command> {
   const program = new Command("keyturn")
     .description(
       "Durable virtual actors: every key an actor, every actor a state machine, every answered turn kept.",
@@ -62,12 +81,14 @@ export async function run(
     .exitOverride();
   await addCommands(program, shell);
   inherit(program);
-  try {
-    await program.parseAsync([...args], { from: "user" });
-  } catch (error) {
-    return report(error, shell, args.includes("--json"));
-  }
-  return code;
+  return program;
+}
+
+/** Help on a command that is not there is a slip of the pen like any other. */
+function commandLine(program: Command, args: readonly string[]): string[] {
+  const [first, asked] = args;
+  const isKnown = asked === undefined || program.commands.some((one) => one.name() === asked);
+  return first === "help" && !isKnown && !asked.startsWith("-") && asked !== "help" ? [asked] : [...args];
 }
 
 function inherit(parent: Command): void {

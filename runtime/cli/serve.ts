@@ -140,7 +140,7 @@ async function serveLocally(
   try {
     return await serveStore(store, folder);
   } catch (error) {
-    console.note(`Other commands cannot reach this node: ${textOf(error)}`);
+    console.note(`Other commands cannot reach this node: ${textOf(error)}`, "warn");
     return undefined;
   }
 }
@@ -197,7 +197,8 @@ function look(node: KeyturnNode, console: Console, hooks: ServeHooks): { end(): 
     hooks.onHealth(health);
     if (health.ready === wasReady) return;
     wasReady = health.ready;
-    console.say("health", health, health.ready ? "Ready again." : `Not ready: ${faultsOf(health)}`);
+    if (health.ready) console.say("health", health, "Ready again.");
+    else console.say("health", health, `Not ready: ${faultsOf(health)}`, "warn");
   };
   once();
   const timer = setInterval(once, LOOK_MS);
@@ -234,13 +235,14 @@ async function stopWithin(
       return DONE;
     }
     const text = `Not stopped within ${grace_ms / 1_000} s; given up. What it had is served elsewhere when its lease has run out.`;
-    console.say("stopped", { graceful: false }, text);
+    console.say("stopped", { graceful: false }, text, "error");
     return FAILED;
   } catch (error) {
     console.say(
       "stopped",
       { graceful: false, reason: textOf(error) },
       `Stopped with a failure: ${textOf(error)}`,
+      "error",
     );
     return FAILED;
   } finally {

@@ -26,6 +26,17 @@ export const UNKNOWN = 4;
 /** What was named is not there: an actor, a type, a timer, a node, a dead letter. */
 export const MISSING = 5;
 
+/** What scripts may decide by, as help and the reference say it. */
+export const EXIT_CODES: readonly (readonly [code: string, text: string])[] = [
+  [`${DONE}`, "done"],
+  [`${FAILED}`, "failed; it may succeed later"],
+  [`${WRONG}`, "the command line, or a file that it names, is wrong: repeating it cannot help"],
+  [`${REJECTED}`, "rejected, nothing changed; of rebuild: something differs"],
+  [`${UNKNOWN}`, "unknown whether it was applied: the same with the --request-id that was printed tells"],
+  [`${MISSING}`, "what was named is not there: an actor, a type, a timer, a node, a dead letter"],
+  ["128+n", "ended at once by a second signal n"],
+];
+
 /** Something outside of this program is not as it has to be, and the text says what: nobody needs a stack. */
 export class Failure extends Error {
   override readonly name = "Failure";

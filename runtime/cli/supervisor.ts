@@ -134,7 +134,9 @@ export class Supervisor {
     child.process = process;
     process.on("message", (message: ChildMessage) => this.#hear(child, message));
     // "close" of a child that could not even be started comes too, after "error".
-    process.on("error", (error) => this.#console.note(`The process ${child.name}: ${error.message}`));
+    process.on("error", (error) =>
+      this.#console.note(`The process ${child.name}: ${error.message}`, "error"),
+    );
     process.once("close", (code, signal) => this.#ended(child, code, signal));
   }
 
@@ -165,7 +167,12 @@ export class Supervisor {
       const silent_ms = performance.now() - heard_ms;
       if (health?.live !== false && silent_ms < SILENT_MS) continue;
       const why = health?.live === false ? "does not get right by itself" : "says nothing any more";
-      this.#console.say("process_stuck", { process: name }, `The process ${name} ${why}; it is killed.`);
+      this.#console.say(
+        "process_stuck",
+        { process: name },
+        `The process ${name} ${why}; it is killed.`,
+        "error",
+      );
       process?.kill("SIGKILL");
     }
   }
@@ -202,6 +209,7 @@ export class Supervisor {
       "process_ended",
       { process: name, code, signal, pause_ms },
       `The process ${name} has ended (${how}); it is started again in ${pause_ms / 1_000} s.`,
+      "warn",
     );
   }
 
@@ -218,7 +226,7 @@ export class Supervisor {
       // A child that has just ended has no channel any more.
       if (process.connected) process.send({ kind: "stop" } satisfies ParentMessage, () => undefined);
       child.timer = setTimeout(() => {
-        this.#console.note(`The process ${child.name} does not end; it is killed.`);
+        this.#console.note(`The process ${child.name} does not end; it is killed.`, "warn");
         process.kill("SIGKILL");
       }, this.#options.grace_ms + KILL_MS);
     }

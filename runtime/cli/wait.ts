@@ -49,7 +49,10 @@ export async function withinWait<T>(
       }
       if (now_ms - said_ms >= STILL_MS) {
         said_ms = now_ms;
-        console.note(`${error.message} It is tried for ${Math.ceil((until_ms - now_ms) / 1_000)} s more.`);
+        console.note(
+          `${error.message} It is tried for ${Math.ceil((until_ms - now_ms) / 1_000)} s more.`,
+          "warn",
+        );
       }
       await pause(Math.min(pause_ms, until_ms - now_ms), stop);
       pause_ms = Math.min(pause_ms * 2, RETRY_LAST_MS);

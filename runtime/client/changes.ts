@@ -2,7 +2,8 @@
  * Watching all actors of a type: which changed, and what they are now.
  *
  * Owns what was seen of each shard. Each shard is asked what changed since its last answer, and holds the question until
- * something has, so nothing is sent while nothing happens. When a shard's owner changes, or has forgotten, everything is
+ * something has, so nothing is sent while nothing happens; watches that have heard the same share the question
+ * (shared-asks.ts). When a shard's owner changes, or has forgotten, everything is
  * read once and compared. Talks to the client's request channels.
  *
  * Invariant: who reads slowly may miss states in between, never the last of any actor; and holds one change an actor.

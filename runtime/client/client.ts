@@ -30,9 +30,10 @@ import {
   type FoundTimer,
   type TimersQuery,
 } from "./find.ts";
-import { type CallOptions, checkCall, type Recipient, type WatchOptions } from "./options.ts";
+import { type CallOptions, carriedTrace, checkCall, type Recipient, type WatchOptions } from "./options.ts";
 import { ActorRef } from "./ref.ts";
 import { Call, Requests } from "./session.ts";
+import { SharedAsks } from "./shared-asks.ts";
 import { RequestTracing } from "./tracing.ts";
 import { type StateListener, Watching } from "./watching.ts";
 
@@ -67,7 +68,9 @@ export class Client {
   readonly #tracing: RequestTracing | undefined;
   /** A client of its own for questions that are held: what waits for long must not slow down repetitions here. */
   #holder: Client | undefined;
-  /** Its questions that are answered at once. */
+  /** Its questions that are held. */
+  #shared: SharedAsks | undefined;
+  /** Those that are answered at once. */
   #reading = 0;
 
   constructor(store: Store, world: World, shards: number, telemetry?: Telemetry) {
@@ -168,13 +171,14 @@ export class Client {
   /** Asks questions that may be held. */
   #held(): AskShard {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
+    const shared = (this.#shared ??= new SharedAsks(holder.#askShard));
     return async (shard, type, asked, timeout_ms) => {
-      const isHeld = asked.since !== undefined;
-      if (!isHeld) this.#reading++;
+      if (asked.since !== undefined) return await shared.ask(shard, type, asked, timeout_ms);
+      this.#reading++;
       try {
         return await holder.#askShard(shard, type, asked, timeout_ms);
       } finally {
-        if (!isHeld) this.#reading--;
+        this.#reading--;
       }
     };
   }
@@ -268,11 +272,12 @@ export class Client {
   ): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const timeout_ms = checkCall(options);
+      const trace = carriedTrace(options);
       const { requestId } = options;
       const call =
         this.#tracing === undefined
-          ? new Call(kind, ref, ref, event, bytes, requestId, options.trace, resolve, reject)
-          : this.#tracing.call(kind, ref, event, bytes, options, resolve, reject);
+          ? new Call(kind, ref, ref, event, bytes, requestId, trace, resolve, reject)
+          : this.#tracing.call(kind, ref, event, bytes, requestId, trace, resolve, reject);
       try {
         if (requestId !== undefined && this.#requests.again(requestId, timeout_ms, call)) return;
         this.#requests.send(ref.shard, call, timeout_ms);

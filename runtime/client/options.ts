@@ -1,6 +1,7 @@
 /** What calls of a reference are told, and whom a request is for. */
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
+import { traceOf } from "../words/trace.ts";
 import type { Sender } from "./session.ts";
 
 export interface CallOptions {
@@ -13,6 +14,8 @@ export interface CallOptions {
   readonly requestId?: string | undefined;
   /** W3C `traceparent`, carried into the record and to the actors that are told. */
   readonly trace?: string | undefined;
+  /** W3C `tracestate` that came with it. What is malformed or beyond 512 characters is left out, as W3C has it. */
+  readonly traceState?: string | undefined;
 }
 
 export interface GetOptions extends CallOptions {
@@ -47,22 +50,29 @@ const DEFAULT_TIMEOUT_MS = 10_000;
  * How long a request may take, in milliseconds.
  * @throws KeyturnError `invalid_options` if the options of a request make no sense
  */
-export function checkCall({ timeout_ms = DEFAULT_TIMEOUT_MS, requestId, trace }: CallOptions): number {
+export function checkCall({ timeout_ms = DEFAULT_TIMEOUT_MS, requestId }: CallOptions): number {
   if (typeof timeout_ms !== "number" || !(timeout_ms >= 1 && timeout_ms <= limits.deadline_ms)) {
     throw new KeyturnError(
       "invalid_options",
       `A time-out is between 1 and ${limits.deadline_ms} ms, not ${timeout_ms}.`,
     );
   }
-  checkTrace(trace);
   if (requestId !== undefined) checkRequestId(requestId);
   return timeout_ms;
 }
 
-function checkTrace(trace: string | undefined): void {
-  if (trace === undefined || (typeof trace === "string" && Buffer.byteLength(trace) <= limits.traceBytes))
-    return;
-  throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
+/**
+ * A request's trace in the form in which it is carried; undefined without one.
+ * @throws KeyturnError `invalid_options`
+ */
+export function carriedTrace({ trace, traceState }: CallOptions): string | undefined {
+  if (traceState !== undefined && typeof traceState !== "string")
+    throw new KeyturnError("invalid_options", "A traceState is a text.");
+  if (trace === undefined) return undefined;
+  if (typeof trace !== "string" || Buffer.byteLength(trace) > limits.traceBytes)
+    throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
+  const carried = traceOf(trace, traceState);
+  return carried.length > limits.traceBytes ? trace : carried;
 }
 
 function checkRequestId(requestId: string): void {

@@ -4,7 +4,7 @@
  * Owns the decision which requests are traced: those made inside of a sampled trace, or with the `traceparent` of one;
  * of the others the share `sample` is drawn. Talks to the telemetry port. Made only where there is one.
  */
-import { isSampled, NOT_DRAWN, type Telemetry, traceFlags, WallTime } from "../engine/telemetry.ts";
+import { type Telemetry, WallTime } from "../engine/telemetry.ts";
 import type { World } from "../ports/index.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import {
@@ -20,7 +20,8 @@ import {
   Send,
   Timers,
 } from "../words/frames.ts";
-import type { CallOptions, Recipient } from "./options.ts";
+import { isSampled, NOT_DRAWN, traceFlags } from "../words/trace.ts";
+import type { Recipient } from "./options.ts";
 import { Call } from "./session.ts";
 
 /** What a client does of itself (watches, questions to shards) has no spans. */
@@ -54,17 +55,17 @@ export class RequestTracing {
     ref: Recipient,
     event: unknown,
     bytes: number,
-    { requestId, trace }: CallOptions,
+    requestId: string | undefined,
+    trace: string | undefined,
     resolve: (value: unknown) => void,
     reject: (error: KeyturnError) => void,
   ): Call {
-    const plain = (context: string | undefined): Call =>
-      new Call(kind, ref, ref, event, bytes, requestId, context, resolve, reject);
-    const operation = OPERATIONS.get(kind);
-    if (operation === undefined) return plain(trace);
     const parent = trace !== undefined && traceFlags(trace) !== undefined ? trace : undefined;
-    if (parent !== undefined && !isSampled(parent)) return plain(parent);
-    if (parent === undefined && !this.#telemetry.active() && !this.#draw()) return plain(trace ?? NOT_DRAWN);
+    const isWanted = parent === undefined ? this.#telemetry.active() || this.#draw() : isSampled(parent);
+    const operation = isWanted ? OPERATIONS.get(kind) : undefined;
+    // Most requests come by here: nothing is made for them but the call itself.
+    if (operation === undefined)
+      return new Call(kind, ref, ref, event, bytes, requestId, trace ?? NOT_DRAWN, resolve, reject);
     const span = this.#telemetry.request({
       parent,
       operation,
@@ -74,7 +75,8 @@ export class RequestTracing {
       shard: ref.shard,
       start_ms: this.#time.now(),
     });
-    if (span === undefined) return plain(trace ?? NOT_DRAWN);
+    if (span === undefined)
+      return new Call(kind, ref, ref, event, bytes, requestId, trace ?? NOT_DRAWN, resolve, reject);
     return new Call(
       kind,
       ref,

@@ -177,15 +177,19 @@ export class Gate {
     this.#exits.watches.notify(a.id, state);
   }
 
-  #run(a: Activation, action: ActionEffect, { span }: Job): void {
+  #run(a: Activation, action: ActionEffect, { span, trace }: Job): void {
     const { observer, telemetry } = this.#parts;
+    const { local } = this.#entrances;
     const failed = (error: unknown): void => observer.actionFailed(a.id, action.name, error);
+    local.acting = trace;
     try {
       const run = (): unknown => a.hosted.host.runFor(a.id, a.committed.snapshot, action);
       const result = span === undefined ? run() : telemetry?.within(span.trace, run);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);
+    } finally {
+      local.acting = undefined;
     }
   }
 }

@@ -28,7 +28,7 @@ import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";
 import { asError } from "./step.ts";
 import type { Tally } from "./tally.ts";
-import { NOT_DRAWN } from "./telemetry.ts";
+import { NOT_DRAWN } from "../words/trace.ts";
 
 export class Intake {
   readonly #clock: Clock;

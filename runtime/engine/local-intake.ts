@@ -20,6 +20,8 @@ import type { Queue } from "./queue.ts";
 import type { ShardState } from "./shard.ts";
 
 export class LocalIntake {
+  /** The trace of the turn whose custom action runs at this moment. */
+  acting: string | undefined = undefined;
   readonly #clock: Clock;
   readonly #queue: Queue;
   readonly #shards: ReadonlyMap<number, ShardState>;
@@ -101,7 +103,7 @@ export class LocalIntake {
     if (shard === undefined || !this.#registry.has(type)) return;
     checkEvent(event);
     seal(event, "the event");
-    this.deliver(shard, id, key, session, event);
+    this.deliver(shard, id, key, session, event, undefined, this.acting);
   }
 
   /** What came of children and waits. */

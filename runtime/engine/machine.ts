@@ -90,6 +90,8 @@ export interface Timer {
   readonly target?: string | undefined;
   /** How long it was set for, milliseconds; only of delays, and of types that may have to begin them anew. */
   readonly delay?: number | undefined;
+  /** The trace of the turn that set it, if that one is recorded. */
+  readonly trace?: string | undefined;
 }
 
 /** Type of the event of a timer that stands for work: what a promise, callback or observable does outside. */

@@ -216,12 +216,15 @@ export type PackedTimer = readonly [
   event: unknown,
   source?: string | null,
   target?: string | null,
-  delay?: number,
+  delay?: number | null,
+  trace?: string,
 ];
 type PackedOut = readonly [number, number, string, string, unknown, string | null, PackedLink?];
 
 export function packTimers(timers: readonly Timer[]): PackedTimer[] {
-  return timers.map(({ id, due, generation, event, source, target, delay }) => {
+  return timers.map(({ id, due, generation, event, source, target, delay, trace }) => {
+    if (trace !== undefined)
+      return [id, due, generation, event, source ?? null, target ?? null, delay ?? null, trace];
     if (delay !== undefined) return [id, due, generation, event, source ?? null, target ?? null, delay];
     if (source === undefined && target === undefined) return [id, due, generation, event];
     return [id, due, generation, event, source ?? null, target ?? null];
@@ -229,11 +232,12 @@ export function packTimers(timers: readonly Timer[]): PackedTimer[] {
 }
 
 export function unpackTimer(packed: PackedTimer): Timer {
-  const [id, due, generation, event, source, target, delay] = packed;
+  const [id, due, generation, event, source, target, delay, trace] = packed;
   const timer = { id, due, generation, event: event as Timer["event"] };
   if (source === undefined) return timer;
   const whose = { ...timer, source: source ?? undefined, target: target ?? undefined };
-  return delay === undefined ? whose : { ...whose, delay };
+  const known = delay === undefined || delay === null ? whose : { ...whose, delay };
+  return trace === undefined ? known : { ...known, trace };
 }
 
 function packOut({ toShard, number, id, key, event, trace, link }: OutMessage): PackedOut {

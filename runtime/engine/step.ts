@@ -12,6 +12,7 @@ import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { Create } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
+import { isSampled } from "../words/trace.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import {
   type Activation,
@@ -139,7 +140,8 @@ function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: nu
   const input = job.message.event;
   const { turn } = a.latest;
   if (turn > 0) {
-    const text = `${a.id} exists already, it has taken ${turn} turns. Read its state, or delete it first.`;
+    const turns = turn === 1 ? "a turn" : `${turn} turns`;
+    const text = `${addressOf(a)} exists already, it has taken ${turns}. Read its state, or delete it first.`;
     throw new KeyturnError("already_exists", text);
   }
   const event = input === undefined ? { type: INIT } : { type: INIT, input };
@@ -318,7 +320,7 @@ function transit(
       : host.step(start, event, timers, number, now, begun !== undefined, session);
   if (snapshot.status === "done" && before.snapshot?.status !== "done")
     checkOutput(a.hosted.definition, snapshot);
-  const left = withLife(a, snapshot, effects.timers, number, now);
+  const left = traced(withLife(a, snapshot, effects.timers, number, now), before.timers, job.trace);
   const { replied, reply } = effects;
   // The effects' own empty arrays are filled by later steps.
   const actions = effects.actions.length === 0 ? nothing : effects.actions;
@@ -399,6 +401,16 @@ function transit(
     reply,
     refusal: undefined,
   };
+}
+
+/** The timers that a turn sets know its trace, if it is recorded. */
+function traced(
+  timers: readonly Timer[],
+  before: readonly Timer[],
+  trace: string | undefined,
+): readonly Timer[] {
+  if (trace === undefined || timers === before || !isSampled(trace)) return timers;
+  return timers.map((timer) => (before.includes(timer) ? timer : { ...timer, trace }));
 }
 
 /** A deletion. The state is gone with it; a later message begins anew at turn 1. */

@@ -4,7 +4,9 @@
  * `keyturn/telemetry` implements it on OpenTelemetry; without one the runtime pays one comparison a message. Owns the
  * decision what is traced: a message that brings a sampled W3C `traceparent` is; one that brings an unsampled one is
  * not; of those that bring none and begin something (requests, timers, what came of work), the share `sample` is drawn.
- * What an actor is told follows the turn that told it. Talks to nobody.
+ * What an actor is told, and what comes of its work, follows the turn that told or began it. A timer's turn begins a
+ * trace of its own, with a link to the turn that set it, and is traced if that one was; only where that one belongs to
+ * a trace that a timer began too is it drawn, or a timer that sets itself anew would be traced for ever. Talks to nobody.
  *
  * Invariants:
  * 1. The context of a traced turn replaces the one that came, in the turn's record and in all that it tells.
@@ -13,7 +15,8 @@
  */
 import type { World } from "../ports/index.ts";
 import type { KeyturnError } from "../words/errors.ts";
-import type { Activation, Job } from "./activation.ts";
+import { begunByTimer, isBegunByTimer, isSampled, SAMPLED, traceFlags } from "../words/trace.ts";
+import { type Activation, type Job, TimerJob } from "./activation.ts";
 import type { OpenBatch } from "./batch.ts";
 import type { NodeMetrics } from "./metrics.ts";
 import type { Taken } from "./step.ts";
@@ -21,8 +24,10 @@ import { sourceOfJob, type TurnSource } from "./tally.ts";
 
 /** A traced turn, before it is stepped. */
 export interface TurnStart {
-  /** W3C traceparent of what caused it; undefined if the turn begins a trace. */
+  /** Trace (words/trace.ts) of what caused it; undefined if the turn begins a trace. */
   readonly parent: string | undefined;
+  /** For a timer's: the context of the turn that has set it, if that one was traced. */
+  readonly setter?: string | undefined;
   readonly type: string;
   readonly key: string;
   readonly event: string;
@@ -49,7 +54,7 @@ export interface TurnCommit {
 }
 
 export interface TurnSpan {
-  /** The turn's own context, W3C traceparent. */
+  /** The turn's own context, as it is carried (words/trace.ts). */
   readonly trace: string;
   committed(commit: TurnCommit): void;
   /**
@@ -61,7 +66,7 @@ export interface TurnSpan {
 
 /** A client's request, before it is sent. */
 export interface RequestStart {
-  /** W3C traceparent that the caller gave; the active context is preferred if it is of the same trace. */
+  /** The trace that the caller gave; the active context is preferred if it is of the same trace. */
   readonly parent: string | undefined;
   /** `ask`, `send`, `create`, `delete`, … */
   readonly operation: string;
@@ -82,7 +87,7 @@ export interface BatchCommit {
   readonly records: number;
   /** Of the append, seconds. */
   readonly duration_s: number;
-  /** From intake to commit, seconds, of a few of its turns. */
+  /** From intake to commit, seconds, of a few of its turns. Of this array and the next what they hold counts only now. */
   readonly turns_s: readonly number[];
   /** By how much timers were late that fired since the last one, seconds; of a few of them. */
   readonly lateness_s: readonly number[];
@@ -103,23 +108,6 @@ export interface Telemetry {
   readonly batch?: ((commit: BatchCommit) => void) | undefined;
   /** A node starts. What is returned is called when it has ended. */
   node(name: string, metrics: () => NodeMetrics): () => void;
-}
-
-/** Stands for "whoever sent it has drawn that it is not traced": takes no room, and nobody draws again. */
-export const NOT_DRAWN = "";
-
-const SAMPLED = 0x01;
-/** Versions after the first may have more behind it. Source: W3C Trace Context, 2.2.3 and 2.2.4. */
-const TRACEPARENT =
-  /^(?:00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|(?!00|ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?)$/;
-
-/** The flags of a W3C traceparent; undefined if it is none. */
-export function traceFlags(trace: string): number | undefined {
-  return TRACEPARENT.test(trace) ? Number.parseInt(trace.slice(53, 55), 16) : undefined;
-}
-
-export function isSampled(trace: string): boolean {
-  return ((traceFlags(trace) ?? 0) & SAMPLED) !== 0;
 }
 
 /** Wall-clock times with fractions, made of monotonic ones: the wall clock has whole milliseconds and may jump. */
@@ -161,7 +149,15 @@ export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void
   const { batch } = telemetry;
   return {
     sample: telemetry.sample,
-    active: () => safely(() => telemetry.active()) === true,
+    // Once for every request: no function is made for it.
+    active() {
+      try {
+        return telemetry.active();
+      } catch (error) {
+        troubled(error);
+        return false;
+      }
+    },
     turn: (start) => {
       const span = safely(() => telemetry.turn(start));
       return (
@@ -193,6 +189,8 @@ export class Tracing {
   readonly #telemetry: Telemetry;
   readonly #world: World;
   readonly time: WallTime;
+  /** Of the batch that is told; given anew with each. */
+  readonly #turns: number[] = [];
   readonly #lateness: number[] = [];
 
   constructor(telemetry: Telemetry, world: World) {
@@ -201,8 +199,11 @@ export class Tracing {
     this.time = new WallTime(world.clock);
   }
 
-  /** A message is about to be stepped. */
-  begin(job: Job, a: Activation, event = eventOf(job)): void {
+  /**
+   * A message is about to be stepped.
+   * @param setter of a timer: the trace of the turn that has set it
+   */
+  begin(job: Job, a: Activation, event = eventOf(job), setter?: string): void {
     job.traced = true;
     const { trace, fromShard, shard } = job;
     let parent: string | undefined;
@@ -212,9 +213,10 @@ export class Tracing {
       if (flags !== undefined) parent = trace;
     }
     // Whoever told it was not drawn.
-    if (parent === undefined && (fromShard >= 0 || !this.#draw())) return;
+    if (parent === undefined && (fromShard >= 0 || !(follows(setter) || this.#draw()))) return;
     const span = this.#telemetry.turn({
       parent,
+      setter,
       type: a.id.slice(0, a.id.indexOf(".")),
       key: a.key,
       event,
@@ -225,7 +227,7 @@ export class Tracing {
     });
     if (span === undefined) return;
     job.span = span;
-    job.trace = span.trace;
+    job.trace = job.kind === TimerJob ? begunByTimer(span.trace) : span.trace;
   }
 
   /** A batch is committed. */
@@ -245,12 +247,14 @@ export class Tracing {
     }
     const { batch } = this.#telemetry;
     if (batch === undefined) return;
-    const turns_s: number[] = [];
+    const turns_s = this.#turns;
+    turns_s.length = 0;
     const step = Math.ceil(entries.length / BATCH_TURNS);
     for (let at = 0; at < entries.length; at += step)
       turns_s.push((now_ms - (entries[at] as Taken).job.since_ms) / 1_000);
-    const lateness_s = this.#lateness.splice(0);
+    const lateness_s = this.#lateness;
     batch({ records: entries.length, duration_s: (now_ms - sent) / 1_000, turns_s, lateness_s });
+    lateness_s.length = 0;
   }
 
   /** A timer has fired, so many seconds late. */
@@ -263,6 +267,11 @@ export class Tracing {
     const { sample } = this.#telemetry;
     return sample > 0 && this.#world.random.next() < sample;
   }
+}
+
+/** Whether a timer's turn is traced because the turn that set it was. */
+function follows(setter: string | undefined): boolean {
+  return setter !== undefined && isSampled(setter) && !isBegunByTimer(setter);
 }
 
 function eventOf({ message: { event } }: Job): string {

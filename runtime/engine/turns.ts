@@ -226,10 +226,10 @@ export class Turns {
   }
 
   /** Each timer is a turn of its own, and so has a span of its own. */
-  #timerJob(a: Activation, job: Job, { event }: Timer): Job {
+  #timerJob(a: Activation, job: Job, { event, trace }: Timer): Job {
     if (this.#tracing === undefined) return job;
     const one = { ...job };
-    this.#tracing.begin(one, a, event.type);
+    this.#tracing.begin(one, a, event.type, trace);
     return one;
   }
 

@@ -13,6 +13,7 @@
 import type { Clock } from "../ports/index.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
+import { isSampled } from "../words/trace.ts";
 import { seal, ValueFault } from "../words/values.ts";
 import type { Activation } from "./activation.ts";
 import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
@@ -21,7 +22,7 @@ import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
 import type { LogicKind } from "./machine/logic.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
-import { isSampled, type Telemetry } from "./telemetry.ts";
+import type { Telemetry } from "./telemetry.ts";
 
 /** Takes what work sends: to the child that it is of or, without a session, to the machine itself. */
 export type Deliver = (
@@ -122,7 +123,7 @@ export class Works {
   /**
    * Runs what an actor's committed state says should run and does not, and stops the rest.
    * @param again whether it may have run before: the actor has just been loaded
-   * @param trace of the turn that has begun what begins now
+   * @param trace of the turn that has begun what begins now, for what its timer does not know: one that is not recorded
    */
   sync(a: Activation, again: boolean, trace?: string): void {
     const works = a.committed.timers.filter(isWorkTimer);
@@ -138,7 +139,7 @@ export class Works {
       taken.set(a.id, Math.min(timer.due, taken.get(a.id) ?? timer.due));
       if (this.#pieces.get(a.id)?.has(session) === true) continue;
       const member = familyOf(a.committed.snapshot)?.bySession(session);
-      if (member !== undefined) this.#begin(a, member, timer, again, trace);
+      if (member !== undefined) this.#begin(a, member, timer, again, timer.trace ?? trace);
     }
   }
 

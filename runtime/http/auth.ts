@@ -127,6 +127,26 @@ export class Tokens {
   }
 }
 
+/**
+ * Where a browser's `EventSource`, which sends no headers of its page's choice, puts its token: RFC 6750, 2.3. Addresses
+ * end up in histories and logs, so only streams take it there, and nothing here writes an address anywhere.
+ */
+export const TOKEN_PARAMETER = "access_token";
+
+/**
+ * The token in a request's address, in the form of the header.
+ * @throws Refusal 400 if it is given more than once, RFC 6750, 2
+ */
+export function tokenInAddress(url: string | undefined, header: string | undefined): string | undefined {
+  const at = url?.indexOf("?") ?? -1;
+  if (url === undefined || at < 0) return header;
+  const tokens = new URLSearchParams(url.slice(at + 1)).getAll(TOKEN_PARAMETER);
+  if (tokens.length === 0) return header;
+  if (tokens.length > 1 || header !== undefined)
+    throw new Refusal(400, "invalid_options", "The token is given once: as a header, or in the address.");
+  return `Bearer ${tokens[0]}`;
+}
+
 function keysOf(jwks: NonNullable<AuthOptions["jwks"]>): JWTVerifyGetKey {
   if (typeof jwks === "object" && !(jwks instanceof URL)) return createLocalJWKSet(jwks);
   let url: URL;

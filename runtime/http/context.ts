@@ -12,9 +12,9 @@ import type { KeyturnNode } from "../node.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { limits as runtimeLimits } from "../words/limits.ts";
 import { ValueFault } from "../words/values.ts";
-import type { Caller } from "./auth.ts";
+import { type Caller, TOKEN_PARAMETER } from "./auth.ts";
 import { fromJson, type Json } from "./json.ts";
-import type { Action, HttpLimits, HttpOptions } from "./options.ts";
+import type { Action, HttpLimits, HttpOptions, Wish } from "./options.ts";
 import { Refusal, refusedBy, type Problem } from "./problem.ts";
 import type { Socket, SocketStream } from "./sockets.ts";
 import type { EventStream, Streams } from "./streams.ts";
@@ -29,6 +29,8 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** Needs no token. */
     open?: boolean;
+    /** A stream of events: its token may be in its address, since browsers' `EventSource` sends no headers. */
+    stream?: boolean;
     /** Can be asked as a WebSocket. */
     socket?: boolean;
   }
@@ -46,6 +48,19 @@ export interface Parts {
   readonly streams: Streams;
   readonly options: HttpOptions;
   readonly fault: (fault: unknown) => void;
+}
+
+/** Whether somebody may do something with the actor of a key. */
+export type Among = (key: string) => Promise<boolean>;
+
+/** Those of a list that its reader may see. */
+export async function visibleAmong<T extends { readonly key: string }>(
+  rows: readonly T[],
+  among: Among | undefined,
+): Promise<readonly T[]> {
+  if (among === undefined) return rows;
+  const may = await Promise.all(rows.map(({ key }) => among(key)));
+  return rows.filter((_, at) => may[at]);
 }
 
 /** What the routes of one HTTP server share: the client, the limits, who may ask, and what is open. */
@@ -78,18 +93,35 @@ export class HttpContext {
     key?: string,
     event?: unknown,
   ): Promise<void> {
-    const { authorize } = this.#parts.options;
-    if (authorize === undefined) return;
-    const { subject, claims } = request.caller;
-    let answer: unknown;
-    try {
-      answer = await authorize({ subject, claims, action, type, key, event });
-    } catch (fault) {
-      this.#parts.fault(fault);
-    }
-    if (answer === true) return;
+    if ((await this.#answer(request, { action, type, key, event })) === true) return;
     const what = type === undefined ? "" : key === undefined ? ` with "${type}"` : " with this actor";
     throw new Refusal(403, "access_denied", `You may not do that (${action})${what}.`);
+  }
+
+  /**
+   * Refuses who may not do it with any actor of a type. The result says of each key whether he may with that one;
+   * undefined if he may with all.
+   * @throws Refusal 403
+   */
+  async allowAmong(request: FastifyRequest, action: Action, type: string): Promise<Among | undefined> {
+    const answer = await this.#answer(request, { action, type, key: undefined, event: undefined });
+    if (answer === true) return undefined;
+    if (answer !== "each")
+      throw new Refusal(403, "access_denied", `You may not do that (${action}) with "${type}".`);
+    return async (key) => (await this.#answer(request, { action, type, key, event: undefined })) === true;
+  }
+
+  /** What the operator's hook answers; true without one. */
+  async #answer({ caller }: FastifyRequest, wish: Omit<Wish, "subject" | "claims">): Promise<unknown> {
+    const { authorize } = this.#parts.options;
+    if (authorize === undefined) return true;
+    const { subject, claims } = caller;
+    try {
+      return await authorize({ subject, claims, ...wish });
+    } catch (fault) {
+      this.#parts.fault(fault);
+      return false;
+    }
   }
 
   /**
@@ -98,7 +130,7 @@ export class HttpContext {
    * @throws KeyturnError `invalid_options`
    */
   callOptions(request: FastifyRequest, given = idempotencyKey(request)): CallOptions {
-    const { traceparent, "keyturn-timeout": text } = request.headers;
+    const { traceparent, tracestate, "keyturn-timeout": text } = request.headers;
     const timeout_ms = text === undefined ? this.limits.timeout_ms : Number(text);
     if (!(Number.isInteger(timeout_ms) && timeout_ms >= 1 && timeout_ms <= this.limits.timeoutMax_ms))
       throw new KeyturnError(
@@ -108,6 +140,7 @@ export class HttpContext {
     return {
       timeout_ms,
       ...(typeof traceparent === "string" && TRACE.test(traceparent) ? { trace: traceparent } : {}),
+      ...(typeof tracestate === "string" ? { traceState: tracestate } : {}),
       ...(given === undefined ? {} : { requestId: scoped(given, request.caller) }),
     };
   }
@@ -209,6 +242,7 @@ export function queryOf(
   const texts = new Map<string, string>();
   if (at < 0) return texts;
   for (const [name, value] of new URLSearchParams((request.raw.url as string).slice(at + 1))) {
+    if (name === TOKEN_PARAMETER && request.routeOptions.config.stream === true) continue;
     const isKnown = expected.includes(name) || (alsoPrefix !== undefined && name.startsWith(alsoPrefix));
     if (!isKnown) {
       const known = alsoPrefix === undefined ? expected : [...expected, `${alsoPrefix}<path>`];
@@ -233,4 +267,12 @@ export function wholeIn(
   const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (number >= 1 && number <= most) return number;
   throw new KeyturnError("invalid_options", `"${name}" is a whole number from 1 to ${most}.`);
+}
+
+/** A yes or no of a query. @throws KeyturnError `invalid_options` */
+export function flagIn(query: ReadonlyMap<string, string>, name: string, otherwise: boolean): boolean {
+  const text = query.get(name);
+  if (text === undefined) return otherwise;
+  if (text === "true" || text === "false") return text === "true";
+  throw new KeyturnError("invalid_options", `"${name}" is true or false.`);
 }

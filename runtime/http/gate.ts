@@ -6,12 +6,11 @@
  */
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type {} from "@fastify/websocket";
-import { type Caller, Tokens } from "./auth.ts";
+import { type Caller, tokenInAddress, Tokens } from "./auth.ts";
 import { Guard } from "./guard.ts";
 import type { HttpLimits, HttpOptions } from "./options.ts";
 import { Refusal } from "./problem.ts";
 import type { Rate } from "./rate.ts";
-import { tokenInAddress } from "./upgrade.ts";
 
 /** What every request goes through first. */
 export class Gate {
@@ -33,7 +32,8 @@ export class Gate {
   async enter(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     this.#takePlace(request, reply);
     if (this.#guard.check(request, reply)) return reply.send();
-    const { open: isOpen = false, socket: canUpgrade = false } = request.routeOptions.config ?? {};
+    const config = request.routeOptions.config ?? {};
+    const { open: isOpen = false, socket: canUpgrade = false, stream: isStream = false } = config;
     if (request.ws && !request.is404 && !canUpgrade)
       throw new Refusal(400, "invalid_options", "There is no WebSocket here. Ask without an upgrade.");
     const anybody: Caller = {
@@ -47,7 +47,9 @@ export class Gate {
       if (!isOpen) this.#rate?.take(anybody.name, 1, performance.now());
       return undefined;
     }
-    request.caller = await this.#tokens.callerOf(tokenOf(request)).catch((error: unknown) => {
+    const { authorization } = request.headers;
+    const token = isStream ? tokenInAddress(request.raw.url, authorization) : authorization;
+    request.caller = await this.#tokens.callerOf(token).catch((error: unknown) => {
       // Who guesses is slowed down by his address.
       this.#rate?.take(anybody.name, 1, performance.now());
       throw error;
@@ -85,10 +87,6 @@ export class Gate {
     };
     reply.raw.once("close", request.release);
   }
-}
-
-function tokenOf({ ws, headers, raw }: FastifyRequest): string | undefined {
-  return headers.authorization ?? (ws ? tokenInAddress(raw.url) : undefined);
 }
 
 /** What its body may take, as far as it will be read. */

@@ -151,8 +151,12 @@ export interface HttpOptions {
   readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer } | undefined;
   /** Who may come in: every request but `/livez` and `/readyz` needs a token. Anybody, without it. */
   readonly auth?: AuthOptions | undefined;
-  /** What those who are in may do. Whoever it does not answer true to is refused; so is everybody if it throws. */
-  readonly authorize?: ((wish: Wish) => boolean | Promise<boolean>) | undefined;
+  /**
+   * What those who are in may do. Whoever it does not answer true to is refused; so is everybody if it throws. Asked
+   * about a whole type (`find`, `timers`, `events` without a key) it may answer "each": then it is asked the same for
+   * each actor, by its key, and those that it does not answer true to are left out.
+   */
+  readonly authorize?: ((wish: Wish) => boolean | "each" | Promise<boolean | "each">) | undefined;
   readonly cors?: CorsOptions | undefined;
   readonly limits?: Partial<HttpLimits> | undefined;
   /**

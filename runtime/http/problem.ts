@@ -88,7 +88,7 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
 
 /** Statuses that refusals have, for the document that describes them. */
 export const problemStatuses: readonly number[] = [
-  ...new Set([...Object.values(statuses), 401, 403, 404, 405, 408, 413, 414, 415, 421, 429, 431]),
+  ...new Set([...Object.values(statuses), 401, 403, 404, 405, 408, 413, 414, 415, 417, 421, 429, 431]),
 ].sort((a, b) => a - b);
 
 /** Seconds after which a retry makes sense. */

@@ -1,4 +1,5 @@
 /** What is refused before any of our code has seen it: by the framework, or by Node's own reading of a request. */
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { problemStatuses, Refusal, refusedBy } from "./problem.ts";
@@ -31,6 +32,18 @@ export function known(error: unknown): unknown {
   if (statusCode < 400 || statusCode >= 500) return error;
   const status = problemStatuses.includes(statusCode) ? statusCode : 400;
   return new Refusal(status, "invalid_frame", textOf(error));
+}
+
+/** A request that expects what nobody here does (RFC 9110, 10.1.1): Node would answer it without saying why. */
+export function refuseExpectation(_request: IncomingMessage, response: ServerResponse): void {
+  const text = "Nothing is expected of this server but 100-continue.";
+  const { problem } = refusedBy(new Refusal(417, "invalid_options", text));
+  response.writeHead(problem.status, {
+    "content-type": "application/problem+json; charset=utf-8",
+    "cache-control": "no-store",
+    connection: "close",
+  });
+  response.end(JSON.stringify(problem));
 }
 
 /** A request that Node could not even read. */

@@ -40,7 +40,7 @@ import { inspectRoutes } from "./routes/inspect.ts";
 import { pastRoutes } from "./routes/past.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
-import { known, refuseRaw } from "./refusals.ts";
+import { known, refuseExpectation, refuseRaw } from "./refusals.ts";
 import { Streams } from "./streams.ts";
 import { Incoming } from "./upgrade.ts";
 
@@ -121,6 +121,7 @@ export async function serveHttp(
     await app.register(plugin);
   }
   app.server.maxConnections = limits.connections;
+  app.server.on("checkExpectation", refuseExpectation);
   try {
     const listening: Promise<string> = app.listen({ host: at.host === "" ? "::" : at.host, port: at.port });
     await listening;

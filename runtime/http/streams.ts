@@ -89,7 +89,7 @@ export class Streams {
     response.shouldKeepAlive = false;
     response.writeHead(200, {
       "content-type": "text/event-stream; charset=utf-8",
-      "cache-control": "no-cache, no-transform",
+      "cache-control": "private, no-cache, no-transform",
       // Proxies that gather answers would hold events back.
       "x-accel-buffering": "no",
     });

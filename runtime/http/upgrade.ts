@@ -21,14 +21,3 @@ export class Incoming extends IncomingMessage {
     this[ASKED] = asked;
   }
 }
-
-/** A browser's WebSocket sends no headers of its page's choice: its token is in the address (RFC 6750, 2.3). */
-export const TOKEN_PARAMETER = "access_token";
-
-/** As the header has it. */
-export function tokenInAddress(url: string | undefined): string | undefined {
-  const at = url?.indexOf("?") ?? -1;
-  if (url === undefined || at < 0) return undefined;
-  const token = new URLSearchParams(url.slice(at + 1)).get(TOKEN_PARAMETER);
-  return token === null ? undefined : `Bearer ${token}`;
-}

@@ -19,6 +19,8 @@ export interface LogOptions {
   readonly keys?: boolean;
 }
 
+/** The same trouble is said so often, where nothing else is wanted. */
+export const REPEAT_MS = 10_000;
 /** Of so many different troubles is remembered when they were said. */
 const TROUBLES = 256;
 
@@ -28,7 +30,7 @@ const TROUBLES = 256;
  * ```
  */
 export function logTo(log: Log, options: LogOptions = {}): Partial<Observer> {
-  const { repeat_ms = 10_000, keys = true } = options;
+  const { repeat_ms = REPEAT_MS, keys = true } = options;
   const seldom = new Seldom(repeat_ms);
   const actorOf = (id: string): object => (keys ? { actor: id } : { type: id.slice(0, id.indexOf(".")) });
   const trouble = (level: Level, fields: object, message: string, err: unknown): void => {
@@ -67,8 +69,10 @@ export function logTo(log: Log, options: LogOptions = {}): Partial<Observer> {
   };
 }
 
-class Seldom {
+/** Says of what comes again and again when it is to be said once more. */
+export class Seldom {
   readonly #repeat_ms: number;
+  /** When each was said last, and how often it came since. */
   readonly #said = new Map<string, { at_ms: number; since: number }>();
 
   constructor(repeat_ms: number) {

@@ -5,6 +5,7 @@
  *     order place              SERVER     from the intake at the shard's owner to the commit
  *       commit                 INTERNAL   the append of the turn's batch to the journal
  *       stock reserve          CONSUMER   the turn of an actor that was told
+ *   order xstate.after.…       INTERNAL   a timer's turn begins a trace, and links to the turn that has set it
  *
  * Owns nothing. Called by `otel.ts`.
  */
@@ -22,7 +23,7 @@ import {
 import type { RequestSpan, RequestStart, TurnCommit, TurnSpan, TurnStart } from "../engine/telemetry.ts";
 import type { TurnSource } from "../engine/tally.ts";
 import { isKeyturnError } from "../words/errors.ts";
-import { spanContextOf, traceparentOf } from "./context.ts";
+import { carriedOf, spanContextOf } from "./context.ts";
 
 const KINDS: Readonly<Record<TurnSource, SpanKind>> = {
   request: SpanKind.SERVER,
@@ -37,7 +38,7 @@ export interface TraceOptions {
   readonly keys: boolean;
 }
 
-/** The context that a traceparent stands for; without one, the beginning of a trace. */
+/** The context that a carried trace stands for; without one, the beginning of a trace. */
 export function contextOf(parent: string | undefined): Context {
   const found = parent === undefined ? undefined : spanContextOf(parent);
   return found === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, found);
@@ -51,16 +52,22 @@ export function turnSpan({ tracer, keys }: TraceOptions, start: TurnStart): Turn
     "keyturn.event": event,
     "keyturn.source": source,
     "keyturn.shard": shard,
-    ...(keys ? { "keyturn.actor.key": key } : {}),
+    "keyturn.waited_ms": stepped_ms - start_ms,
   };
+  if (keys) attributes["keyturn.actor.key"] = key;
   const name = event === "" ? type : `${type} ${event}`;
+  const setter = start.setter === undefined ? undefined : spanContextOf(start.setter);
   const span = tracer.startSpan(
     name,
-    { kind: KINDS[source], startTime: timeOf(start_ms), attributes },
+    {
+      kind: KINDS[source],
+      startTime: timeOf(start_ms),
+      attributes,
+      ...(setter === undefined ? {} : { links: [{ context: setter }] }),
+    },
     contextOf(start.parent),
   );
   if (!span.isRecording()) return undefined;
-  span.addEvent("stepped", timeOf(stepped_ms));
   return new OpenTurn(tracer, span);
 }
 
@@ -72,7 +79,7 @@ class OpenTurn implements TurnSpan {
   constructor(tracer: Tracer, span: Span) {
     this.#tracer = tracer;
     this.#span = span;
-    this.trace = traceparentOf(span.spanContext());
+    this.trace = carriedOf(span.spanContext());
   }
 
   committed({ turn, position, batchRecords, batchBytes, sent_ms, committed_ms, refusal }: TurnCommit): void {
@@ -111,9 +118,9 @@ export function requestSpan({ tracer, keys }: TraceOptions, start: RequestStart)
     "keyturn.operation": operation,
     "keyturn.actor.type": type,
     "keyturn.shard": shard,
-    ...(event === undefined ? {} : { "keyturn.event": event }),
-    ...(keys ? { "keyturn.actor.key": key } : {}),
   };
+  if (event !== undefined) attributes["keyturn.event"] = event;
+  if (keys) attributes["keyturn.actor.key"] = key;
   const name = event === undefined ? `${operation} ${type}` : `${operation} ${type} ${event}`;
   const span = tracer.startSpan(
     name,
@@ -122,7 +129,7 @@ export function requestSpan({ tracer, keys }: TraceOptions, start: RequestStart)
   );
   if (!span.isRecording()) return undefined;
   return {
-    trace: traceparentOf(span.spanContext()),
+    trace: carriedOf(span.spanContext()),
     ended: (error, end_ms) => {
       if (error !== undefined) fail(span, isKeyturnError(error) ? error.code : "failed");
       span.end(timeOf(end_ms));

@@ -31,8 +31,8 @@ export const limits = {
   frameRequests: 1_024,
   /** Names of sessions, watches and incarnations. */
   nameBytes: 128,
-  /** W3C trace context. */
-  traceBytes: 512,
+  /** W3C trace context: a traceparent and what is carried of its tracestate. */
+  traceBytes: 640,
   /**
    * What `seal` takes for one byte may be so many: it counts the characters of short texts, since counting their bytes
    * costs more than all the rest.

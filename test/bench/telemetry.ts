@@ -1,145 +1,143 @@
 /**
- * What telemetry costs: the same asks on a node without, one with metrics and 1 % of the traces, and one with all.
+ * What telemetry costs: the same asks on nodes that differ in nothing else.
  *
- * The three take turns in short rounds of one process, so that whatever else the machine does meets all of them; each
- * round is compared with the one without beside it. Spans and metrics go through OpenTelemetry's SDK to exporters that
- * drop them. CPU time a round is of the whole process, so the SDK's work counts too.
+ * Each side (telemetry-side.ts) is a process of its own, so that no garbage, no timer and no compiled code of one is
+ * paid for by another. They take turns in short rounds, so that whatever else the machine does meets all of them, and a
+ * round is compared with that of `off` beside it. How well a process happens to be compiled stays with it as long as it
+ * lives; so all of them are started anew several times. What is printed is the median of these generations' medians; and
+ * the least and the greatest of them, between which the true one is with 94 % (1 - 2/2^5, for five of them). `again` is
+ * `off` once more: what differs there is chance, and what differs less elsewhere cannot be told from it.
  */
-import { ExportResultCode } from "@opentelemetry/core";
-import {
-  AggregationTemporality,
-  MeterProvider,
-  PeriodicExportingMetricReader,
-  type PushMetricExporter,
-} from "@opentelemetry/sdk-metrics";
-import { BasicTracerProvider, BatchSpanProcessor, type SpanExporter } from "@opentelemetry/sdk-trace-base";
-import type { Telemetry } from "../../runtime/index.ts";
-import { telemetry } from "../../runtime/telemetry/index.ts";
-import {
-  type Bench,
-  type BenchOptions,
-  closedLoop,
-  CountingLoad,
-  openBench,
-  type Print,
-  round,
-} from "./harness.ts";
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { type BenchOptions, type Print, round } from "./harness.ts";
+import { type FromSide, type Mode, MODES, type SideOptions, type ToSide } from "./telemetry-side.ts";
 
-const ROUNDS_A_SECOND = 4;
-const SHARES = { off: undefined, on: 0.01, all: 1 } as const;
-
-type Mode = keyof typeof SHARES;
+const GENERATIONS = 5;
+const ROUND_S = 0.4;
+/** So many asks are made before any counts: what happens rarely (a trace of a hundred) is compiled late. */
+const WARM_ASKS = 100_000;
+const modes = Object.keys(MODES) as Mode[];
 
 interface Side {
   readonly mode: Mode;
-  readonly bench: Bench;
-  readonly load: CountingLoad;
-  readonly sdk: Sdk | undefined;
-  readonly per_s: number[];
-  readonly cpu_us: number[];
+  readonly child: ChildProcess;
+}
+
+/** Of one mode, by round and generation. */
+interface Found {
+  readonly per_s: number[][];
+  readonly cpu_us: number[][];
+  spans: number;
 }
 
 export async function telemetryCost(options: BenchOptions, print: Print): Promise<void> {
   const { inFlight = 1_024, keys = 1_000, seconds } = options;
-  const sides: Side[] = [];
+  const found = Object.fromEntries(
+    modes.map((mode) => [mode, { per_s: [], cpu_us: [], spans: 0 }]),
+  ) as unknown as Record<Mode, Found>;
+  const rounds = Math.max(2, Math.round(seconds / GENERATIONS / ROUND_S));
+  for (let generation = 0; generation < GENERATIONS; generation++) {
+    const sides: Side[] = [];
+    try {
+      for (const mode of modes) sides.push(await open({ mode, bench: options, inFlight, keys }));
+      for (const side of sides)
+        for (let asks = 0; asks < WARM_ASKS; ) asks += (await measure(side, ROUND_S)).count;
+      for (const mode of modes) {
+        found[mode].per_s.push([]);
+        found[mode].cpu_us.push([]);
+      }
+      for (let n = 0; n < rounds; n++) {
+        // Another one first in every round.
+        for (let at = 0; at < sides.length; at++) {
+          const side = sides[(n + generation + at) % sides.length] as Side;
+          const { per_s, cpu_us, spans } = await measure(side, ROUND_S);
+          const of = found[side.mode];
+          of.per_s.at(-1)?.push(per_s);
+          of.cpu_us.at(-1)?.push(cpu_us);
+          if (n === rounds - 1) of.spans += spans;
+        }
+      }
+      for (const side of sides) await end(side);
+    } finally {
+      for (const { child } of sides) child.kill("SIGKILL");
+    }
+  }
+  const { off } = found;
+  for (const mode of modes) {
+    const { per_s, cpu_us, spans } = found[mode];
+    const ratio = ratios(per_s, off.per_s);
+    const cpu = ratios(cpu_us, off.cpu_us);
+    print({
+      name: "telemetry",
+      store: options.store,
+      ...(options.store === "memory" ? {} : { durability: options.durability }),
+      in_flight: inFlight,
+      keys,
+      mode,
+      per_s: Math.round(median(per_s.flat())),
+      cpu_us: round(median(cpu_us.flat()), 2),
+      spans,
+      ...named("ratio", ratio),
+      ...named("cpu_ratio", cpu),
+      ratio_to: "off",
+    });
+  }
+}
+
+/** The median of the generations' median ratios, and the least and the greatest of these. */
+function ratios(of: readonly number[][], to: readonly number[][]): [number, number, number] {
+  const medians = of.map((generation, g) =>
+    median(generation.map((value, n) => value / (to[g]?.[n] as number))),
+  );
+  return [median(medians), Math.min(...medians), Math.max(...medians)];
+}
+
+function named(
+  name: string,
+  [middle, least, most]: [number, number, number],
+): Record<string, number | string> {
+  return { [name]: round(middle, 3), [`${name}_range`]: `${least.toFixed(3)}-${most.toFixed(3)}` };
+}
+
+async function open(options: SideOptions): Promise<Side> {
+  const file = fileURLToPath(new URL("telemetry-side.js", import.meta.url));
+  const child = fork(file, [JSON.stringify(options)], { execArgv: ["--max-semi-space-size=64"] });
+  await next(child);
+  return { mode: options.mode, child };
+}
+
+async function measure({ child }: Side, seconds: number): Promise<FromSide> {
+  child.send({ seconds } satisfies ToSide);
+  return await next(child);
+}
+
+async function end({ child }: Side): Promise<void> {
+  const ended = once(child, "exit");
+  child.send({ end: true } satisfies ToSide);
+  const [code] = (await ended) as [number | null];
+  if (code !== 0) throw new Error(`A side ended with code ${code}.`);
+}
+
+async function next(child: ChildProcess): Promise<FromSide> {
+  const failed = new AbortController();
+  const { signal } = failed;
   try {
-    for (const mode of Object.keys(SHARES) as Mode[]) sides.push(await open(options, mode, keys));
-    for (const side of sides) await closedLoop(inFlight, 1, side.load.next);
-    for (const { per_s, cpu_us } of sides) per_s.length = cpu_us.length = 0;
-    const rounds = Math.max(3, Math.round(seconds * ROUNDS_A_SECOND));
-    for (let n = 0; n < rounds; n++) {
-      // Another one first in every round.
-      for (let at = 0; at < sides.length; at++)
-        await measure(sides[(n + at) % sides.length] as Side, inFlight, 1 / ROUNDS_A_SECOND);
-    }
-    const off = sides[0] as Side;
-    for (const { mode, load, sdk, per_s, cpu_us } of sides) {
-      await load.verify();
-      print({
-        name: "telemetry",
-        store: options.store,
-        ...(options.store === "memory" ? {} : { durability: options.durability }),
-        in_flight: inFlight,
-        keys,
-        mode,
-        per_s: Math.round(median(per_s)),
-        cpu_us: round(median(cpu_us), 2),
-        spans: sdk?.spans ?? 0,
-        ratio: round(median(per_s.map((value, n) => value / (off.per_s[n] as number))), 3),
-        cpu_ratio: round(median(cpu_us.map((value, n) => value / (off.cpu_us[n] as number))), 3),
-        ratio_to: "off",
-      });
-    }
+    return await Promise.race([
+      once(child, "message", { signal }).then(([message]) => message as FromSide),
+      once(child, "exit", { signal }).then(([code]) => {
+        throw new Error(`A side ended with code ${code}.`);
+      }),
+    ]);
   } finally {
-    for (const { bench, sdk } of sides) {
-      await bench.end();
-      await sdk?.end();
-    }
-  }
-}
-
-async function open(options: BenchOptions, mode: Mode, keys: number): Promise<Side> {
-  const share = SHARES[mode];
-  const sdk = share === undefined ? undefined : new Sdk(share);
-  const bench = await openBench(options, {}, sdk?.telemetry);
-  const load = new CountingLoad(bench.node, keys);
-  for (let key = 0; key < keys; key += 1_024)
-    await Promise.all(Array.from({ length: Math.min(1_024, keys - key) }, (_, n) => load.ask(key + n)));
-  return { mode, bench, load, sdk, per_s: [], cpu_us: [] };
-}
-
-async function measure({ load, per_s, cpu_us }: Side, inFlight: number, seconds: number): Promise<void> {
-  const before = process.cpuUsage();
-  const { count, per_s: speed } = await closedLoop(inFlight, seconds, load.next);
-  const { user, system } = process.cpuUsage(before);
-  per_s.push(speed);
-  cpu_us.push((user + system) / count);
-}
-
-/** As a program sets it up, with exporters that drop what they get. */
-class Sdk {
-  spans = 0;
-  readonly telemetry: Telemetry;
-  readonly #traces: BasicTracerProvider;
-  readonly #metrics: MeterProvider;
-
-  constructor(sample: number) {
-    const spans: SpanExporter = {
-      export: (batch, done) => {
-        this.spans += batch.length;
-        done({ code: ExportResultCode.SUCCESS });
-      },
-      shutdown: () => Promise.resolve(),
-    };
-    const metrics: PushMetricExporter = {
-      export: (_metrics, done) => done({ code: ExportResultCode.SUCCESS }),
-      selectAggregationTemporality: () => AggregationTemporality.CUMULATIVE,
-      forceFlush: () => Promise.resolve(),
-      shutdown: () => Promise.resolve(),
-    };
-    // Room for all, or a part of the spans would cost nothing because it is dropped.
-    const processor = new BatchSpanProcessor(spans, { maxQueueSize: 1_000_000, maxExportBatchSize: 8_192 });
-    this.#traces = new BasicTracerProvider({ spanProcessors: [processor] });
-    const reader = new PeriodicExportingMetricReader({
-      exporter: metrics,
-      exportIntervalMillis: 1_000,
-      exportTimeoutMillis: 1_000,
-    });
-    this.#metrics = new MeterProvider({ readers: [reader] });
-    this.telemetry = telemetry({
-      tracer: this.#traces.getTracer("bench"),
-      meter: this.#metrics.getMeter("bench"),
-      sample,
-    });
-  }
-
-  async end(): Promise<void> {
-    await this.#traces.shutdown();
-    await this.#metrics.shutdown();
+    failed.abort();
   }
 }
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+  const middle = sorted.length / 2;
+  if (Number.isInteger(middle)) return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return sorted[Math.floor(middle)] as number;
 }

@@ -1,6 +1,7 @@
 /** `npm run docs`: writes docs/reference from the build. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { commandLinePage, declaredProgram } from "./command-line.ts";
 import { referenceOf, writeReference } from "./reference.ts";
 
 const dist = join(import.meta.dirname, "../..");
@@ -10,4 +11,7 @@ const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 };
 const pages = referenceOf(dist, exports);
 writeReference(join(root, "docs/reference"), pages);
+const program = await declaredProgram();
+writeFileSync(join(root, "docs/reference/command-line.md"), commandLinePage(program));
+console.log(`docs/reference/command-line.md: ${program.commands.length} commands`);
 for (const { file, entries } of pages) console.log(`docs/reference/${file}: ${entries.length} exports`);

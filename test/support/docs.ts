@@ -134,7 +134,7 @@ export class Pages {
   async faults(): Promise<string[]> {
     cpSync(contexts, join(this.folder, "contexts"), { recursive: true });
     mkdirSync(join(this.folder, "node_modules"));
-    for (const name of ["xstate", "zod", "@types", "@opentelemetry", "@statelyai"])
+    for (const name of ["xstate", "zod", "pino", "@types", "@opentelemetry", "@statelyai"])
       symlinkSync(join(root, "node_modules", name), join(this.folder, "node_modules", name), "junction");
     symlinkSync(root, join(this.folder, "node_modules/keyturn"), "junction");
     const { compilerOptions } = JSON.parse(

@@ -82,11 +82,15 @@ interface RelayContext {
   readonly passed: number;
   /** What the invoked promise was given. */
   readonly trace: string | null;
+  readonly traceState: string | null;
   readonly delay: number;
 }
 
 /** What runs in invoked promises. */
-export const inPromise: { run: () => void } = { run: () => undefined };
+export const inPromise: { run: () => void; until: Promise<void> | undefined } = {
+  run: () => undefined,
+  until: undefined,
+};
 
 /** Passes a message on to the first of `via`, which passes it on to the rest. */
 export const relay = defineActor({
@@ -94,14 +98,15 @@ export const relay = defineActor({
   machine: setup({
     types: { context: {} as RelayContext, events: {} as RelayEvent },
     actors: {
-      job: fromDurablePromise<string | null>(async ({ trace }) => {
+      job: fromDurablePromise<(string | null)[]>(async ({ trace, traceState }) => {
         inPromise.run();
-        return trace ?? null;
+        await inPromise.until;
+        return [trace ?? null, traceState ?? null];
       }),
     },
     delays: { wait: ({ context }) => context.delay },
   }).createMachine({
-    context: { passed: 0, trace: null, delay: 0 },
+    context: { passed: 0, trace: null, traceState: null, delay: 0 },
     initial: "idle",
     states: {
       idle: {
@@ -134,9 +139,36 @@ export const relay = defineActor({
       working: {
         invoke: {
           src: "job",
-          onDone: { target: "idle", actions: assign({ trace: ({ event }) => event.output }) },
+          onDone: {
+            target: "idle",
+            actions: assign({
+              trace: ({ event }) => event.output[0] ?? null,
+              traceState: ({ event }) => event.output[1] ?? null,
+            }),
+          },
         },
       },
+    },
+  }),
+});
+
+/** Sets a delay of a second again and again; and has a custom action that sends it an event. */
+export const pacer = defineActor({
+  type: "pacer",
+  machine: setup({
+    types: {
+      context: {} as { readonly echoes: number },
+      events: {} as { type: "go" } | { type: "echo" } | { type: "echoed" },
+    },
+    actions: { echo: ({ self }) => self.send({ type: "echoed" }) },
+  }).createMachine({
+    context: { echoes: 0 },
+    initial: "idle",
+    on: { echo: { actions: "echo" }, echoed: { actions: assign({ echoes: 1 }) } },
+    states: {
+      idle: { on: { go: "tick" } },
+      tick: { after: { 1000: "tock" } },
+      tock: { after: { 1000: "tick" } },
     },
   }),
 });

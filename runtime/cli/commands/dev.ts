@@ -24,16 +24,17 @@ import { serveStore, type StoreServer } from "../../stores/socket/index.ts";
 import { sourcesAmong } from "../../streams/sources/define.ts";
 import { textOf } from "../../words/errors.ts";
 import { type App, loadApp, readyMadeActors } from "../actors.ts";
-import { Console } from "../console.ts";
+import type { Console } from "../console.ts";
 import { Observing } from "../observing.ts";
 import { httpOf } from "../http.ts";
+import { addLogOptions, consoleOf, type LogFlags } from "../logs.ts";
 import { gather, type HostPort, hostPort, jsonOption } from "../options.ts";
-import { Output, type OutputFlags } from "../output.ts";
+import { Output } from "../output.ts";
 import { DONE, type Shell, stopSignal } from "../shell.ts";
 import { DEV_FOLDER, isStore } from "../target.ts";
 import { withinWait } from "../wait.ts";
 
-interface DevFlags extends OutputFlags {
+interface DevFlags extends LogFlags {
   readonly data: string;
   readonly actors?: readonly string[];
   readonly name: string;
@@ -50,7 +51,7 @@ const FOLDERS_MAX = 1_000;
 const IGNORED = new Set(["node_modules", "dist", "coverage", ".git", DEV_FOLDER]);
 
 export function addDev(program: Command, shell: Shell): void {
-  program
+  const command = program
     .command("dev")
     .summary("run a node here, and load its actors again when they change")
     .description(
@@ -72,7 +73,8 @@ export function addDev(program: Command, shell: Shell): void {
         .default({ host: "127.0.0.1", port: 8_080 }, "127.0.0.1:8080"),
     )
     .addOption(new Option("--no-http", "serve nothing over HTTP"))
-    .addOption(jsonOption)
+    .addOption(jsonOption);
+  addLogOptions(command)
     .addHelpText(
       "after",
       "\nOther commands in the same folder find it without being told where:\n  keyturn dev --actors ./actors.ts &\n  keyturn ask counter/home add by=1",
@@ -81,9 +83,9 @@ export function addDev(program: Command, shell: Shell): void {
 }
 
 async function dev(flags: DevFlags, shell: Shell): Promise<number> {
-  const { data, name, json = false, actors } = flags;
+  const { data, name, actors } = flags;
   const stop = stopSignal(shell);
-  const console = new Console({ name, json, stdout: shell.stdout, stderr: shell.stderr });
+  const console = consoleOf(name, flags, shell);
   const first = await load(actors);
   if (!(await isStore(data))) await begin(data);
   // It is one process's only, and other commands reach it over its socket; power losses are not what is being tried here.
@@ -95,7 +97,7 @@ async function dev(flags: DevFlags, shell: Shell): Promise<number> {
   try {
     await session.start(first);
     server = await serveStore(store, data).catch((error: unknown) => {
-      console.note(`Other commands cannot reach this node: ${textOf(error)}`);
+      console.note(`Other commands cannot reach this node: ${textOf(error)}`, "warn");
       return undefined;
     });
     await session.follow(stop);
@@ -182,7 +184,8 @@ class Session {
       const server: Promise<HttpServer> = serve(node, this.#console);
       return await server;
     } catch (error) {
-      this.#console.note(`${textOf(error).replace(/\.?$/, ".")} Say another one: --http HOST:PORT.`);
+      const text = textOf(error).replace(/\.?$/, ".");
+      this.#console.note(`${text} Say another one: --http HOST:PORT.`, "warn");
       return undefined;
     }
   }
@@ -217,7 +220,7 @@ class Session {
       app = await load(this.#flags.actors);
     } catch (error) {
       const still = this.#node === undefined ? "" : " The actors that were loaded before go on.";
-      this.#console.say("faulty", { file, reason: textOf(error) }, `${textOf(error)}${still}`);
+      this.#console.say("faulty", { file, reason: textOf(error) }, `${textOf(error)}${still}`, "error");
       return;
     }
     try {
@@ -226,7 +229,7 @@ class Session {
       await this.start(app);
     } catch (error) {
       const text = `The node does not start: ${textOf(error)} It is tried again when a file changes.`;
-      this.#console.say("faulty", { file, reason: textOf(error) }, text);
+      this.#console.say("faulty", { file, reason: textOf(error) }, text, "error");
     }
   }
 }

@@ -6,12 +6,14 @@
  */
 import { type Command, Option } from "commander";
 import type { ActorRef, CallOptions } from "../../client/client.ts";
+import type { ActorState } from "../../engine/definition.ts";
 import type { Machine } from "../../engine/machine.ts";
 import { isKeyturnError, KeyturnError } from "../../words/errors.ts";
 import { realRandom } from "../../world.ts";
 import { duration, EVENT_HELP, eventOf, inputOf } from "../input.ts";
 import { Output } from "../output.ts";
 import { DONE, type Shell } from "../shell.ts";
+import { printState } from "../state-output.ts";
 import { addTargetOptions, type TargetFlags, withTarget } from "../target.ts";
 
 interface MessageFlags extends TargetFlags {
@@ -105,6 +107,7 @@ async function message(
     }
     const told = { event, address: ref.address, requestId };
     if (output.json) output.row(answer === undefined ? told : { ...told, value: answer.value ?? null });
+    else if (event === "created") printState(output, ref.address, answer?.value as ActorState);
     else if (answer !== undefined) output.text(output.value(answer.value));
     return DONE;
   });

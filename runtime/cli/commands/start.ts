@@ -15,7 +15,8 @@ import { KeyturnError, textOf } from "../../words/errors.ts";
 import { nodeDefaults, type NodeSettings } from "../../words/limits.ts";
 import { realRandom } from "../../world.ts";
 import { loadApp, readyMadeActors } from "../actors.ts";
-import { Console } from "../console.ts";
+import type { Console } from "../console.ts";
+import { addLogOptions, consoleOf, type LogFlags } from "../logs.ts";
 import { type HealthReport, serveHealth } from "../health-server.ts";
 import { addHttpOptions, type HttpFlags, httpOf } from "../http.ts";
 import {
@@ -35,7 +36,7 @@ import { serve, type ServeOptions } from "../serve.ts";
 import type { Shell } from "../shell.ts";
 import { type ChildMessage, type ParentMessage, Supervisor } from "../supervisor.ts";
 
-interface StartFlags extends NatsFlags, HttpFlags {
+interface StartFlags extends NatsFlags, HttpFlags, LogFlags {
   readonly data?: string;
   readonly actors?: readonly string[];
   readonly name?: string;
@@ -50,7 +51,6 @@ interface StartFlags extends NatsFlags, HttpFlags {
   readonly wait: number;
   readonly grace: number;
   readonly provision: boolean;
-  readonly json?: boolean;
 }
 
 const PROCESSES_MAX = 256;
@@ -155,7 +155,8 @@ export function addStart(program: Command, shell: Shell): void {
     .addOption(
       new Option("--grace <seconds>", "how long stopping may take").argParser(positive()).default(GRACE_S),
     )
-    .addOption(jsonOption)
+    .addOption(jsonOption);
+  addLogOptions(command)
     .addOption(new Option("--supervised <name>").hideHelp())
     .addHelpText("after", HELP)
     .action(async (flags: StartFlags) => shell.exit(await start(flags, shell)));
@@ -163,8 +164,8 @@ export function addStart(program: Command, shell: Shell): void {
 
 async function start(flags: StartFlags, shell: Shell): Promise<number> {
   const name = flags.supervised ?? flags.name ?? realRandom.id();
-  const { stdout, stderr, env } = shell;
-  const console = new Console({ name, json: flags.json ?? false, stdout, stderr });
+  const { env } = shell;
+  const console = consoleOf(name, flags, shell);
   const store = storeOf(name, flags, env);
   const http = httpOf(flags, env, placeOf(flags.supervised));
   const stop = new AbortController();

@@ -2,7 +2,6 @@
 import { createInterface } from "node:readline/promises";
 import { type Command, Option } from "commander";
 import type { ActorRef } from "../../client/client.ts";
-import type { ActorState } from "../../engine/definition.ts";
 import type { HistoryTurn } from "../../engine/history.ts";
 import { isKeyturnError } from "../../words/errors.ts";
 import { condition, duration } from "../input.ts";
@@ -10,6 +9,7 @@ import { whole } from "../options.ts";
 import { Output, stateText, timeText } from "../output.ts";
 import { asReading } from "../reading.ts";
 import { DONE, Failure, MISSING, NotFound, type Shell, stopSignal } from "../shell.ts";
+import { printState } from "../state-output.ts";
 import { addTargetOptions, type TargetFlags, withTarget } from "../target.ts";
 
 interface StateFlags extends TargetFlags {
@@ -122,19 +122,6 @@ async function refOf(
   const { createClient } = await import("../../client/client.ts");
   const { realWorld } = await import("../../world.ts");
   return (await createClient(target.store, realWorld, target.settings.shards)).actor(address);
-}
-
-function printState(output: Output, address: string, state: ActorState): void {
-  const { value, context, status, output: result, tags, error, children, turn, position } = state;
-  const shown = stateText(value);
-  const head = [output.paint("bold", address), output.paint("cyan", shown === "" ? "(no states)" : shown)];
-  if (status !== "active") head.push(output.paint(status === "error" ? "red" : "yellow", status));
-  output.text(`${head.join("  ")}  ${output.paint("dim", `turn ${turn}, position ${position}`)}`);
-  if (tags !== undefined) output.text(`tags: ${tags.join(", ")}`);
-  output.text(output.value(context));
-  if (result !== undefined && result !== null) output.text(`output: ${output.value(result)}`);
-  if (error !== undefined) output.text(`error: ${output.value(error)}`);
-  if (children !== undefined) output.text(`children: ${output.value(children)}`);
 }
 
 async function watchStates(target: string, flags: StateFlags, shell: Shell): Promise<number> {

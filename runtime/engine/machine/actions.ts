@@ -189,10 +189,12 @@ export interface PromiseArgs {
   /** The context of the durable actor that it works for, as it was committed when this run began. Frozen. */
   readonly context?: unknown;
   /**
-   * W3C `traceparent` of the turn that has invoked it, for requests to others. Missing if that turn had none, and when the
-   * promise is run again after its node was lost.
+   * W3C `traceparent` of the turn that has invoked it, for requests to others. Missing if that turn had none, and, unless
+   * its trace is recorded, when the promise is run again after its node was lost.
    */
   readonly trace?: string;
+  /** W3C `tracestate` that goes with it. */
+  readonly traceState?: string;
 }
 
 type Creator<TOutput, TInput> = Parameters<typeof fromPromise<TOutput, TInput>>[0];

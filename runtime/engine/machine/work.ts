@@ -6,6 +6,8 @@
  * Owns nothing that has to survive. Talks to XState's logics by their own `start` and `transition`.
  */
 import type { EventObject } from "xstate";
+import { traceparentIn, tracestateIn } from "../../words/trace.ts";
+import type { PromiseArgs } from "./actions.ts";
 import {
   type ActorLogic,
   type ChildSnapshot,
@@ -28,7 +30,7 @@ export interface WorkOrder {
   readonly snapshot: ChildSnapshot;
   readonly idempotencyKey: string;
   readonly attempt: number;
-  /** W3C trace context of the turn that began it, if it has one and this is no re-run. */
+  /** The trace (words/trace.ts) of the turn that began it, if it has one. */
   readonly trace: string | undefined;
   /** Runs the user's code in that context; undefined if there is none. */
   readonly within: (<T>(run: () => T) => T) | undefined;
@@ -54,6 +56,11 @@ export function runWork(order: WorkOrder, ports: WorkPorts): RunningWork {
   return kindOf(order.logic) === "promise" ? runPromise(order, ports) : runLogic(order, ports);
 }
 
+function traceArgs(carried: string): Pick<PromiseArgs, "trace" | "traceState"> {
+  const state = tracestateIn(carried);
+  return { trace: traceparentIn(carried), ...(state === undefined ? {} : { traceState: state }) };
+}
+
 function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
   const { logic, snapshot, idempotencyKey, attempt, owner, trace, within } = order;
   const controller = new AbortController();
@@ -67,7 +74,7 @@ function runPromise(order: WorkOrder, ports: WorkPorts): RunningWork {
   };
   const context = owner();
   const work = { input: snapshot.input, self, system, emit, signal, idempotencyKey, attempt, context };
-  const args = trace === undefined ? work : { ...work, trace };
+  const args = trace === undefined ? work : { ...work, ...traceArgs(trace) };
   const begin = (): unknown => create(args);
   // In a task of its own, so that what it throws at once is a rejection too.
   Promise.resolve()

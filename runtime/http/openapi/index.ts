@@ -4,6 +4,7 @@
  * Owns what the document says as a whole; the routes are in routes/. Each type has paths of its own, with its events;
  * without any known type there is one set of paths for all.
  */
+import { TOKEN_PARAMETER } from "../auth.ts";
 import type { JsonSchema } from "./json-schema.ts";
 import { type Described, parameters, pathsOf } from "./paths.ts";
 import { commonPaths } from "./server-paths.ts";
@@ -32,6 +33,7 @@ export function openapiOf(described: Described): object {
     Object.assign(paths, pathsOf(undefined, undefined));
   }
   Object.assign(paths, commonPaths(described));
+  if (secured) allowInAddress(paths);
   return {
     openapi: "3.1.1",
     info: {
@@ -52,9 +54,30 @@ export function openapiOf(described: Described): object {
         },
       },
       ...(secured
-        ? { securitySchemes: { token: { type: "http", scheme: "bearer", bearerFormat: "JWT" } } }
+        ? {
+            securitySchemes: {
+              token: { type: "http", scheme: "bearer", bearerFormat: "JWT" },
+              address: {
+                type: "apiKey",
+                in: "query",
+                name: TOKEN_PARAMETER,
+                description: "The same token, for streams in browsers, whose EventSource sends no headers.",
+              },
+            },
+          }
         : {}),
     },
     ...(secured ? { security: [{ token: [] }] } : {}),
   };
+}
+
+interface Responding {
+  readonly get?: { security?: object[]; readonly responses?: Record<string, { content?: object }> };
+}
+
+/** Streams take their token in the address too. */
+function allowInAddress(paths: Readonly<Record<string, object>>): void {
+  for (const { get } of Object.values(paths) as Responding[])
+    if (get?.responses?.["200"]?.content !== undefined && "text/event-stream" in get.responses["200"].content)
+      get.security = [{ token: [] }, { address: [] }];
 }

@@ -71,6 +71,11 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
       { type: "integer", minimum: 1, maximum: timeoutMax_ms },
       "How long to wait, milliseconds.",
     ),
+    stale: query(
+      "stale",
+      text({ enum: ["true", "false"] }),
+      "Reads what was last written out, past the actor: behind by what it did since. 204 if nothing is.",
+    ),
     ifNoneMatch: header("If-None-Match", text(), "A version that is known: 304 if it is still so."),
     lastEventId: header("Last-Event-ID", text(), "The last id that was received."),
     limit: query("limit", { type: "integer", minimum: 1, maximum: page }, "How many at most."),
@@ -163,10 +168,11 @@ export function pathsOf(
       get: {
         operationId: id("get"),
         tags,
-        summary: "The actor's state, linearizable.",
-        parameters: [...key, param("ifNoneMatch"), param("timeout")],
+        summary: "The actor's state, linearizable unless a stale one is asked for.",
+        parameters: [...key, param("stale"), param("ifNoneMatch"), param("timeout")],
         responses: {
           "200": { description: "The state.", headers: etag, ...json(ref("State")) },
+          "204": { description: "With stale: nothing of it is written out yet." },
           "304": { description: "It is as it was.", headers: etag },
           ...refusals,
         },
@@ -281,7 +287,7 @@ export function pathsOf(
     [root]: {
       get: get(
         "find",
-        "Finds actors, in the order of their keys.",
+        "Finds actors, in the order of their keys. Those that the caller may not see are left out of their page.",
         [...ofType, ...FILTERS, param("limit"), param("cursor"), param("timeout")],
         {
           description: "Actors; `next` is missing at the end.",

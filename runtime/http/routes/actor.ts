@@ -13,7 +13,7 @@ import type { ActorRef } from "../../client/client.ts";
 import type { ActorState } from "../../engine/definition.ts";
 import { limits } from "../../words/limits.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { type HttpContext, queryOf, valueIn, wholeIn } from "../context.ts";
+import { flagIn, type HttpContext, queryOf, valueIn, wholeIn } from "../context.ts";
 import { type Json, toJson } from "../json.ts";
 import { wrong } from "../options.ts";
 
@@ -58,10 +58,14 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
   });
 
   app.get<Place>("/actors/:type/:key", async (request, reply) => {
-    queryOf(request, []);
+    const stale = flagIn(queryOf(request, ["stale"]), "stale", false);
     const { type, key } = request.params;
     await context.allow(request, "get", type, key);
-    const state = await refOf(request).get(context.callOptions(request, undefined));
+    const options = context.callOptions(request, undefined);
+    const ref = refOf(request);
+    const state = stale ? await ref.get({ ...options, stale }) : await ref.get(options);
+    // Nothing of it is written out yet; that is not to say that it has no state.
+    if (state === undefined) return reply.code(204).header("cache-control", "no-store").send();
     const etag = etagOf(state);
     reply.header("etag", etag).header("cache-control", "private, no-cache");
     if (isKnown(request.headers["if-none-match"], etag)) return reply.code(304).send();
@@ -118,7 +122,8 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
     return context.json(reply, { cancelled });
   });
 
-  app.get<Place>("/actors/:type/:key/watch", { exposeHeadRoute: false }, async (request, reply) => {
+  const ofStream = { exposeHeadRoute: false, config: { stream: true } };
+  app.get<Place>("/actors/:type/:key/watch", ofStream, async (request, reply) => {
     queryOf(request, []);
     const { type, key } = request.params;
     await context.allow(request, "watch", type, key);

@@ -6,9 +6,9 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ChangedActor, ChangesQuery } from "../../client/changes.ts";
-import type { FindQuery, FoundActor } from "../../client/find.ts";
+import type { FoundActor, FoundTimer } from "../../client/find.ts";
 import { isKeyturnError } from "../../words/errors.ts";
-import { type HttpContext, queryOf, wholeIn } from "../context.ts";
+import { type Among, flagIn, type HttpContext, queryOf, visibleAmong, wholeIn } from "../context.ts";
 import { toJson } from "../json.ts";
 import { wrong } from "../options.ts";
 import type { EventStream } from "../streams.ts";
@@ -53,14 +53,15 @@ export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
   app.get<OfType>("/actors/:type", async (request, reply) => {
     const query = queryOf(request, [...FILTERS, "limit", "cursor"], WHERE);
     const { type } = request.params;
-    await context.allow(request, "find", type);
+    const among = await context.allowAmong(request, "find", type);
     const { actors, next } = await context.client.findPage(type, {
       ...filterIn(query),
       limit: wholeIn(query, "limit", context.limits.page, PAGE),
       after: query.get("cursor"),
       timeout_ms: timeoutOf(request),
     });
-    return context.json(reply, { actors: actors.map(foundJson), next });
+    // A page of which nothing may be seen is empty and says where to go on: no request looks through more than a page.
+    return context.json(reply, { actors: (await visibleAmong(actors, among)).map(foundJson), next });
   });
 
   app.get<OfType>("/types/:type/count", async (request, reply) => {
@@ -74,8 +75,8 @@ export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
   app.get<OfType>("/types/:type/timers", async (request, reply) => {
     const query = queryOf(request, [...FILTERS, "limit", "id", "child", "dueBefore"], WHERE);
     const { type } = request.params;
-    await context.allow(request, "timers", type);
-    const timers: object[] = [];
+    const among = await context.allowAmong(request, "timers", type);
+    const timers: FoundTimer[] = [];
     const asked = {
       ...filterIn(query),
       limit: wholeIn(query, "limit", context.limits.page, PAGE),
@@ -85,20 +86,20 @@ export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
       timeout_ms: timeoutOf(request),
     };
     for await (const timer of context.client.timers(type, asked)) timers.push(timer);
-    return context.json(reply, { timers });
+    return context.json(reply, { timers: await visibleAmong(timers, among) });
   });
 
-  app.get("/events", { exposeHeadRoute: false }, async (request, reply) => {
-    const query = queryOf(
+  app.get("/events", { exposeHeadRoute: false, config: { stream: true } }, async (request, reply) => {
+    const given = queryOf(
       request,
       [...FILTERS.filter((name) => name !== "olderThan"), "type", "initial"],
       WHERE,
     );
-    const type = query.get("type");
+    const type = given.get("type");
     if (type === undefined) throw wrong("Say of which type: /events?type=order.");
-    const filter = filterIn(query);
-    const initial = initialIn(query.get("initial"));
-    await context.allow(request, "events", type);
+    const filter = filterIn(given);
+    const initial = flagIn(given, "initial", true);
+    const among = await context.allowAmong(request, "events", type);
     const giveBack = reserve(request);
     try {
       // What is wrong with the question is better said before a stream has begun.
@@ -107,7 +108,8 @@ export function actorsRoutes(app: FastifyInstance, context: HttpContext): void {
       giveBack();
       throw error;
     }
-    await stream(context, request, reply, giveBack, type, filter, initial);
+    const query = { ...filter, initial };
+    await stream(context, request, reply, giveBack, { type, query, among });
     return reply;
   });
 }
@@ -122,12 +124,10 @@ async function stream(
   request: FastifyRequest,
   reply: FastifyReply,
   giveBack: () => void,
-  type: string,
-  filter: FindQuery,
-  initial: boolean,
+  followed: Followed,
 ): Promise<void> {
   const out = context.openStream(request, reply, giveBack);
-  const follower = new Follower(context, out, type, { ...filter, initial });
+  const follower = new Follower(context, out, followed);
   try {
     const last = request.headers["last-event-id"];
     await follower.run(typeof last === "string" && last !== "" ? last : undefined);
@@ -138,22 +138,27 @@ async function stream(
   }
 }
 
+interface Followed {
+  readonly type: string;
+  readonly query: ChangesQuery;
+  /** Which of them the reader may see; all without it. */
+  readonly among: Among | undefined;
+}
+
 /** Reads changes as fast as they are taken, and tells marks in between: when the reader has had all that one stands for. */
 class Follower {
   readonly #context: HttpContext;
   readonly #out: EventStream;
-  readonly #type: string;
-  readonly #query: ChangesQuery;
+  readonly #followed: Followed;
   #mark: string | undefined;
   #marked_ms = Number.NEGATIVE_INFINITY;
   #isReset = false;
   #wake: () => void = () => undefined;
 
-  constructor(context: HttpContext, out: EventStream, type: string, query: ChangesQuery) {
+  constructor(context: HttpContext, out: EventStream, followed: Followed) {
     this.#context = context;
     this.#out = out;
-    this.#type = type;
-    this.#query = query;
+    this.#followed = followed;
   }
 
   async run(since: string | undefined): Promise<void> {
@@ -168,8 +173,9 @@ class Follower {
   }
 
   async #follow(since: string | undefined): Promise<void> {
-    const changes = this.#context.client.changes(this.#type, {
-      ...this.#query,
+    const { type, query } = this.#followed;
+    const changes = this.#context.client.changes(type, {
+      ...query,
       since,
       signal: this.#out.signal,
       onMark: (mark) => {
@@ -216,7 +222,8 @@ class Follower {
       this.#isReset = false;
       await this.#out.send({ event: "reset", data: "{}" });
     }
-    await this.#tell(changed);
+    const [visible] = await visibleAmong([changed], this.#followed.among);
+    if (visible !== undefined) await this.#tell(visible);
   }
 
   async #tell({ key, address, actor }: ChangedActor): Promise<void> {
@@ -250,12 +257,6 @@ class Follower {
 
 export function foundJson(actor: FoundActor): object {
   return toJson(actor) as object;
-}
-
-function initialIn(text: string | undefined): boolean {
-  if (text === undefined || text === "true") return true;
-  if (text === "false") return false;
-  throw wrong('"initial" is true or false.');
 }
 
 function timeIn(text: string | undefined): number | undefined {

@@ -11,7 +11,6 @@ import type { ActorState } from "../../engine/definition.ts";
 import { limits } from "../../words/limits.ts";
 import { type HttpContext, queryOf, wholeIn } from "../context.ts";
 import { Inspection, type InspectionOutput } from "../inspection.ts";
-import { TOKEN_PARAMETER } from "../upgrade.ts";
 
 interface Place {
   Params: { type: string; key: string };
@@ -31,7 +30,7 @@ export function inspectRoutes(app: FastifyInstance, context: HttpContext): void 
   const admitted = new WeakMap<FastifyRequest, Admitted>();
 
   const admit = async (request: FastifyRequest<Place>): Promise<void> => {
-    const query = queryOf(request, request.ws ? ["turns", TOKEN_PARAMETER] : ["turns"]);
+    const query = queryOf(request, ["turns"]);
     const past = wholeIn(query, "turns", limits.historyPage, PAST);
     const { type, key } = request.params;
     // What it tells is what a watch and the history tell.
@@ -56,7 +55,7 @@ export function inspectRoutes(app: FastifyInstance, context: HttpContext): void 
     method: "GET",
     url: "/actors/:type/:key/inspect",
     exposeHeadRoute: false,
-    config: { socket: true },
+    config: { socket: true, stream: true },
     preHandler: admit,
     handler: async (request, reply) => {
       const { giveBack } = admitted.get(request as FastifyRequest) as Admitted;

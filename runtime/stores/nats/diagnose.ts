@@ -11,6 +11,7 @@ import { limits } from "../../words/limits.ts";
 import { expecting, isConflict, isError, publishTo } from "./api.ts";
 import { Connection } from "./connection.ts";
 import { NatsDirectory } from "./directory.ts";
+import { deniedBy } from "./faults.ts";
 import { UNSPREAD } from "./layout.ts";
 import { Names } from "./names.ts";
 import { checkOptions, type NatsOptions } from "./options.ts";
@@ -59,6 +60,7 @@ async function lookAt(connection: Connection, names: Names, options: NatsOptions
     manager = await jetstreamManager(connection.nc, { timeout: connection.timeout_ms });
     findings.push(...(await accountFindings(manager)));
   } catch (error) {
+    if (deniedBy(error) !== undefined) return [...findings, clientFinding()];
     const remedy = `Turn JetStream on in the server's configuration (jetstream { store_dir: … }), as nats.conf does; or let this user publish to $JS.API.>.`;
     findings.push(failure("jetstream", `JetStream does not answer: ${textOf(error)}.`, remedy));
     return findings;
@@ -80,6 +82,15 @@ async function lookAt(connection: Connection, names: Names, options: NatsOptions
   findings.push(await durabilityFinding(options, replicas));
   findings.push(await permissionFinding(connection, names));
   return findings;
+}
+
+/** Who may not ask JetStream is no node; what the app says to clients is looked at by whoever called. */
+function clientFinding(): Finding {
+  return warning(
+    "permissions",
+    "This user may not ask JetStream: it is a client's, and sees neither streams nor nodes.",
+    "For a client that is as it should be. To look at all of it, take the user of the nodes (examples/nats/accounts).",
+  );
 }
 
 function serverFindings({ nc }: Connection): Finding[] {
