@@ -6,6 +6,7 @@ import { counter } from "../actors/index.ts";
 import { type Client, embedded, memory, startNode } from "../runtime/index.ts";
 import { serveStore } from "../runtime/stores/socket/index.ts";
 import {
+  type AnySource,
   csv,
   defineSource,
   dropSourceDeadLetters,
@@ -60,9 +61,9 @@ function strict(path: string, mended: boolean, options: { batch?: number; keepLe
   });
 }
 
-async function idsOf(client: Client, source: Source<never> | string): Promise<string[]> {
+async function idsOf(client: Client, source: AnySource | string): Promise<string[]> {
   const ids: string[] = [];
-  for await (const { id } of sourceDeadLetters(client, source as string)) ids.push(id);
+  for await (const { id } of sourceDeadLetters(client, source)) ids.push(id);
   return ids;
 }
 
@@ -154,7 +155,7 @@ it("by name as many are shown as by the definition, also where few are kept", as
   const source = strict(path, false, { keepLetters: 70 });
   const client = await hosting(source);
   await runSource(client, source).done;
-  const ids = await idsOf(client, source as never);
+  const ids = await idsOf(client, source);
   expect(ids).toHaveLength(70);
   expect(ids[0]).toBe("0.399");
   expect(await idsOf(client, "numbers")).toEqual(ids);

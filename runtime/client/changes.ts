@@ -12,7 +12,8 @@ import type { AnyActorDefinition } from "../engine/definition.ts";
 import type { Clock } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import type { ChangesMark, FoundRow, ShardQuery } from "../words/queries.ts";
-import { type AskShard, type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
+import { type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
+import type { AskShard } from "./shards.ts";
 
 export interface ChangesQuery extends Omit<FindQuery, "limit" | "after" | "olderThan"> {
   /** False leaves out what is there when the watch begins. */
