@@ -160,33 +160,6 @@ export interface WhatIf {
   readonly timers: readonly { readonly id: string; readonly due: number }[];
 }
 
-export interface Waiting {
-  readonly event: string;
-  readonly from: "client" | "actor" | "timer" | "work";
-  readonly phase: "committing" | "deferred" | "loading" | "queued";
-  readonly since: number;
-}
-
-export interface Invocation {
-  readonly path: string;
-  readonly src: string;
-  readonly kind: string;
-  readonly phase: "running" | "queued" | "retrying" | "asked";
-  readonly since?: number;
-  readonly attempt?: number;
-  readonly due?: number;
-  readonly to?: string;
-}
-
-export interface Mailbox {
-  readonly depth: number;
-  readonly oldest?: number;
-  readonly waiting: readonly Waiting[];
-  readonly memory: "absent" | "loading" | "loaded" | "failed";
-  readonly failure?: { readonly code: string; readonly reason: string };
-  readonly invocations: readonly Invocation[];
-}
-
 export interface DeadLetter {
   readonly id: string;
   readonly type: string;
