@@ -212,6 +212,11 @@ export async function ask<T>(path: string, asked: Asked = {}): Promise<T> {
   return (response.status === 204 ? undefined : await response.json()) as T;
 }
 
+/** The same, as text. @throws Refused */
+export async function askText(path: string, asked: Asked = {}): Promise<string> {
+  return (await request(path, asked)).text();
+}
+
 async function request(path: string, { method = "GET", body, headers, signal }: Asked): Promise<Response> {
   const token = sessionStorage.getItem(TOKEN);
   let response: Response;
