@@ -156,6 +156,7 @@ export class Engine {
       answers,
       () => this.#surelyCurrent(),
       () => commits.seq,
+      () => this.breathe(),
     );
   }
 
