@@ -17,6 +17,7 @@
 import type { ContextFrom, EventFromLogic, EventObject, InputFrom, SnapshotFrom, StateValue } from "xstate";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
+import { rebuilt } from "../words/thrown.ts";
 import { OPAQUE, sawOpaque, seal, ValueFault } from "../words/values.ts";
 import { type Asker, effectOf, type EffectSpec, moment, type Wish } from "./machine/actions.ts";
 import {
@@ -770,9 +771,15 @@ export function persist(snapshot: MachineSnapshot): MachineState {
   return { value, context, status, output, history: history ?? undefined, error, children: family?.pack() };
 }
 
-/** One of our errors as plain data, which it crosses nodes as. Other errors are values like any other (words/values.ts). */
+/**
+ * One of our errors as machines see it and as it is stored: an Error like those that promises throw, with `code`,
+ * `outcome` and `retryable`. Others are values like any other (words/values.ts). Records from before hold the same
+ * properties in a plain object.
+ */
 export function plainError(error: unknown): unknown {
-  return error instanceof KeyturnError ? { name: error.name, ...error.toJSON() } : error;
+  if (!(error instanceof KeyturnError)) return error;
+  const { message, ...known } = error.toJSON();
+  return rebuilt([0, error.name, message, known]);
 }
 
 function sameValue(a: StateValue, b: StateValue): boolean {
