@@ -15,7 +15,7 @@ import {
   resetSource,
   retrySourceDeadLetter,
   runSource,
-  type Source,
+  type AnySource,
   sourceDeadLetters,
   type SourceReader,
   toldTo,
@@ -60,7 +60,7 @@ function strict(path: string, mended: boolean, options: { batch?: number; keepLe
   });
 }
 
-async function idsOf(client: Client, source: Source<never> | string): Promise<string[]> {
+async function idsOf(client: Client, source: AnySource | string): Promise<string[]> {
   const ids: string[] = [];
   for await (const { id } of sourceDeadLetters(client, source as string)) ids.push(id);
   return ids;
