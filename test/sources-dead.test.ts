@@ -6,6 +6,7 @@ import { counter } from "../actors/index.ts";
 import { type Client, embedded, memory, startNode } from "../runtime/index.ts";
 import { serveStore } from "../runtime/stores/socket/index.ts";
 import {
+  type AnySource,
   csv,
   defineSource,
   dropSourceDeadLetters,
@@ -62,14 +63,14 @@ function strict(path: string, mended: boolean, options: { batch?: number; keepLe
 
 async function idsOf(client: Client, source: AnySource | string): Promise<string[]> {
   const ids: string[] = [];
-  for await (const { id } of sourceDeadLetters(client, source as string)) ids.push(id);
+  for await (const { id } of sourceDeadLetters(client, source)) ids.push(id);
   return ids;
 }
 
 const countOf = async (client: Client): Promise<number> =>
   (await client.actor(counter, "k").get()).context.count;
 
-async function hosting(source: { readonly actors: Source["actors"] }) {
+async function hosting(source: { readonly actors: AnySource["actors"] }) {
   const node = await startNode({ actors: [counter, ...source.actors], store: memory() });
   onTestFinished(() => node.stop());
   return node.client;
@@ -154,7 +155,7 @@ it("by name as many are shown as by the definition, also where few are kept", as
   const source = strict(path, false, { keepLetters: 70 });
   const client = await hosting(source);
   await runSource(client, source).done;
-  const ids = await idsOf(client, source as never);
+  const ids = await idsOf(client, source);
   expect(ids).toHaveLength(70);
   expect(ids[0]).toBe("0.399");
   expect(await idsOf(client, "numbers")).toEqual(ids);
