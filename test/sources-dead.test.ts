@@ -16,7 +16,6 @@ import {
   resetSource,
   retrySourceDeadLetter,
   runSource,
-  type AnySource,
   sourceDeadLetters,
   type SourceReader,
   toldTo,
