@@ -121,6 +121,11 @@ export class Finder {
 
   async page(target: string | AnyActorDefinition, query: FindQuery): Promise<FoundPage> {
     const { limit = 100 } = query;
+    if (!(Number.isSafeInteger(limit) && limit >= 1))
+      throw new KeyturnError(
+        "invalid_options",
+        `A page has a whole number of actors from 1, not ${String(limit)}.`,
+      );
     const actors: FoundActor[] = [];
     for await (const actor of this.find(target, { ...query, limit: limit + 1 })) actors.push(actor);
     const more = actors.length > limit;
