@@ -279,7 +279,19 @@ it("finds, counts, a page at a time", async () => {
     total: 13,
     states: { open: 13 },
   });
+  // As on the command line and in the dashboard, as often as there are conditions, also as an address that is not encoded.
+  expect(await keys("where=owner.id=bob&where=weight>=21")).toEqual(["p21", "p23"]);
+  expect(await keys("where=weight>2&where=weight<=5")).toEqual(["p03", "p04", "p05"]);
+  const several = ' owner.id ^= "a" , weight=[2, 3, 4],weight!=4';
+  expect(await keys(`where=${encodeURIComponent(several)}`)).toEqual(["p02"]);
+  expect(await keys("where=owner.id=ada&where.weight=gte:22")).toEqual(["p22", "p24"]);
   for (const query of [
+    "where=weight>1&where=weight>2",
+    "where=weight>1&where.weight=lt:3",
+    "where=weight>[1]",
+    "where=weight<@never",
+    "where=nothing>1",
+    "where%260=weight>1",
     "state=open&state=sent",
     "stat=open",
     "where=x",

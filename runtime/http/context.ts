@@ -232,7 +232,10 @@ export function valueIn(
   }
 }
 
-/** The texts of a query, each name once. @throws KeyturnError `invalid_options` for names that are not expected */
+/** Under such names `queryOf` keeps what comes again under `where`. */
+export const AGAIN = "where&";
+
+/** The texts of a query, each name once, but for `where`. @throws KeyturnError `invalid_options` for names that are not expected */
 export function queryOf(
   request: FastifyRequest,
   expected: readonly string[],
@@ -248,6 +251,11 @@ export function queryOf(
       const known = alsoPrefix === undefined ? expected : [...expected, `${alsoPrefix}<path>`];
       const there = known.length === 0 ? "There are none here." : `There are ${known.join(", ")}.`;
       throw new KeyturnError("invalid_options", `"${name.slice(0, 80)}" is no parameter here. ${there}`);
+    }
+    if (name === "where" && texts.has(name)) {
+      // Two of one name are two conditions. Nobody else gives such a name: it is not expected.
+      texts.set(`${AGAIN}${texts.size}`, value);
+      continue;
     }
     if (texts.has(name)) throw new KeyturnError("invalid_options", `"${name.slice(0, 80)}" is given twice.`);
     texts.set(name, value);

@@ -95,7 +95,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     where: query(
       "where",
       text(),
-      'Conditions on the type\'s index, as JSON: {"total": {"gte": 10}}; or one by one: where.total=gte:10.',
+      'Conditions on the type\'s index: total>=10, customer.id=ada; = != < <= > >= ^= (begins with), and a list is one of. Or as JSON: {"total": {"gte": 10}}.',
     ),
     olderThan: query(
       "olderThan",
