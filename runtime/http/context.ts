@@ -166,6 +166,19 @@ export class HttpContext {
     return problem;
   }
 
+  /**
+   * What an actor is to begin with; undefined for what its address gives. An empty object, or null, says nothing where no
+   * schema takes it for an input: many clients send one as the body of a POST that has none.
+   * @throws KeyturnError `invalid_input`
+   */
+  inputIn(type: string, json: unknown): unknown {
+    if (json === undefined) return undefined;
+    const input = valueIn(json, "input", "invalid_input");
+    const definition = this.actors.find((one) => one.type === type);
+    if (definition === undefined || definition.inputSchema !== undefined) return input;
+    return input === null || isEmpty(input) ? undefined : input;
+  }
+
   /** Takes a place for a stream; `open` it, or give the place back. @throws Refusal 429, 503 */
   reserveStream(request: FastifyRequest): () => void {
     return this.#parts.streams.reserve(request.caller.name);
@@ -209,6 +222,12 @@ export function checkedId(given: unknown): string {
     "invalid_options",
     `A request's id (Idempotency-Key) has 1 to ${longest} visible ASCII characters.`,
   );
+}
+
+function isEmpty(value: unknown): boolean {
+  const isPlain =
+    typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+  return isPlain && Object.keys(value).length === 0;
 }
 
 /** Whoever learns another one's id must not be given his answers: an id counts within its subject. */

@@ -148,7 +148,11 @@ export function pathsOf(
         tags,
         summary: "Asks the actor, sends it an event, or begins it; answers once the turn is committed.",
         parameters: [...key, param("mode"), param("idempotencyKey"), param("timeout")],
-        requestBody: { description: "The event; with mode=create the input, or nothing.", ...json(body) },
+        requestBody: {
+          description:
+            "The event; with mode=create the input, or nothing (or {}, where no schema takes it): then it begins as its address says.",
+          ...json(body),
+        },
         responses: {
           "200": {
             description: `The reply and the new state.${output}`,
