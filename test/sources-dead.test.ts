@@ -16,7 +16,6 @@ import {
   resetSource,
   retrySourceDeadLetter,
   runSource,
-  type Source,
   sourceDeadLetters,
   type SourceReader,
   toldTo,
@@ -70,7 +69,7 @@ async function idsOf(client: Client, source: AnySource | string): Promise<string
 const countOf = async (client: Client): Promise<number> =>
   (await client.actor(counter, "k").get()).context.count;
 
-async function hosting(source: { readonly actors: Source["actors"] }) {
+async function hosting(source: { readonly actors: AnySource["actors"] }) {
   const node = await startNode({ actors: [counter, ...source.actors], store: memory() });
   onTestFinished(() => node.stop());
   return node.client;

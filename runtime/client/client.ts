@@ -16,7 +16,7 @@ import { Query, type RequestKind } from "../words/frames.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { PLAN_KEY } from "../words/sources.ts";
 import { sizeOf } from "../words/values.ts";
-import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
+import { type AskChanges, type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { delivered, type Deliveries } from "./delivered.ts";
 import {
@@ -169,11 +169,11 @@ export class Client {
   }
 
   /** Asks questions that may be held. */
-  #held(): AskShard {
+  #held(): AskChanges {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
     const shared = (this.#shared ??= new SharedAsks(holder.#askShard));
-    return async (shard, type, asked, timeout_ms) => {
-      if (asked.since !== undefined) return await shared.ask(shard, type, asked, timeout_ms);
+    return async (shard, type, asked, timeout_ms, isFresh) => {
+      if (asked.since !== undefined) return await shared.ask(shard, type, asked, timeout_ms, isFresh);
       this.#reading++;
       try {
         return await holder.#askShard(shard, type, asked, timeout_ms);

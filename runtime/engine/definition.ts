@@ -82,6 +82,8 @@ export interface ActorDefinition<
   readonly keep?: Keep | undefined;
   /** "always": each record holds the whole state. For small states whose past is looked up where older records are trimmed. */
   readonly keyframes?: "always" | undefined;
+  /** What of an event makes it the same request when its request id comes again; all of it without one. */
+  readonly fingerprint?: ((event: never) => unknown) | undefined;
   /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
   readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */
@@ -165,6 +167,9 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.keep how much of the journal is kept at least, for these actors' sake, whatever the app says and whoever
  *   trims: `"forever"`, `{ age: "1 year" }`, `{ bytes: "10GB" }`. All types share the journal, so what one asks for keeps the
  *   others' records too; it never makes less kept than the app's `keep` says
+ * @param options.fingerprint what of an event makes it the same when a request id (`Idempotency-Key`) is used again, as
+ *   plain data: `({ at, ...event }) => event` for senders that put their time into each try. All of the event without
+ *   one; with another it is refused as `request_id_reused`. Where it gives undefined nothing is compared
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -189,6 +194,7 @@ export function defineActor<
   idleAfter?: number | string;
   keepFor?: number | string;
   keep?: Keep;
+  fingerprint?: (event: EventOf<NoInfer<M>>) => unknown;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -216,6 +222,11 @@ export function defineActor<
   if (input !== undefined && typeof input !== "function") {
     throw new KeyturnError("invalid_options", `The input of "${type}" is a function of { type, key }.`);
   }
+  const fingerprint = options.fingerprint as ActorDefinition["fingerprint"];
+  if (fingerprint !== undefined && typeof fingerprint !== "function") {
+    const text = `The fingerprint of "${type}" is a function of an event, for example ({ at, ...event }) => event.`;
+    throw new KeyturnError("invalid_options", text);
+  }
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
   checkInvoke(type, invoke);
@@ -241,6 +252,7 @@ export function defineActor<
     index,
     life,
     ...(keep === undefined ? {} : { keep }),
+    ...(fingerprint === undefined ? {} : { fingerprint }),
   });
 }
 

@@ -227,6 +227,11 @@ export class ShardRows {
     return this.#sorted;
   }
 
+  /** Keys that the next `keys()` sorts. */
+  get unsorted(): number {
+    return this.#added.length;
+  }
+
   /** How many keys are kept, some of them gone. */
   get kept(): number {
     return this.#sorted.length + this.#added.length;

@@ -46,7 +46,12 @@ export interface SourceActors {
 export function sourceActors(name: string, letters: number): SourceActors {
   const type = partitionType(name);
   return {
-    partition: defineActor({ type, machine: partitionMachine(type, letters) }),
+    partition: defineActor({
+      type,
+      machine: partitionMachine(type, letters),
+      // What is posted again counts as the same, however this version of the source maps it.
+      fingerprint: (event) => ("of" in event ? event.of : undefined),
+    }),
     plan: defineActor({ type: planType(name), machine: planMachine }),
     gate: defineActor({ type: `${type}-gate`, machine: gateMachine }),
     page: defineActor({ type: lettersType(name), machine: pageMachine }),

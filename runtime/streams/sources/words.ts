@@ -52,6 +52,8 @@ export type PartitionEvent =
       readonly tells: readonly AddressedEvent[];
       /** Nothing came after it. */
       readonly ended: boolean;
+      /** Of one that is told apart by a request id: the hash of what was posted. */
+      readonly of?: string;
     }
   | FenceEvent
   | { readonly type: "arrived"; readonly fence: number };
