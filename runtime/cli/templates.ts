@@ -35,6 +35,8 @@ export function projectFiles(options: ProjectOptions): Readonly<Record<string, s
     },
     dependencies: { keyturn, xstate },
     devDependencies: { "@types/node": types, typescript, vitest },
+    // Both bring what their scripts would build; without a word on it npm warns at each install.
+    allowScripts: { lmdb: false, "msgpackr-extract": false },
   };
   return {
     "package.json": `${JSON.stringify(manifest, null, 2)}\n`,
