@@ -27,7 +27,7 @@ export const door = defineActor({
 
 describe("keyturn new", { timeout: 60_000 }, () => {
   it("makes a project whose tests pass", async () => {
-    const folder = join(project({}, ["keyturn", "xstate", "vitest"]), "my-app");
+    const folder = join(project({}, ["keyturn", "xstate", "vitest", "zod"]), "my-app");
     const made = await cli(["new", folder, "--json"]);
     expect(made).toMatchObject({ code: 0, stderr: "" });
     const { files } = made.rows[0] as { files: string[] };
@@ -53,7 +53,7 @@ describe("keyturn new", { timeout: 60_000 }, () => {
       cwd: folder,
       encoding: "utf8",
     });
-    expect(tests.stdout + tests.stderr).toMatch(/3 passed/);
+    expect(tests.stdout + tests.stderr).toMatch(/4 passed/);
     expect(tests.status).toBe(0);
 
     expect(await cli(["new", folder])).toMatchObject({
@@ -79,7 +79,7 @@ describe("keyturn new", { timeout: 60_000 }, () => {
   });
 
   it("makes a project whose types hold, also where it prints", async () => {
-    const home = project({}, ["xstate", "vitest", "@types"]);
+    const home = project({}, ["xstate", "vitest", "zod", "@types"]);
     symlinkSync(root, join(home, "node_modules", "keyturn"), "junction");
     const folder = join(home, "my-app");
     await cli(["new", folder]);
