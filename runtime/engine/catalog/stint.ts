@@ -1,0 +1,31 @@
+/**
+ * Long work in parts: after so much of it everybody else gets a turn.
+ *
+ * Owns how much that is. Talks to the clock's deferral only.
+ */
+
+/** Looks at an item in memory that are done at once: a few milliseconds. */
+const LOOKS = 16_384;
+/** What making a row costs, in looks. */
+export const ROW_LOOKS = 16;
+
+export class Stint {
+  readonly #breathe: () => Promise<void>;
+  #left = LOOKS;
+
+  /** @param breathe resolves when what else there is to do was done */
+  constructor(breathe: () => Promise<void>) {
+    this.#breathe = breathe;
+  }
+
+  /** So many looks were done. Returns what is to be awaited before more, if that is enough for now. */
+  spend(looks: number): Promise<void> | undefined {
+    this.#left -= looks;
+    return this.#left > 0 ? undefined : this.rest();
+  }
+
+  rest(): Promise<void> {
+    this.#left = LOOKS;
+    return this.#breathe();
+  }
+}
