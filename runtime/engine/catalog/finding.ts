@@ -93,22 +93,18 @@ export class Finding {
   async #lookAtTails(): Promise<void> {
     const { type } = this.#hosted.definition;
     for (const { shard, patches } of this.#all)
-      for (const [id, patch] of shard.patches) {
+      await this.#stint.each(shard.patches, ([id, patch]) => {
         if (typeOfId(id) === type) patches.set(id, patch);
-        const pause = this.#stint.spend(1);
-        if (pause !== undefined) await pause;
-      }
+      });
   }
 
   /** What is brought into memory meanwhile comes last in the list, and is looked at too. */
   async #lookAtActors(): Promise<void> {
     const { type } = this.#hosted.definition;
-    for (const a of this.#engine.actors.values()) {
+    await this.#stint.each(this.#engine.actors.values(), (a) => {
       if (a.hosted?.definition.type === type && a.failed === undefined)
         this.#wanted.get(a.shard.shard)?.add(a);
-      const pause = this.#stint.spend(1);
-      if (pause !== undefined) await pause;
-    }
+    });
   }
 
   /** Returns the shards whose actors are not all found. */

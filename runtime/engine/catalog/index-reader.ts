@@ -27,7 +27,7 @@ const PIECES_AT_ONCE = 64;
 /** How often a root is read again whose pieces are not there: a checkpoint is just replacing it. */
 const READ_TRIES = 3;
 /** Items of what is known in a stretch, at most: of the first one, which is to be there soon, and of the others. */
-const FIRST_ITEMS = 64;
+const FIRST_ITEMS = 48;
 const ITEMS = 512;
 
 /** A shard whose rows are being found, from `start` on to the end, then from the first key on to `start`. */

@@ -70,26 +70,21 @@ export class Known {
   async arrange(start: string, layers: readonly Changes[] | undefined, stint: Stint): Promise<void> {
     const ahead: Item[] = [];
     const behind: Item[] = [];
-    const put = (item: Item): Promise<void> | undefined => {
+    const put = (item: Item): void => {
       (start === "" || compareKeys(item.key, start) >= 0 ? ahead : behind).push(item);
-      return stint.spend(1);
     };
-    for (const a of this.#actors) {
-      const pause = put(a);
-      if (pause !== undefined) await pause;
-    }
+    await stint.each(this.#actors, put);
     this.#actors = [];
     if (layers !== undefined)
-      for (const id of this.patches.keys()) {
-        const pause = put({ key: decodeKey(id.slice(id.indexOf(".") + 1)), id });
-        if (pause !== undefined) await pause;
-      }
-    for (const [at, layer] of layers?.entries() ?? [])
-      for (const [key, row] of layer) {
-        const isOlder = layers?.slice(0, at).some((newer) => newer.has(key));
-        const pause = isOlder ? undefined : put({ key, row });
-        if (pause !== undefined) await pause;
-      }
+      await stint.each(this.patches.keys(), (id) =>
+        put({ key: decodeKey(id.slice(id.indexOf(".") + 1)), id }),
+      );
+    for (const [at, layer] of layers?.entries() ?? []) {
+      const newer = layers?.slice(0, at) ?? [];
+      await stint.each(layer, ([key, row]) => {
+        if (!newer.some((one) => one.has(key))) put({ key, row });
+      });
+    }
     this.#ahead = new Pile(start, ahead, stint);
     this.#behind = new Pile("", behind, stint);
   }

@@ -1,15 +1,15 @@
 /**
  * A pile: items in no order, of which those with the least keys are taken, some at a time.
  *
- * Owns how they are found: the first come out after about two looks at each item, long before all are sorted, and all of
- * them after as many as sorting takes. Source: Paredes and Navarro, Optimal Incremental Sorting (ALENEX 2006).
+ * Owns how they are found: the first come out after one or two looks at each item, long before all are sorted, and all
+ * of them after as many as sorting takes. Source: Paredes and Navarro, Optimal Incremental Sorting (ALENEX 2006).
  *
  * Invariant: keys of a section are below those of the section before it, and none is below its `from`.
  */
 import { compareKeys } from "../../words/address.ts";
 import type { Stint } from "./stint.ts";
 
-/** Keys of which the middle one divides a section. */
+/** Keys of which one divides a section. */
 const SAMPLE = 15;
 /** Items that are looked at before the stint is asked. */
 const PART = 4_096;
@@ -33,6 +33,8 @@ export class Pile<T extends Keyed> {
   readonly #stint: Stint;
   /** The least is the last. */
   readonly #sections: Section<T>[];
+  /** Whether nothing was taken yet: what comes first is wanted soon, all else is to cost little. */
+  #fresh = true;
 
   /** @param from no key is below it */
   constructor(from: string, items: readonly T[], stint: Stint) {
@@ -46,6 +48,12 @@ export class Pile<T extends Keyed> {
    * @param most so many at most, far more than there are of one key
    */
   async take(end: string | undefined, most: number): Promise<Taken<T>> {
+    const found = await this.#find(end, most);
+    this.#fresh = false;
+    return found;
+  }
+
+  async #find(end: string | undefined, most: number): Promise<Taken<T>> {
     const taken: T[] = [];
     while (true) {
       const section = this.#sections.at(-1);
@@ -53,7 +61,7 @@ export class Pile<T extends Keyed> {
         return { items: taken, to: end };
       const { from, items } = section;
       if (taken.length > 0 && taken.length + items.length > most) return { items: taken, to: from };
-      if (items.length > most) await this.#split(section);
+      if (items.length > most) await this.#split(section, this.#fresh ? (2 * most) / items.length : 1 / 2);
       else {
         this.#sections.pop();
         const behind: T[] = [];
@@ -66,9 +74,9 @@ export class Pile<T extends Keyed> {
     }
   }
 
-  /** Divides the last section. */
-  async #split({ from, items }: Section<T>): Promise<void> {
-    const pivot = pivotOf(items);
+  /** Divides the last section, so that about a share of it, the half at most, comes first. */
+  async #split({ from, items }: Section<T>, share: number): Promise<void> {
+    const pivot = pivotOf(items, share);
     const low: T[] = [];
     const high: T[] = [];
     for (let at = 0; at < items.length; at += PART) {
@@ -78,18 +86,20 @@ export class Pile<T extends Keyed> {
         if (compareKeys(item.key, pivot) < 0) low.push(item);
         else high.push(item);
       }
-      await this.#stint.spend(end - at);
+      const pause = this.#stint.spend(end - at);
+      if (pause !== undefined) await pause;
     }
     this.#sections.pop();
     this.#sections.push({ from: pivot, items: high }, { from, items: low });
   }
 }
 
-/** A key near the middle that is not the least. */
-function pivotOf(items: readonly Keyed[]): string {
+/** A key behind about a share of the keys that is not the least. */
+function pivotOf(items: readonly Keyed[], share: number): string {
   const step = items.length / SAMPLE;
   const keys = Array.from({ length: SAMPLE }, (_, n) => (items[Math.floor(n * step)] as Keyed).key);
   keys.sort(compareKeys);
   const [least] = keys;
-  return keys.slice(SAMPLE >> 1).find((key) => key !== least) as string;
+  const place = Math.min(SAMPLE >> 1, Math.ceil(SAMPLE * share));
+  return keys.slice(place).find((key) => key !== least) as string;
 }

@@ -6,6 +6,8 @@
 
 /** Looks at an item in memory that are done at once: a few milliseconds. */
 const LOOKS = 16_384;
+/** Looks that are done before they are counted. */
+const PART = 1_024;
 /** What making a row costs, in looks. */
 export const ROW_LOOKS = 16;
 
@@ -22,6 +24,20 @@ export class Stint {
   spend(looks: number): Promise<void> | undefined {
     this.#left -= looks;
     return this.#left > 0 ? undefined : this.rest();
+  }
+
+  /** Does something with each item; one look each. */
+  async each<T>(items: Iterable<T>, task: (item: T) => void): Promise<void> {
+    let looks = 0;
+    for (const item of items) {
+      task(item);
+      if (++looks < PART) continue;
+      const pause = this.spend(looks);
+      if (pause !== undefined) await pause;
+      looks = 0;
+    }
+    const pause = this.spend(looks);
+    if (pause !== undefined) await pause;
   }
 
   rest(): Promise<void> {
