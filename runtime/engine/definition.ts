@@ -164,12 +164,12 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.idleAfter it is deleted so long after its last turn; after a restart perhaps later, by less than that
  * @param options.keepFor it is deleted so long after its machine came to its end (done or failed); `idleAfter` does not
  *   count any more then
- * @param options.keep how much of the journal is kept at least, for these actors' sake, whatever the app says and whoever
- *   trims: `"forever"`, `{ age: "1 year" }`, `{ bytes: "10GB" }`. All types share the journal, so what one asks for keeps the
- *   others' records too; it never makes less kept than the app's `keep` says
  * @param options.fingerprint what of an event makes it the same when a request id (`Idempotency-Key`) is used again, as
  *   plain data: `({ at, ...event }) => event` for senders that put their time into each try. All of the event without
  *   one; with another it is refused as `request_id_reused`. Where it gives undefined nothing is compared
+ * @param options.keep how much of the journal is kept at least, for these actors' sake, whatever the app says and whoever
+ *   trims: `"forever"`, `{ age: "1 year" }`, `{ bytes: "10GB" }`. All types share the journal, so what one asks for keeps the
+ *   others' records too; it never makes less kept than the app's `keep` says
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -193,8 +193,8 @@ export function defineActor<
   expireAfter?: number | string;
   idleAfter?: number | string;
   keepFor?: number | string;
-  keep?: Keep;
   fingerprint?: (event: EventOf<NoInfer<M>>) => unknown;
+  keep?: Keep;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -251,8 +251,8 @@ export function defineActor<
     delays,
     index,
     life,
-    ...(keep === undefined ? {} : { keep }),
     ...(fingerprint === undefined ? {} : { fingerprint }),
+    ...(keep === undefined ? {} : { keep }),
   });
 }
 
