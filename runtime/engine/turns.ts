@@ -28,7 +28,6 @@ import { isLapsed } from "./resume.ts";
 import { nextDue } from "./state.ts";
 import {
   asError,
-  type Slot,
   type Taken,
   takeCancel,
   takeDelete,
@@ -38,6 +37,7 @@ import {
   takeTimer,
   takeTurn,
 } from "./step.ts";
+import type { Slot } from "./turn-record.ts";
 import type { Tracing } from "./telemetry.ts";
 import type { Works } from "./works.ts";
 

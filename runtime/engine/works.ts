@@ -19,7 +19,7 @@ import type { Activation } from "./activation.ts";
 import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
 import type { Member } from "./machine/family.ts";
 import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
-import type { LogicKind } from "./machine/logic.ts";
+import type { LogicKind } from "../words/mailbox.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
 import type { Telemetry } from "./telemetry.ts";

@@ -87,6 +87,11 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
+    pause: query(
+      "pause",
+      { type: "integer", minimum: 1, maximum: 60_000 },
+      "Milliseconds between two states at the least; the newest is told then.",
+    ),
     upTo: query("upTo", { type: "integer", minimum: 1 }, "Turns up to this one, newest first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
     child: query("child", text(), "Path of the child whose timer it is."),
@@ -274,7 +279,7 @@ export function pathsOf(
       get: get(
         "watch",
         "The state now and after every commit, as server-sent events.",
-        [...key, param("lastEventId"), param("timeout")],
+        [...key, param("pause"), param("lastEventId"), param("timeout")],
         events(
           "`state` events, with the version as id. A slow reader misses some in between, never the last.",
         ),
