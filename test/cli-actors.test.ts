@@ -119,13 +119,15 @@ describe("what is wrong with a command line", () => {
       });
     expect(await on("count", "order", "--state", "pade")).toMatchObject({
       code: 2,
-      stderr: 'keyturn: The machine of "order" has no state "pade". There are: open, open.waiting, open.late, paid.\n',
+      stderr:
+        'keyturn: The machine of "order" has no state "pade". There are: open, open.waiting, open.late, paid.\n',
     });
   });
 });
 
 describe("tables", () => {
-  const shell = (stream: object): Shell => ({ stdout: stream, env: { NO_COLOR: "1" }, args: [] }) as unknown as Shell;
+  const shell = (stream: object): Shell =>
+    ({ stdout: stream, env: { NO_COLOR: "1" }, args: [] }) as unknown as Shell;
   const columns = [{ head: "key" }, { head: "turn", right: true }, { head: "event" }, { head: "" }];
   const rows = [["a", "12345", JSON.stringify({ type: "add", item: "tea" }), ""]];
   const widest = (text: string): number => Math.max(...text.split("\n").map((line) => line.length));
