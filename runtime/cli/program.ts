@@ -6,7 +6,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
-import { isKeyturnError, textOf } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError, textOf } from "../words/errors.ts";
 import { addCommands } from "./commands/index.ts";
 import { packageFolder } from "./packages.ts";
 import {
@@ -76,6 +76,8 @@ export async function programOf(shell: Shell): Promise<Command> {
     .configureOutput({
       writeOut: (text) => void shell.stdout.write(text),
       writeErr: (text) => void shell.stderr.write(text),
+      // As whatever else is wrong.
+      outputError: (text, write) => write(text.replace(/^error: /, "keyturn: ")),
     })
     .exitOverride();
   await addCommands(program, shell);
@@ -100,7 +102,10 @@ function inherit(parent: Command): void {
 function report(error: unknown, { stdout, stderr }: Shell, json: boolean): number {
   if (error instanceof CommanderError) {
     // It has printed what is to be said. Help that was asked for is no error; help in place of a command is.
-    return error.exitCode === 0 ? DONE : WRONG;
+    if (error.exitCode === 0) return DONE;
+    if (json)
+      failed(stdout, new KeyturnError("invalid_options", error.message.replace(/^error: /, "")).toJSON());
+    return WRONG;
   }
   const expected = isKeyturnError(error) || error instanceof Failure;
   stderr.write(`keyturn: ${expected || !(error instanceof Error) ? textOf(error) : error.stack}\n`);
@@ -110,13 +115,17 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
     const known = [error, (error as { cause?: unknown } | undefined)?.cause].find((one) =>
       isKeyturnError(one),
     );
-    const told = { code: "failed", ...known?.toJSON(), message: textOf(error) };
-    stdout.write(`${JSON.stringify({ event: "failed", error: told })}\n`);
+    failed(stdout, { code: "failed", ...known?.toJSON(), message: textOf(error) });
   }
   // What a user's own module threw is found by its stack. An error with a code, of Node or the system, says it all.
   if (isKeyturnError(error, "invalid_options") && error.cause instanceof Error && !("code" in error.cause))
     stderr.write(`${error.cause.stack}\n`);
   return codeOf(error);
+}
+
+/** For programs, which read no standard error. */
+function failed(stdout: Shell["stdout"], error: object): void {
+  stdout.write(`${JSON.stringify({ event: "failed", error })}\n`);
 }
 
 /** The exit code that an error has: what a script may decide by. */

@@ -211,8 +211,11 @@ export const bugs: readonly Bug[] = [
         "receive",
         (original) =>
           function (this: Engine, shard, frame) {
-            if (frame.kind === "told" && shard.phase === "serving")
-              shard.in(frame.fromShard).accepted = frame.first - 1;
+            if (frame.kind === "told" && shard.phase === "serving") {
+              const channel = shard.in(frame.fromShard);
+              channel.accepted = frame.first - 1;
+              channel.stepped = Math.min(channel.stepped, channel.accepted);
+            }
             original.call(this, shard, frame);
           },
       );
