@@ -149,7 +149,7 @@ export function promotedText(
   const untold = untoldBy(report) - told;
   if (untold > 0) {
     lines.push(
-      `${number(untold)} messages of theirs were otherwise or would be told by the new definition only: nobody is told now, and nothing is taken back.`,
+      `${number(untold)} messages of theirs were otherwise or would be told by the new definition only: nobody is told of these, and nothing is taken back.`,
     );
   }
   if (failed > 0) {
