@@ -176,6 +176,7 @@ describe("a remote function", () => {
     const refused: Record<string, { status: number; body: string } | undefined> = {
       gone: { status: 503, body: "gone" },
       denied: { status: 403, body: "who are you?" },
+      moved: { status: 307, body: "elsewhere" },
     };
     const { url, posts } = await server(({ invocations }) => {
       const { id, key } = invocations[0] as Posted["invocations"][0];
@@ -197,6 +198,7 @@ describe("a remote function", () => {
     const expected: readonly (readonly [string, string, RegExp, number])[] = [
       ["gone", "function_unreachable", /503 gone/, 2],
       ["denied", "function_failed", /403 who are you/, 1],
+      ["moved", "function_failed", /307 elsewhere/, 1],
       ["error", "function_failed", /no such text/, 1],
       ["unknown state", "function_failed", /"other"/, 1],
       ["bad send", "function_failed", /nowhere/, 1],
