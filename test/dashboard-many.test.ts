@@ -176,6 +176,11 @@ describe("a chart of 200 states", () => {
       "next → s0",
       "skip → s16",
     ]);
+    // One that lies far down is in view nevertheless.
+    for (let n = 0; n < 10; n++) await node.client.actor(wide, "one").send({ type: "skip" });
+    const last = shown.locator('svg [data-state="s187"][data-lit]');
+    await last.waitFor();
+    await expect.poll(() => last.evaluate(isInFrame)).toBe(true);
     // No box lies over another one.
     const boxes = await shown
       .locator(".chart-card .state:not(.root) > rect:first-of-type")
@@ -188,6 +193,20 @@ describe("a chart of 200 states", () => {
     await shot(shown, "many-states");
   });
 });
+
+/** Whether an element is seen in the chart's frame. */
+function isInFrame(element: { closest(selector: string): unknown; getBoundingClientRect(): Rect }): boolean {
+  const frame = (element.closest(".chart") as typeof element).getBoundingClientRect();
+  const { top, bottom, left, right } = element.getBoundingClientRect();
+  return top >= frame.top && bottom <= frame.bottom && left >= frame.left && right <= frame.right;
+}
+
+interface Rect {
+  readonly top: number;
+  readonly bottom: number;
+  readonly left: number;
+  readonly right: number;
+}
 
 describe("large states", () => {
   it("any turn of theirs is shown after few questions, each of them sent compressed", async () => {
@@ -243,5 +262,22 @@ describe("an actor that takes turn after turn", () => {
     release();
     await shown.waitForSelector('[data-detail="4500"]');
     expect(asked).toHaveLength(2);
+  });
+
+  it("a long past is not wider than a phone, and its numbers are in one line", async () => {
+    const viewport = { width: 375, height: 740 };
+    const shown = await look("#/actors/counter/dragged?turn=4321", {
+      viewport,
+      hasTouch: true,
+      isMobile: true,
+    });
+    await shown.waitForSelector('[data-detail="4321"]');
+    expect(await shown.locator(".strip button").count()).toBe(240);
+    expect(await shown.locator("html").evaluate((page) => page.scrollWidth)).toBe(viewport.width);
+    const rows = await shown
+      .locator(".turns button")
+      .evaluateAll((all) => all.map((row) => row.clientHeight));
+    expect(Math.max(...rows)).toBeLessThan(45);
+    await shot(shown, "many-turns");
   });
 });

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { collected } from "./support/collected.ts";
 import { parcel } from "./support/parcels.ts";
 
-const ACTORS = 100_000;
+const ACTORS = 66_000;
 /** Rows that are looked at between two breaths. */
 const LOOKS = 16_384;
 
@@ -12,9 +12,9 @@ let node: KeyturnNode;
 
 beforeAll(async () => {
   node = await startNode({ actors: [parcel], store: memory(), shards: 64 });
-  for (let at = 0; at < ACTORS; at += 5_000)
+  for (let at = 0; at < ACTORS; at += 6_000)
     await Promise.all(
-      Array.from({ length: 5_000 }, (_, n) =>
+      Array.from({ length: 6_000 }, (_, n) =>
         node.client.actor(parcel, `p${at + n}`).send({ type: "pack", owner: "ada", weight: n }),
       ),
     );
