@@ -85,7 +85,9 @@ describe("their code", () => {
       if (language !== "sh") continue;
       for (const line of text.replaceAll("\\\n", " ").split("\n")) {
         const [, command, rest = ""] =
-          /^(?:\w+="?\S+ )?(?:npx )?keyturn ([a-z]+)((?: [^#|;]*)?)/.exec(line.replace(/\s#.*/, "")) ?? [];
+          /^(?:\w+="?\S+ )?(?:npx )?keyturn (dead [a-z]+|[a-z]+)((?: [^#|;]*)?)/.exec(
+            line.replace(/\s#.*/, ""),
+          ) ?? [];
         if (command === undefined) continue;
         const options = used.get(command) ?? new Set();
         used.set(command, options);
@@ -100,7 +102,7 @@ describe("their code", () => {
       const { run } = await import(program);
       for (const command of commands) {
         process.stdout.write(${JSON.stringify(between)});
-        await run([command, "--help"]);
+        await run([...command.split(" "), "--help"]);
       }`;
     const args = ["--input-type=module", "-e", asks, program, ...used.keys()];
     const { stdout } = await promisify(execFile)(process.execPath, args);

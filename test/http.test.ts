@@ -118,6 +118,23 @@ it("applies what is repeated with an Idempotency-Key once", async () => {
   );
 });
 
+it("refuses an Idempotency-Key that comes again with another body, as the IETF's draft has it", async () => {
+  const { call } = await served([counter, box]);
+  const post = (path: string, body: unknown) =>
+    call("POST", `/actors/${path}`, { body, headers: { "idempotency-key": "one" } });
+  expect((await post("counter/home", { type: "add", by: 1 })).body.value).toBe(1);
+  const other = await post("counter/home", { type: "add", by: 2 });
+  expectProblem(other, 422, "request_id_reused");
+  expect(other.body).toMatchObject({ requestId: "one", outcome: "rejected", retryable: false });
+  expectProblem(await post("counter/home?mode=send", { type: "off" }), 422, "request_id_reused");
+  expect((await post("counter/home", { by: 1, type: "add" })).body.value).toBe(1);
+  expect((await post("box/b?mode=create", { thing: 7 })).status).toBe(201);
+  expectProblem(await post("box/b?mode=create", { thing: 8 }), 422, "request_id_reused");
+  expect((await post("box/b?mode=create", { thing: 7 })).status).toBe(201);
+  // Each actor has ids of its own.
+  expect((await post("counter/other", { type: "add", by: 2 })).body.value).toBe(2);
+});
+
 it("begins an actor with an input, once", async () => {
   const { call } = await served([box, counter]);
   const created = await call("POST", "/actors/box/a%20b?mode=create", { body: { thing: 7 } });

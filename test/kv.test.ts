@@ -334,6 +334,9 @@ describe("contract 8: a write whose outcome is unknown", () => {
     const t = await start();
     const views = t.client.store<number>("views");
     expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
+    await expect(views.add("home", 3, { requestId: "mine" })).rejects.toMatchObject({
+      code: "request_id_reused",
+    });
     await t.crash();
     expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
     expect(await views.get("home")).toBe(2);

@@ -85,6 +85,7 @@ describe("seeds with faults", () => {
 describe("workloads that no seed draws", () => {
   const named: [name: string, seeds: number, what: string][] = [
     ["finding", 12, "questions about a type are consistent with what was acknowledged"],
+    ["watching", 12, "who watches a type never goes back and ends up with what there is"],
     ["cancelling", 8, "what was cancelled never comes, and what was gone has come"],
     ["emitting", 8, "a view counts each event that was emitted once"],
     ["feeding", 16, "an item of a source counts once, whoever runs it"],

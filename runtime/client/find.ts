@@ -21,6 +21,8 @@ import {
   type ShardQuery,
   type TimerRow,
 } from "../words/queries.ts";
+import { type AskShard, eachOf } from "./shards.ts";
+import { topKeys } from "./top.ts";
 
 /** Which actors; see Filter. */
 export interface FindQuery extends Omit<Filter, "olderThan"> {
@@ -90,19 +92,9 @@ export interface FoundTimer extends PendingTimer {
   readonly address: string;
 }
 
-/** Asks one shard about a type. */
-export type AskShard = (
-  shard: number,
-  type: string,
-  query: ShardQuery,
-  timeout_ms: number | undefined,
-) => Promise<ShardAnswer>;
-
 /** The first page is small, so that the first results come soon. */
 const FIRST_ROWS = 32;
 const TIMEOUT_MS = 60_000;
-/** Shards that are asked at once. */
-const SHARDS_AT_ONCE = 256;
 
 export class Finder {
   readonly #ask: AskShard;
@@ -178,6 +170,16 @@ export class Finder {
       positions[shard] = (await this.#ask(shard, type, nobody, timeout_ms)).position ?? 0;
     });
     return positions;
+  }
+
+  /** Keys of the actors with the highest numbers at a path of the index, highest first. */
+  top(
+    target: string | AnyActorDefinition,
+    by: string,
+    count: number,
+    timeout_ms: number | undefined,
+  ): Promise<readonly string[]> {
+    return topKeys(this.#ask, this.#shards, typeOf(target), by, count, timeout_ms);
   }
 
   async *timers(target: string | AnyActorDefinition, query: TimersQuery): AsyncGenerator<FoundTimer> {
@@ -351,13 +353,4 @@ export function typeOf(target: string | AnyActorDefinition): string {
     throw new KeyturnError("invalid_address", 'Name a type by its definition, or as "order".');
   checkType(type);
   return type;
-}
-
-/** Runs a task for every shard, some at once. */
-async function eachOf(shards: number, task: (shard: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const run = async (): Promise<void> => {
-    while (next < shards) await task(next++);
-  };
-  await Promise.all(Array.from({ length: Math.min(shards, SHARDS_AT_ONCE) }, run));
 }

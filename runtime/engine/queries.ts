@@ -10,6 +10,7 @@ import { limits } from "../words/limits.ts";
 import type { Condition, FoundRow, Scalar, ShardAnswer, ShardQuery, TimerRow } from "../words/queries.ts";
 import { isScalar } from "../words/queries.ts";
 import { sizeOf } from "../words/values.ts";
+import { inRank, numberIn, type Ranked } from "./catalog/best.ts";
 import { OMITTED, type Row } from "./catalog/row.ts";
 import type { ShardRows, Tally } from "./catalog/rows.ts";
 import type { AnyActorDefinition } from "./definition.ts";
@@ -33,6 +34,7 @@ export function answerQuery(
   now: number,
   looks: Looks,
 ): ShardAnswer {
+  if (query.ask === "top") return findTop(rows, definition, query);
   if (query.ask === "count" && isOfStates(query)) return countStates(rows, query);
   const fits = tester(definition, query, now);
   // Where the counts say that there is none, none is looked for.
@@ -135,6 +137,39 @@ function findRows(
     return found.length < query.limit && found.length < limits.queryPage && bytes < PAGE_BYTES;
   });
   return { paths: index, found, ...(next === undefined ? {} : { next }) };
+}
+
+/** The first page from what is kept; what comes behind it, which is seldom asked for, from a look at all. */
+function findTop(rows: ShardRows, definition: AnyActorDefinition, query: ShardQuery): ShardAnswer {
+  const place = placeIn(definition, query.by as string);
+  const limit = Math.min(query.limit, limits.queryPage);
+  const { behind } = query;
+  const ranked =
+    behind === undefined
+      ? rows.top(place, limit)
+      : rankedBehind(rows, place, { value: behind[0], key: behind[1] });
+  const found: FoundRow[] = [];
+  let bytes = 0;
+  for (const { key } of ranked) {
+    if (found.length === limit || bytes >= PAGE_BYTES) break;
+    const packed = packRow(rows.get(key) as Row);
+    bytes += ROW_BYTES + sizeOf(packed);
+    found.push(packed);
+  }
+  const isFull = found.length === limit || found.length < ranked.length;
+  const last = found.at(-1);
+  return { paths: definition.index ?? [], found, ...(isFull && last ? { next: last[0] } : {}) };
+}
+
+function rankedBehind(rows: ShardRows, place: number, behind: Ranked): readonly Ranked[] {
+  const ranked: Ranked[] = [];
+  for (const row of rows.all()) {
+    const value = numberIn(row, place);
+    if (value === undefined) continue;
+    const one = { key: row.key, value };
+    if (inRank(one, behind) > 0) ranked.push(one);
+  }
+  return ranked.sort(inRank);
 }
 
 function packRow({ key, value, status, turn, position, time, fields }: Row): FoundRow {

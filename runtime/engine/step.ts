@@ -112,17 +112,21 @@ export function checkMessage(hosted: HostedType, { kind, message: { event } }: J
   checkFits(hosted, event);
 }
 
+/** The event under which a message's turn stands in the journal. */
+export function recorded({ kind, message: { event } }: Job): EventObject {
+  if (kind !== Create) return event as EventObject;
+  return event === undefined ? { type: INIT } : ({ type: INIT, input: event } as EventObject);
+}
+
 /** Begins an actor with the input that somebody gave it. */
 function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
-  const input = job.message.event;
   const { turn } = a.latest;
   if (turn > 0) {
     const turns = turn === 1 ? "a turn" : `${turn} turns`;
     const text = `${addressOf(a)} exists already, it has taken ${turns}. Read its state, or delete it first.`;
     throw new KeyturnError("already_exists", text);
   }
-  const event = input === undefined ? { type: INIT } : { type: INIT, input };
-  return transit(a, job, event, noTimers, slot, now, shards, sourceOf(job), undefined);
+  return transit(a, job, recorded(job), noTimers, slot, now, shards, sourceOf(job), undefined);
 }
 
 /**

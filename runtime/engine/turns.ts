@@ -22,6 +22,7 @@ import type { Parking } from "./parking.ts";
 import type { EngineParts } from "./parts.ts";
 import { checkTimerName, timerNamed } from "./pending.ts";
 import { pathIn, type Reads } from "./reads.ts";
+import { checkRepeated } from "./repeated.ts";
 import { checkReplacement, standing, standsAt, takeReplace } from "./replace.ts";
 import { isLapsed } from "./resume.ts";
 import { nextDue } from "./state.ts";
@@ -144,7 +145,8 @@ export class Turns {
     const known = requestId === undefined ? undefined : placeOfRequest(a, requestId);
     if (known !== undefined) {
       this.#parts.tally.repeatedIds++;
-      this.#reads.whenCommitted(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(known)));
+      const check = (event: unknown): void => checkRepeated(a.hosted.definition, job, event);
+      this.#reads.whenCommitted(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(known), check));
       return true;
     }
     try {

@@ -281,6 +281,8 @@ function storable(event: EventObject): EventObject {
 
 function failure(problem: string): EventObject {
   const message = `What came of it cannot be kept: ${problem}`;
-  const data = Object.freeze({ name: "KeyturnError", code: "context_invalid", message });
-  return Object.freeze({ type: FAILED, data });
+  const data = plainError(new KeyturnError("context_invalid", message));
+  const event = { type: FAILED, data };
+  seal(event, "event");
+  return event;
 }

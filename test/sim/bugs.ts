@@ -10,6 +10,7 @@ import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
 import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
+import { SharedAsks } from "../../runtime/client/shared-asks.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
@@ -406,6 +407,41 @@ export const bugs: readonly Bug[] = [
             const { deleted } = this;
             original.call(this, key);
             deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "change-not-told",
+    text: "of several changes that a watch asks for the first is left out",
+    workloads: ["watching"],
+    budget: 120,
+    seed: 38,
+    install(_disk, patch) {
+      patch.replace(
+        ShardRows.prototype,
+        "changedSince",
+        (original) =>
+          function (this: ShardRows, number) {
+            const changed = original.call(this, number);
+            return changed === undefined || changed.length < 2 ? changed : changed.slice(1);
+          },
+      );
+    },
+  },
+  {
+    name: "watch-goes-back",
+    text: "a watch that has read everything shares the answer to a question that was asked before",
+    workloads: ["watching"],
+    budget: 120,
+    seed: 43,
+    install(_disk, patch) {
+      patch.replace(
+        SharedAsks.prototype,
+        "ask",
+        (original) =>
+          function (this: SharedAsks, shard, type, query, timeout_ms) {
+            return original.call(this, shard, type, query, timeout_ms, false);
           },
       );
     },

@@ -5,6 +5,7 @@
  */
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
+import { rebuilt } from "../../words/thrown.ts";
 import { seal, ValueFault } from "../../words/values.ts";
 
 /** Checks and freezes what a step leaves in the state. @throws KeyturnError `context_invalid` */
@@ -53,7 +54,13 @@ export function failureOf(type: string, error: unknown): KeyturnError {
   return new KeyturnError("machine_failed", `"${type}" threw: ${text}`, { cause: error });
 }
 
-/** One of our errors as plain data, which it crosses nodes as. Other errors are values like any other (words/values.ts). */
+/**
+ * One of our errors as machines see it and as it is stored: an Error like those that promises throw, with `code`,
+ * `outcome` and `retryable`. Others are values like any other (words/values.ts). Records from before hold the same
+ * properties in a plain object.
+ */
 export function plainError(error: unknown): unknown {
-  return error instanceof KeyturnError ? { name: error.name, ...error.toJSON() } : error;
+  if (!(error instanceof KeyturnError)) return error;
+  const { message, ...known } = error.toJSON();
+  return rebuilt([0, error.name, message, known]);
 }

@@ -14,6 +14,7 @@ import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
 import { timerWorkload } from "./timers.ts";
+import { watchingWorkload } from "./watching.ts";
 import { workingWorkload } from "./working.ts";
 
 export const workloads: readonly Workload[] = [
@@ -36,4 +37,5 @@ export const namedWorkloads: readonly Workload[] = [
   emittingWorkload,
   feedingWorkload,
   rebuildingWorkload,
+  watchingWorkload,
 ];
