@@ -1,7 +1,7 @@
 /**
  * The dashboard where there is much of something: what it asks for, is sent and draws stays bounded.
  *
- * Counted are requests, characters and elements; how long it takes is measured by `npm run bench -- dashboard`.
+ * Counted are requests, characters and elements; how long the answers take is measured by `npm run bench -- dashboard`.
  */
 import { defineActor } from "keyturn";
 import { assign, setup } from "xstate";
