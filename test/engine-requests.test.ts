@@ -212,6 +212,21 @@ describe("contract 8: a timeout is unknown, and can be resolved", () => {
     expect(error.requestId).toEqual(expect.any(String));
   });
 
+  it("what was only looked at was not applied: it is to be tried again, without any id", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    r.store.loses = isReply;
+    for (const look of [
+      () => ref.get({ timeout_ms: 500 }),
+      () => ref.timers({ timeout_ms: 500 }),
+      () => r.node.client.count(r.probe, { timeout_ms: 500 }),
+    ]) {
+      const error = await r.world.run(failure(look()));
+      expect(error).toMatchObject({ code: "timeout", retryable: true, requestId: undefined });
+      expect(error.message).toMatch(/^No answer from .* in time\. Nothing was changed/);
+    }
+  });
+
   it("applied, reply lost: the id gives the reply", async () => {
     const r = await rig();
     const ref = r.node.client.actor(r.probe, "a");

@@ -14,13 +14,15 @@ export interface ProjectOptions {
   readonly typescript: string;
   /** Of @types/node. */
   readonly types: string;
+  /** Versions that npm is to take of packages that others ask for. */
+  readonly overrides?: Readonly<Record<string, string>> | undefined;
   /** The server's configuration, as it is shipped. */
   readonly natsConf: string;
 }
 
 /** The files by path. */
 export function projectFiles(options: ProjectOptions): Readonly<Record<string, string>> {
-  const { name, keyturn, xstate, vitest, typescript, types, natsConf } = options;
+  const { name, keyturn, xstate, vitest, typescript, types, overrides, natsConf } = options;
   const manifest = {
     name,
     version: "0.0.0",
@@ -35,6 +37,7 @@ export function projectFiles(options: ProjectOptions): Readonly<Record<string, s
     },
     dependencies: { keyturn, xstate },
     devDependencies: { "@types/node": types, typescript, vitest },
+    ...(overrides === undefined ? {} : { overrides }),
   };
   return {
     "package.json": `${JSON.stringify(manifest, null, 2)}\n`,

@@ -227,7 +227,7 @@ export class Engine {
       if (told) shard.busy--;
       return !told;
     });
-    for (const channel of shard.ins.values()) shard.busy -= channel.rollback();
+    for (const channel of shard.ins.values()) shard.busy -= channel.forget();
   }
 
   /** True when nothing of the shard is queued, loading or in flight. */

@@ -10,7 +10,7 @@
 import { limits } from "../words/limits.ts";
 import { laneOfChannel } from "../words/lanes.ts";
 import { journalAt } from "../words/position.ts";
-import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
+import { checkShardQuery, type ShardAnswer, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
 import type { Answers } from "./answers.ts";
@@ -19,6 +19,7 @@ import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
 import { answerChanges, answerQuery, canAnswer, type Looks, startOf } from "./queries.ts";
 import type { ShardState } from "./shard.ts";
+import { statesBeside } from "./states.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
@@ -100,7 +101,11 @@ export class Inquiry {
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
-    return { ...answerQuery(rows, definition, query, now, this.#looks), position: this.#newest(rows) };
+    const answer = answerQuery(rows, definition, query, now, this.#looks);
+    const unknown =
+      isEmpty(answer) && query.state ? statesBeside(definition.machine, query.state) : undefined;
+    const position = this.#newest(rows);
+    return unknown === undefined ? { ...answer, position } : { ...answer, position, unknown };
   }
 
   #rest(): Promise<void> {
@@ -160,4 +165,8 @@ export class Inquiry {
       });
     });
   }
+}
+
+function isEmpty({ found = [], timers = [], counts = {} }: ShardAnswer): boolean {
+  return found.length === 0 && timers.length === 0 && Object.keys(counts).length === 0;
 }

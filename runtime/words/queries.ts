@@ -113,6 +113,8 @@ export interface ShardAnswer {
   /** Of the newest batch that the shard's owner has committed. */
   readonly position?: number;
   readonly next?: string;
+  /** Where nothing was found: the machine has no such state, but these. */
+  readonly unknown?: readonly string[];
   readonly delivered?: boolean;
 }
 

@@ -10,6 +10,7 @@ import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
 import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
+import { Client } from "../../runtime/client/client.ts";
 import { SharedAsks } from "../../runtime/client/shared-asks.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
@@ -407,6 +408,22 @@ export const bugs: readonly Bug[] = [
             const { deleted } = this;
             original.call(this, key);
             deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "pinned-too-late",
+    text: "a pinned snapshot of a store is pinned one batch behind what is committed",
+    workloads: ["storing"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Client.prototype,
+        "positions",
+        (original) =>
+          async function (this: Client, type, options) {
+            return (await original.call(this, type, options)).map((position) => position + 1);
           },
       );
     },

@@ -100,7 +100,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     where: query(
       "where",
       text(),
-      'Conditions on the type\'s index, as JSON: {"total": {"gte": 10}}; or one by one: where.total=gte:10.',
+      'Conditions on the type\'s index: total>=10, customer.id=ada; = != < <= > >= ^= (begins with), and a list is one of. Or as JSON: {"total": {"gte": 10}}.',
     ),
     olderThan: query(
       "olderThan",
@@ -153,7 +153,11 @@ export function pathsOf(
         tags,
         summary: "Asks the actor, sends it an event, or begins it; answers once the turn is committed.",
         parameters: [...key, param("mode"), param("idempotencyKey"), param("timeout")],
-        requestBody: { description: "The event; with mode=create the input, or nothing.", ...json(body) },
+        requestBody: {
+          description:
+            "The event; with mode=create the input, or nothing (or {}, where no schema takes it): then it begins as its address says.",
+          ...json(body),
+        },
         responses: {
           "200": {
             description: `The reply and the new state.${output}`,

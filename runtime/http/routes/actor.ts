@@ -41,7 +41,7 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
     const { type, key } = request.params;
     const ref = refOf(request);
     if (mode === "create") {
-      const input = request.body === undefined ? undefined : valueIn(request.body, "input", "invalid_input");
+      const input = context.inputIn(type, request.body);
       await context.allow(request, "create", type, key, input);
       const state = await ref.create(input as undefined, context.callOptions(request));
       reply.header("etag", etagOf(state)).header("location", pathOf(ref));
@@ -212,7 +212,12 @@ type Answer = Awaited<ReturnType<ActorRef["call"]>>;
 
 /** @throws KeyturnError `invalid_event` */
 export function eventIn(body: unknown): { type: string } {
-  return valueIn(body === undefined ? null : body, "event", "invalid_event") as { type: string };
+  if (body === undefined)
+    throw new KeyturnError(
+      "invalid_event",
+      'There is no event. It is the body, as JSON: {"type": "add", "by": 1}.',
+    );
+  return valueIn(body, "event", "invalid_event") as { type: string };
 }
 
 export function stateJson(state: ActorState): Json {

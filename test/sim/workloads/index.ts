@@ -13,6 +13,7 @@ import { poisonWorkload } from "./poison.ts";
 import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
+import { storingWorkload } from "./storing.ts";
 import { timerWorkload } from "./timers.ts";
 import { watchingWorkload } from "./watching.ts";
 import { workingWorkload } from "./working.ts";
@@ -37,5 +38,6 @@ export const namedWorkloads: readonly Workload[] = [
   emittingWorkload,
   feedingWorkload,
   rebuildingWorkload,
+  storingWorkload,
   watchingWorkload,
 ];
