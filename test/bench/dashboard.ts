@@ -38,6 +38,7 @@ const lamp = defineActor({
       off: { on: { switch: { target: "on", actions: "count" } } },
       on: { on: { switch: { target: "off", actions: "count" } } },
       broken: {},
+      spare: {},
     },
   }),
 });
@@ -54,7 +55,7 @@ function questionsOf(keys: number): readonly (readonly [name: string, path: stri
     ["prefix", `${list}&prefix=${keyOf(keys - 1).slice(0, -1)}`, 10],
     ["state", `${list}&state=on`, 50],
     ["rare state", `${list}&state=broken`, 1],
-    ["no such state", `${list}&state=nowhere`, 0],
+    ["empty state", `${list}&state=spare`, 0],
     ["rare value", `${list}&where.room=${keys}`, 1],
     ["no such value", `${list}&where.room=-1`, 0],
   ];
