@@ -1,5 +1,6 @@
 /** The dashboard in a real browser, against real nodes: what is seen, live, and what can be done with it. */
 import { gzipSync } from "node:zlib";
+import { createBrowserInspector } from "@statelyai/inspect";
 import { build } from "esbuild";
 import { SignJWT } from "jose";
 import type { KeyturnNode } from "keyturn";
@@ -268,6 +269,11 @@ it("Stately's inspector, in a window of its own, is told what the actor does", a
   await shot(page, "inspect");
   await page.getByRole("button", { name: "Open stately.ai" }).click();
   const inspector = await opened;
+  // The address at which the package's own inspector opens it.
+  const opens: unknown[] = [];
+  const window = { open: (url: unknown) => void opens.push(url), addEventListener: () => undefined };
+  createBrowserInspector({ window: window as never });
+  expect(opens).toEqual([inspector.url()]);
   await inspector.getByText('@xstate.snapshot ship {"underway"').waitFor();
   expect(await inspector.locator("li").first().innerText()).toMatch(/^@xstate\.actor/);
   await node.client.actor(order, "inspected").send({ type: "scan", place: "Bern" });

@@ -75,7 +75,7 @@ describe("their code", () => {
   it.concurrent.each(pages.pages.map((page) => [page.name, page] as const))(
     "%s runs, and prints what it shows",
     (_name, page) => runPage(page, pages),
-    60_000,
+    120_000,
   );
 
   it("names commands and options that keyturn has", async () => {
@@ -85,7 +85,7 @@ describe("their code", () => {
       if (language !== "sh") continue;
       for (const line of text.replaceAll("\\\n", " ").split("\n")) {
         const [, command, rest = ""] =
-          /^(?:\w+="?\S+ )?(?:npx )?keyturn (dead [a-z]+|[a-z]+)((?: [^#|;]*)?)/.exec(
+          /^(?:\w+="[^"]*" |\w+=\S+ )?(?:npx )?keyturn ((?:dead |timers )?[a-z]+)((?: [^#|;]*)?)/.exec(
             line.replace(/\s#.*/, ""),
           ) ?? [];
         if (command === undefined) continue;

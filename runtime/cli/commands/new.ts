@@ -52,6 +52,7 @@ async function make(folder: string, flags: NewFlags, shell: Shell): Promise<numb
     name,
     keyturn: flags.keyturn ?? whereFrom(path, fileURLToPath(own), manifest.version),
     xstate: manifest.dependencies.xstate,
+    zod: "^4.6.7",
     vitest: "^4.1.12",
     typescript: ">=5.8",
     types: "^20.19.43",
