@@ -8,7 +8,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ActorRef, CallOptions } from "../../client/client.ts";
 import type { Rate } from "../rate.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { checkedId, type HttpContext, valueIn } from "../context.ts";
+import { checkedId, type HttpContext, queryOf } from "../context.ts";
 import type { Json } from "../json.ts";
 import { answerJson, eventIn, stateJson } from "./actor.ts";
 
