@@ -4,6 +4,7 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
+import { dashboardBench } from "./dashboard.ts";
 import { asyncFunctionsBench, functionsBench } from "./functions.ts";
 import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
@@ -216,4 +217,5 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   "view-top": viewTop,
   telemetry: telemetryCost,
   replay,
+  dashboard: dashboardBench,
 };

@@ -1,6 +1,6 @@
 /** How times, counts, states and events are written. */
 import type { Json } from "./api.ts";
-import { spanText } from "./chart-layout.ts";
+import { spanText } from "./chart-sort.ts";
 
 const number = new Intl.NumberFormat("en");
 

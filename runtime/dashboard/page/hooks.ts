@@ -154,6 +154,23 @@ export function useSettled<T>(value: T, pause_ms: number): T {
   return settled;
 }
 
+/** A value that changes at most so often; the last one comes through. */
+export function usePaced<T>(value: T, pause_ms: number): T {
+  const [paced, setPaced] = useState(value);
+  const changed_ms = useRef(Number.NEGATIVE_INFINITY);
+  useEffect(() => {
+    const take = (): void => {
+      changed_ms.current = performance.now();
+      setPaced(() => value);
+    };
+    const left_ms = changed_ms.current + pause_ms - performance.now();
+    if (left_ms <= 0) return take();
+    const timer = setTimeout(take, left_ms);
+    return () => clearTimeout(timer);
+  }, [value, pause_ms]);
+  return paced;
+}
+
 /** The clock, for what counts down. */
 export function useNow(every_ms: number): number {
   const [now, setNow] = useState(Date.now);

@@ -192,7 +192,13 @@ function Rows(props: {
     if (top < frame.scrollTop || top > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top - 60;
   }, [at, numbers]);
   return (
-    <ol class="turns" ref={list} aria-label="Turns, newest first">
+    <ol
+      class="turns"
+      ref={list}
+      aria-label="Turns, newest first"
+      // One column for all rows, as wide as the largest number.
+      style={{ "--turn-width": `${Math.max(4, count(total).length)}ch` }}
+    >
       {numbers.map((number) => {
         const turn = turns.get(number) as Turn;
         return (

@@ -5,7 +5,7 @@ import type { Invocation, MailboxState, WaitingMessage } from "../../words/mailb
 import { actorPath, ask, textOf, type Timer } from "./api.ts";
 import { splitAddress } from "./detail.tsx";
 import { count, eventText, moment, span } from "./format.ts";
-import { linkTo, useNow, usePolled } from "./hooks.ts";
+import { linkTo, useNow, usePaced, usePolled } from "./hooks.ts";
 import { Trouble } from "./parts.tsx";
 
 const MAILBOX_MS = 1_000;
@@ -125,7 +125,7 @@ export function Timers(props: { type: string; actorKey: string; position: number
     (signal) => ask<{ timers: Timer[] }>(path, { signal }),
     TIMERS_MS,
     [path],
-    position,
+    usePaced(position, MAILBOX_MS),
   );
   const now = useNow(250);
   const [refusal, setRefusal] = useState<string>();
