@@ -16,6 +16,7 @@ import { SharedAsks } from "../../runtime/client/shared-asks.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
+import { Parking } from "../../runtime/engine/parking.ts";
 import { decodeBatch } from "../../runtime/engine/record.ts";
 import { Replayer } from "../../runtime/rebuild/life.ts";
 import { Replay } from "../../runtime/rebuild/replay.ts";
@@ -211,12 +212,29 @@ export const bugs: readonly Bug[] = [
         "receive",
         (original) =>
           function (this: Engine, shard, frame) {
-            if (frame.kind === "told" && shard.phase === "serving") {
-              const channel = shard.in(frame.fromShard);
-              channel.accepted = frame.first - 1;
-              channel.stepped = Math.min(channel.stepped, channel.accepted);
-            }
+            if (frame.kind === "told" && shard.phase === "serving")
+              shard.in(frame.fromShard).accepted = frame.first - 1;
             original.call(this, shard, frame);
+          },
+      );
+      patch.replace(
+        Parking.prototype,
+        "mustWait",
+        (original) =>
+          function (this: Parking, a, job) {
+            const isOld = !a.loading && job.number <= job.shard.in(job.fromShard).stepped;
+            return !isOld && original.call(this, a, job);
+          },
+      );
+      patch.replace(
+        Parking.prototype,
+        "taken",
+        (original) =>
+          function (this: Parking, a, job) {
+            const channel = job.fromShard < 0 ? undefined : job.shard.in(job.fromShard);
+            const before = channel?.stepped ?? 0;
+            original.call(this, a, job);
+            if (channel !== undefined && channel.stepped < before) channel.stepped = before;
           },
       );
     },
