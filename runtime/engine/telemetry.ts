@@ -160,28 +160,56 @@ export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void
     },
     turn: (start) => {
       const span = safely(() => telemetry.turn(start));
-      return (
-        span && {
-          trace: span.trace,
-          committed: (commit) => safely(() => span.committed(commit)),
-          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
-        }
-      );
+      return span && new GuardedTurn(span, troubled);
     },
     request: (start) => {
       const span = safely(() => telemetry.request(start));
-      return (
-        span && {
-          trace: span.trace,
-          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
-        }
-      );
+      return span && new GuardedSpan(span, troubled);
     },
     // What the user's code throws is its own.
     within: (trace, run) => telemetry.within(trace, run),
     batch: batch && ((commit) => safely(() => batch(commit))),
     node: (name, metrics) => safely(() => telemetry.node(name, metrics)) ?? ((): void => undefined),
   };
+}
+
+class GuardedSpan implements RequestSpan {
+  readonly trace: string;
+  readonly #span: RequestSpan;
+  readonly #troubled: (error: unknown) => void;
+
+  constructor(span: RequestSpan, troubled: (error: unknown) => void) {
+    this.trace = span.trace;
+    this.#span = span;
+    this.#troubled = troubled;
+  }
+
+  ended(error: unknown, end_ms: number): void {
+    try {
+      this.#span.ended(error, end_ms);
+    } catch (thrown) {
+      this.#troubled(thrown);
+    }
+  }
+}
+
+class GuardedTurn extends GuardedSpan implements TurnSpan {
+  readonly #turn: TurnSpan;
+  readonly #failed: (error: unknown) => void;
+
+  constructor(turn: TurnSpan, troubled: (error: unknown) => void) {
+    super(turn, troubled);
+    this.#turn = turn;
+    this.#failed = troubled;
+  }
+
+  committed(commit: TurnCommit): void {
+    try {
+      this.#turn.committed(commit);
+    } catch (thrown) {
+      this.#failed(thrown);
+    }
+  }
 }
 
 /** The engine's side: which turns are traced. */
@@ -231,10 +259,10 @@ export class Tracing {
   }
 
   /** A batch is committed. */
-  committed({ entries, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
+  committed({ entries, traced, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
     const sent_ms = this.time.at(sent);
     const committed_ms = this.time.at(now_ms);
-    for (const { job, turn, refusal } of entries) {
+    for (const { job, turn, refusal } of traced) {
       job.span?.committed({
         turn: turn.turn,
         position: ref.seq,

@@ -23,7 +23,7 @@ import {
 import type { RequestSpan, RequestStart, TurnCommit, TurnSpan, TurnStart } from "../engine/telemetry.ts";
 import type { TurnSource } from "../engine/tally.ts";
 import { isKeyturnError } from "../words/errors.ts";
-import { carriedOf, spanContextOf } from "./context.ts";
+import { carriedOf, spanContextOf, SpanOnly } from "./context.ts";
 
 const KINDS: Readonly<Record<TurnSource, SpanKind>> = {
   request: SpanKind.SERVER,
@@ -41,66 +41,75 @@ export interface TraceOptions {
 /** The context that a carried trace stands for; without one, the beginning of a trace. */
 export function contextOf(parent: string | undefined): Context {
   const found = parent === undefined ? undefined : spanContextOf(parent);
-  return found === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, found);
+  return found === undefined ? ROOT_CONTEXT : new SpanOnly(trace.wrapSpanContext(found));
 }
 
 /** A turn's span. Undefined if the program's sampler does not want it. */
 export function turnSpan({ tracer, keys }: TraceOptions, start: TurnStart): TurnSpan | undefined {
   const { type, key, event, source, shard, start_ms, stepped_ms } = start;
+  // Only what a sampler may ask for: the SDK copies what it is given here three times.
   const attributes: Attributes = {
     "keyturn.actor.type": type,
     "keyturn.event": event,
     "keyturn.source": source,
     "keyturn.shard": shard,
-    "keyturn.waited_ms": stepped_ms - start_ms,
   };
   if (keys) attributes["keyturn.actor.key"] = key;
   const name = event === "" ? type : `${type} ${event}`;
   const setter = start.setter === undefined ? undefined : spanContextOf(start.setter);
+  const kind = KINDS[source];
+  const startTime = timeOf(start_ms);
   const span = tracer.startSpan(
     name,
-    {
-      kind: KINDS[source],
-      startTime: timeOf(start_ms),
-      attributes,
-      ...(setter === undefined ? {} : { links: [{ context: setter }] }),
-    },
+    setter === undefined
+      ? { kind, startTime, attributes }
+      : { kind, startTime, attributes, links: [{ context: setter }] },
     contextOf(start.parent),
   );
   if (!span.isRecording()) return undefined;
-  return new OpenTurn(tracer, span);
+  return new OpenTurn(tracer, span, stepped_ms - start_ms);
 }
 
 class OpenTurn implements TurnSpan {
   readonly trace: string;
   readonly #tracer: Tracer;
   readonly #span: Span;
+  readonly #waited_ms: number;
 
-  constructor(tracer: Tracer, span: Span) {
+  constructor(tracer: Tracer, span: Span, waited_ms: number) {
     this.#tracer = tracer;
     this.#span = span;
+    this.#waited_ms = waited_ms;
     this.trace = carriedOf(span.spanContext());
   }
 
   committed({ turn, position, batchRecords, batchBytes, sent_ms, committed_ms, refusal }: TurnCommit): void {
-    const attributes: Attributes = {
-      "keyturn.position": position,
-      "keyturn.batch.records": batchRecords,
-      "keyturn.batch.bytes": batchBytes,
-    };
     this.#tracer
-      .startSpan(
-        "commit",
-        { startTime: timeOf(sent_ms), attributes },
-        trace.setSpan(ROOT_CONTEXT, this.#span),
-      )
+      .startSpan("commit", { startTime: timeOf(sent_ms) }, new SpanOnly(this.#span))
+      .setAttributes({
+        "keyturn.position": position,
+        "keyturn.batch.records": batchRecords,
+        "keyturn.batch.bytes": batchBytes,
+      })
       .end(timeOf(committed_ms));
-    this.#span.setAttributes({ "keyturn.turn": turn, "keyturn.position": position });
-    this.ended(refusal, committed_ms, refusal === undefined ? "applied" : "refused");
+    this.#span.setAttributes({
+      "keyturn.waited_ms": this.#waited_ms,
+      "keyturn.turn": turn,
+      "keyturn.position": position,
+      "keyturn.outcome": refusal === undefined ? "applied" : "refused",
+    });
+    this.#end(refusal, committed_ms);
   }
 
-  ended(error: { readonly code: string } | undefined, end_ms: number, outcome?: string): void {
-    this.#span.setAttribute("keyturn.outcome", outcome ?? (error === undefined ? "repeated" : "refused"));
+  ended(error: { readonly code: string } | undefined, end_ms: number): void {
+    this.#span.setAttributes({
+      "keyturn.waited_ms": this.#waited_ms,
+      "keyturn.outcome": error === undefined ? "repeated" : "refused",
+    });
+    this.#end(error, end_ms);
+  }
+
+  #end(error: { readonly code: string } | undefined, end_ms: number): void {
     if (error !== undefined) fail(this.#span, error.code);
     this.#span.end(timeOf(end_ms));
   }
@@ -108,7 +117,9 @@ class OpenTurn implements TurnSpan {
 
 /** Whether the caller is in a trace now. */
 export function isActive(): boolean {
-  return trace.getActiveSpan() !== undefined;
+  const active = context.active();
+  // Where it is nobody's, which is the rule, nothing more is asked.
+  return active !== ROOT_CONTEXT && trace.getSpan(active) !== undefined;
 }
 
 /** A request's span. Undefined if it is part of a trace that is not recorded. */

@@ -47,11 +47,14 @@ function shortened(state: string): string {
 }
 
 export function traceparentIn(trace: string): string {
+  // Most have no tracestate.
+  if (trace.length === PARENT_LENGTH) return trace;
   const space = trace.indexOf(" ");
   return space < 0 ? trace : trace.slice(0, space);
 }
 
 export function tracestateIn(trace: string): string | undefined {
+  if (trace.length === PARENT_LENGTH) return undefined;
   const space = trace.indexOf(" ");
   return space < 0 ? undefined : trace.slice(space + 1);
 }
