@@ -520,6 +520,24 @@ describe("what is carried", () => {
   ])("reads the flags of %j as %s", (text, flags) => {
     expect(traceFlags(text)).toBe(flags);
   });
+
+  it("is read as the standard's grammar has it, whatever character is another one", () => {
+    const grammar =
+      /^(?:00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|(?!00|ff)[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?)$/;
+    const seen = new Set<boolean>();
+    for (const whole of [given, given.replace("00-", "0f-"), `${given.replace("00-", "cc-")}-x`])
+      for (let at = 0; at < whole.length; at++)
+        for (const other of ["", "-", " ", "/", "0", "9", ":", "`", "a", "f", "g", "F", "00"]) {
+          const text = whole.slice(0, at) + other + whole.slice(at + 1);
+          const isOne = grammar.test(traceparentIn(text));
+          seen.add(isOne);
+          expect([text, traceFlags(text)]).toEqual([
+            text,
+            isOne ? Number.parseInt(text.slice(53, 55), 16) : undefined,
+          ]);
+        }
+    expect(seen.size).toBe(2);
+  });
 });
 
 function ms(time: readonly [number, number] | undefined): number {

@@ -11,20 +11,18 @@ import {
   trace,
   TraceFlags,
 } from "@opentelemetry/api";
-import { traceFlags, traceOf, tracestateIn } from "../words/trace.ts";
+import { flagsIn, traceOf, tracestateIn } from "../words/trace.ts";
 
-/** Undefined if it is none. Whether its ids are zeros, and so nobody's, is looked at by whoever makes a span of it. */
-export function spanContextOf(trace: string): SpanContext | undefined {
-  const flags = traceFlags(trace);
-  if (flags === undefined) return undefined;
-  const state = tracestateIn(trace);
-  return {
-    traceId: trace.slice(3, 35),
-    spanId: trace.slice(36, 52),
-    traceFlags: flags & TraceFlags.SAMPLED,
-    isRemote: true,
-    ...(state === undefined ? {} : { traceState: createTraceState(state) }),
-  };
+/**
+ * Of what is known to be a trace. Whether its ids are zeros, and so nobody's, is looked at by whoever makes a span of it.
+ */
+export function spanContextOf(carried: string): SpanContext {
+  const state = tracestateIn(carried);
+  const traceId = carried.slice(3, 35);
+  const spanId = carried.slice(36, 52);
+  const traceFlags = flagsIn(carried) & TraceFlags.SAMPLED;
+  if (state === undefined) return { traceId, spanId, traceFlags, isRemote: true };
+  return { traceId, spanId, traceFlags, isRemote: true, traceState: createTraceState(state) };
 }
 
 export function carriedOf({ traceId, spanId, traceFlags: flags, traceState }: SpanContext): string {

@@ -40,8 +40,7 @@ export interface TraceOptions {
 
 /** The context that a carried trace stands for; without one, the beginning of a trace. */
 export function contextOf(parent: string | undefined): Context {
-  const found = parent === undefined ? undefined : spanContextOf(parent);
-  return found === undefined ? ROOT_CONTEXT : new SpanOnly(trace.wrapSpanContext(found));
+  return parent === undefined ? ROOT_CONTEXT : new SpanOnly(trace.wrapSpanContext(spanContextOf(parent)));
 }
 
 /** A turn's span. Undefined if the program's sampler does not want it. */
@@ -154,7 +153,7 @@ function parentOf(given: string | undefined): Context {
   if (given === undefined) return active;
   const named = spanContextOf(given);
   const current = trace.getSpanContext(active);
-  return named !== undefined && current?.traceId === named.traceId ? active : contextOf(given);
+  return current?.traceId === named.traceId ? active : contextOf(given);
 }
 
 /** Only the code: an error's text may name keys. */
