@@ -11,7 +11,7 @@ const conditions = ["keyturn-source", "node"];
 const virtual = [
   "test/{actors,checkers,children*,client-retry,cluster*,collections,concurrently,corruption}.test.ts",
   "test/{documented-machines,duration,engine-*,foreign*,formats*,health,machine*,migration*,patch}.test.ts",
-  "test/{changes,find,kv,population,schemas,simulator*,skim,testing-*,timers,values,words,work*,xstate-*}.test.ts",
+  "test/{changes,find,kv*,population,schemas,simulator*,skim,testing-*,timers,values,words,work*,xstate-*}.test.ts",
   "test/conformance/memory.test.ts",
 ];
 const all = ["test/**/*.test.ts"];

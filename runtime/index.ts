@@ -41,7 +41,8 @@ export {
 } from "./engine/definition.ts";
 export type { HistoryTurn, PastState } from "./engine/history.ts";
 export type { DelayPolicy } from "./engine/resume.ts";
-export type { Keep, TrimReport } from "./engine/retention.ts";
+export type { Keep } from "./engine/keep.ts";
+export type { TrimReport } from "./engine/retention.ts";
 export { trimJournal } from "./retention.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";
@@ -68,7 +69,7 @@ export type { SourceCounts } from "./engine/observer.ts";
 export type { SourceShare } from "./words/sources.ts";
 export type { Metric, MetricHistogram, MetricPoint, NodeMetrics } from "./engine/metrics.ts";
 export type { Observer } from "./engine/observer.ts";
-export type { Invocation, MailboxState, WaitingMessage } from "./engine/mailbox.ts";
+export type { Invocation, MailboxState, WaitingMessage } from "./words/mailbox.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type {
   BatchCommit,

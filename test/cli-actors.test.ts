@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import { assign, setup } from "xstate";
 import { defineActor, embedded, type KeyturnNode, reply, startNode, tell } from "../runtime/index.ts";
 import { createClient } from "../runtime/client/client.ts";
+import { Output } from "../runtime/cli/output.ts";
+import type { Shell } from "../runtime/cli/shell.ts";
 import { serveStore, socketStore, type StoreServer } from "../runtime/stores/socket/index.ts";
 import { CALL, FRAMES, SUBSCRIBE } from "../runtime/stores/socket/wire.ts";
 import { encode } from "../runtime/words/codec.ts";
@@ -82,6 +84,73 @@ afterAll(async () => {
 });
 
 const on = (...args: string[]) => cli([...args, "--data", data]);
+
+describe("what is wrong with a command line", () => {
+  it("is said in one way, and to programs too", async () => {
+    for (const [args, says] of [
+      [["nonsense"], /^keyturn: unknown command 'nonsense'/],
+      [["get"], /^keyturn: missing required argument 'address'/],
+      [["find", "order", "--where", "total"], /^keyturn: option .* is no condition: it is PATH=VALUE/],
+      [["list", "--lmit", "3"], /^keyturn: unknown option '--lmit'\n\(Did you mean --limit\?\)/],
+    ] as const) {
+      const people = await cli(args);
+      expect(people).toMatchObject({ code: 2, stdout: "" });
+      expect(people.stderr).toMatch(says);
+      const programs = await cli([...args, "--json"]);
+      expect(programs).toMatchObject({
+        code: 2,
+        rows: [{ event: "failed", error: { code: "invalid_options", outcome: "rejected" } }],
+      });
+      expect((programs.rows[0] as { error: Error }).error.message).not.toMatch(/^error/);
+    }
+    expect(await cli(["--help", "--json"])).toMatchObject({ code: 0, stderr: "" });
+  });
+
+  it("names the types there are, to whoever names another", async () => {
+    for (const args of [
+      ["count", "ordr"],
+      ["find", "ordr"],
+      ["send", "ordr/1", "pay"],
+      ["get", "ordr/1"],
+    ])
+      expect(await on(...args)).toMatchObject({
+        code: 5,
+        stderr: 'keyturn: No node here hosts actors of the type "ordr". There are: order.\n',
+      });
+    expect(await on("count", "order", "--state", "pade")).toMatchObject({
+      code: 2,
+      stderr:
+        'keyturn: The machine of "order" has no state "pade". There are: open, open.waiting, open.late, paid.\n',
+    });
+  });
+});
+
+describe("tables", () => {
+  const shell = (stream: object): Shell =>
+    ({ stdout: stream, env: { NO_COLOR: "1" }, args: [] }) as unknown as Shell;
+  const columns = [{ head: "key" }, { head: "turn", right: true }, { head: "event" }, { head: "" }];
+  const rows = [["a", "12345", JSON.stringify({ type: "add", item: "tea" }), ""]];
+  const widest = (text: string): number => Math.max(...text.split("\n").map((line) => line.length));
+
+  it("fit into the terminal, if it is not too narrow; whoever reads a pipe gets all of it", () => {
+    const whole = new Output(shell({}), {}).tableText(columns, rows);
+    expect(whole).toContain(rows[0]?.[2]);
+    const wide = new Output(shell({ isTTY: true, columns: 200 }), {}).tableText(columns, rows);
+    expect(wide).toBe(whole);
+    const narrow = new Output(shell({ isTTY: true, columns: 30 }), {}).tableText(columns, rows);
+    expect(widest(narrow)).toBeLessThanOrEqual(30);
+    expect(narrow).toMatch(/^a +12345 +\{"type":"\S*…/m);
+    // There is no sense in less.
+    const tiny = new Output(shell({ isTTY: true, columns: 3 }), {}).tableText(columns, rows);
+    expect(tiny).toMatch(/12345/);
+  });
+
+  it("values are broken where the terminal ends", () => {
+    const value = { items: ["tea", "cake", "milk"], total: 17, note: "to be fetched" };
+    expect(new Output(shell({}), {}).value(value)).not.toContain("\n");
+    expect(widest(new Output(shell({ columns: 40 }), {}).value(value))).toBeLessThanOrEqual(40);
+  });
+});
 
 describe("send, ask and create", () => {
   it("asks, with an event in any form, and prints the reply", async () => {

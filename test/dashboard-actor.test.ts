@@ -3,7 +3,7 @@ import { fromDurablePromise, defineActor, tell } from "keyturn";
 import { assign, emit, sendTo, setup } from "xstate";
 import { beforeAll, describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
-import { countOf, type Page } from "./support/browser.ts";
+import type { Page } from "./support/browser.ts";
 import { Dashboard } from "./support/dashboard.ts";
 import { Outside } from "./support/outside.ts";
 import { order } from "./support/tracked-order.ts";
@@ -211,22 +211,41 @@ describe("what waits and what works", () => {
   });
 
   it("messages that wait are told with their types, until they have had their turn", async () => {
+    const ref = node.client.actor(counter, "busy");
+    await ref.send({ type: "add", by: 1 });
     const page = await look("#/actors/counter/busy");
     await page.locator('[data-depth="0"]').waitFor();
-    const since = Date.now() - 65_000;
-    const waiting = [
-      { event: "add", from: "client", phase: "committing", since },
-      { event: "add", from: "actor", phase: "deferred", since },
-      ...Array.from({ length: 30 }, () => ({ event: "on", from: "client", phase: "queued", since })),
-    ];
-    const answer = { depth: 500, oldest: since, waiting, memory: "loaded", invocations: [] };
-    await page.route("**/actors/counter/busy/mailbox", (route) => route.fulfill({ json: answer }));
-    await page.locator('[data-depth="500"]').waitFor();
+    const many = (n: number, event: { type: "on" } | { type: "add"; by: number }): Promise<void>[] =>
+      Array.from({ length: n }, () => ref.send(event));
+    dashboard.store.appendGate.close();
+    const add = { type: "add", by: 1 } as const;
+    const sent = [...many(1, add), ...many(30, { type: "on" }), ...many(400, add)];
+    await page.locator('[data-depth="431"]').waitFor();
     const mailbox = page.getByRole("region", { name: "Mailbox" });
-    await countOf(page, "[data-waiting]", (n) => n === 3);
-    expect(await mailbox.locator('[data-many="30"]').innerText()).toMatch(/on[\s\S]*30[\s\S]*for its turn/);
-    expect(await mailbox.innerText()).toMatch(/The first has waited for 1 min[\s\S]*put off[\s\S]*468 more/);
+    const row = mailbox.locator('[data-waiting="on"][data-many="30"]');
+    expect(await row.innerText()).toMatch(/on[\s\S]*× 30[\s\S]*from a client[\s\S]*being written/);
+    expect(await page.locator("[data-waiting]").count()).toBe(3);
+    expect(await mailbox.innerText()).toMatch(/The first has waited for[\s\S]*And 175 more/);
     await shot(page, "mailbox");
+    dashboard.store.appendGate.open();
+    await Promise.all(sent);
+    await page.locator('[data-depth="0"]').waitFor();
+    expect(await page.locator("[data-waiting]").count()).toBe(0);
+  });
+
+  it("what another actor told an actor that cannot be read is put off, and said to be", async () => {
+    dashboard.store.failsToRead = (id) => id === "counter.audit";
+    const ref = node.client.actor(order, "called-off");
+    await ref.send({ type: "place", customer: "ada", cents: 1 });
+    await ref.send({ type: "cancel", reason: "stock" });
+    const page = await look("#/actors/counter/audit");
+    const row = page.locator('[data-waiting="nonsense"]');
+    await row.waitFor();
+    expect(await row.innerText()).toMatch(/from another actor/);
+    await page.locator('[data-waiting="nonsense"]', { hasText: /put off|until the actor is read/ }).waitFor();
+    await shot(page, "mailbox-put-off");
+    dashboard.store.failsToRead = () => false;
+    await row.waitFor({ state: "detached" });
   });
 });
 

@@ -4,7 +4,7 @@
  * Owns the forms. Results go to standard output and nothing else does; notes go to standard error. Colours only on a
  * terminal, and never where NO_COLOR is set.
  */
-import { inspect } from "node:util";
+import { inspect, stripVTControlCharacters } from "node:util";
 import Table from "cli-table3";
 import { replaced } from "../gateway.ts";
 import { durationText } from "../words/duration.ts";
@@ -38,6 +38,11 @@ const BARE = Object.fromEntries(
 );
 /** The widest that a value in a cell may be. */
 const CELL = 60;
+/** Between two columns; and what a column is cut to at most. */
+const GAP = 2;
+const NARROWEST = 8;
+/** The longest line of a value, in a terminal that is wider. */
+const VALUE = 100;
 /** Escape sequences, and what else would move a terminal's cursor. Line breaks and tabs stay in values. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: it is what they are looked for by
 const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g;
@@ -95,11 +100,13 @@ export class Output {
   }
 
   tableText(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+    const widths = this.#widths(columns, rows);
     const table = new Table({
-      head: columns.map(({ head }) => this.paint("bold", head)),
+      head: columns.map(({ head }) => (head === "" ? "" : this.paint("bold", head))),
       colAligns: columns.map(({ right }) => (right ? "right" : "left")),
-      chars: { ...BARE, middle: "  " },
+      chars: { ...BARE, middle: " ".repeat(GAP) },
       style: { head: [], border: [], "padding-left": 0, "padding-right": 0 },
+      ...(widths === undefined ? {} : { colWidths: widths }),
     });
     table.push(...rows.map((row) => [...row]));
     return table
@@ -109,10 +116,34 @@ export class Output {
       .join("\n");
   }
 
+  /**
+   * Columns of a table that is wider than the terminal: the widest are cut, as far as they can be. Undefined where all fit,
+   * and where it is no terminal: whoever reads a pipe gets all of it.
+   */
+  #widths(columns: readonly Column[], rows: readonly (readonly string[])[]): number[] | undefined {
+    const { isTTY, columns: room } = this.#shell.stdout as NodeJS.WriteStream;
+    if (isTTY !== true || !(room > 0)) return undefined;
+    const widths = columns.map(({ head }, at) =>
+      Math.max(head.length, ...rows.map((row) => stripVTControlCharacters(row[at] ?? "").length)),
+    );
+    const gaps = GAP * (columns.length - 1);
+    let over = widths.reduce((sum, width) => sum + width, gaps) - room;
+    if (over <= 0) return undefined;
+    while (over > 0) {
+      const widest = Math.max(...widths);
+      if (widest <= NARROWEST) break;
+      widths[widths.indexOf(widest)] = widest - 1;
+      over--;
+    }
+    return widths;
+  }
+
   /** A value for people: a text as it is, anything else as JavaScript would write it. */
   value(value: unknown): string {
     if (typeof value === "string") return clean(value);
-    return clean(inspect(plain(value), { depth: 12, maxArrayLength: 1_000, breakLength: 100, compact: 3 }));
+    const { columns: room = VALUE } = this.#shell.stdout as NodeJS.WriteStream;
+    const breakLength = Math.min(VALUE, room);
+    return clean(inspect(plain(value), { depth: 12, maxArrayLength: 1_000, breakLength, compact: 3 }));
   }
 
   /** A value in a cell, on one line. */

@@ -6,7 +6,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { Command, CommanderError } from "commander";
-import { isKeyturnError, textOf } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError, textOf } from "../words/errors.ts";
 import { addCommands } from "./commands/index.ts";
 import { packageFolder } from "./packages.ts";
 import {
@@ -24,9 +24,8 @@ import {
 
 const HELP = `
 Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
-it is ./.keyturn, the folder of "keyturn dev", if it is there. (check, rebuild, trim and fork want it said: with --data
-they need a folder that no node has open.) Every command but "completion" takes
---json.
+it is ./.keyturn, the folder of "keyturn dev", if it is there. A node may go on in that folder meanwhile: commands ask
+it. Every command but "completion" takes --json.
 
 Exit codes:
 ${EXIT_CODES.map(([code, text]) => `  ${code.padEnd(6)} ${text}`).join("\n")}
@@ -77,6 +76,8 @@ export async function programOf(shell: Shell): Promise<Command> {
     .configureOutput({
       writeOut: (text) => void shell.stdout.write(text),
       writeErr: (text) => void shell.stderr.write(text),
+      // As whatever else is wrong.
+      outputError: (text, write) => write(text.replace(/^error: /, "keyturn: ")),
     })
     .exitOverride();
   await addCommands(program, shell);
@@ -101,7 +102,10 @@ function inherit(parent: Command): void {
 function report(error: unknown, { stdout, stderr }: Shell, json: boolean): number {
   if (error instanceof CommanderError) {
     // It has printed what is to be said. Help that was asked for is no error; help in place of a command is.
-    return error.exitCode === 0 ? DONE : WRONG;
+    if (error.exitCode === 0) return DONE;
+    if (json)
+      failed(stdout, new KeyturnError("invalid_options", error.message.replace(/^error: /, "")).toJSON());
+    return WRONG;
   }
   const expected = isKeyturnError(error) || error instanceof Failure;
   stderr.write(`keyturn: ${expected || !(error instanceof Error) ? textOf(error) : error.stack}\n`);
@@ -111,13 +115,17 @@ function report(error: unknown, { stdout, stderr }: Shell, json: boolean): numbe
     const known = [error, (error as { cause?: unknown } | undefined)?.cause].find((one) =>
       isKeyturnError(one),
     );
-    const told = { code: "failed", ...known?.toJSON(), message: textOf(error) };
-    stdout.write(`${JSON.stringify({ event: "failed", error: told })}\n`);
+    failed(stdout, { code: "failed", ...known?.toJSON(), message: textOf(error) });
   }
   // What a user's own module threw is found by its stack. An error with a code, of Node or the system, says it all.
   if (isKeyturnError(error, "invalid_options") && error.cause instanceof Error && !("code" in error.cause))
     stderr.write(`${error.cause.stack}\n`);
   return codeOf(error);
+}
+
+/** For programs, which read no standard error. */
+function failed(stdout: Shell["stdout"], error: object): void {
+  stdout.write(`${JSON.stringify({ event: "failed", error })}\n`);
 }
 
 /** The exit code that an error has: what a script may decide by. */

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Command, Option } from "commander";
 import type { Client } from "../client/client.ts";
 import type { AppSettings, Store } from "../ports/index.ts";
+import { ownActors } from "../own-actors.ts";
 import type { NatsStore } from "../stores/nats/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { FORMAT } from "../words/format.ts";
@@ -103,9 +104,23 @@ export async function withTarget<T>(
   const target = await openTarget(flags, shell, needs);
   try {
     return await run(target);
+  } catch (error) {
+    throw isKeyturnError(error, "unknown_type") ? await withHosted(error, target) : error;
   } finally {
     await target.close();
   }
+}
+
+/** Who named a type that nobody hosts is told which there are. */
+async function withHosted(error: KeyturnError, { store }: Target): Promise<KeyturnError> {
+  const members = await store.directory.members().catch(() => []);
+  const hosted = new Set(members.flatMap(({ types }) => types));
+  const own = new Set(ownActors.map(({ type }) => type));
+  const types = [...hosted].filter((type) => !own.has(type)).sort();
+  const [, type] = /"([^"]*)"/.exec(error.message) ?? [];
+  if (type === undefined || hosted.has(type) || types.length === 0) return error;
+  const text = `No node here hosts actors of the type "${type}". There are: ${types.slice(0, 20).join(", ")}${types.length > 20 ? ", …" : ""}.`;
+  return new KeyturnError("unknown_type", text, { cause: error });
 }
 
 export async function openTarget(flags: TargetFlags, shell: Shell, needs: TargetNeeds): Promise<Target> {

@@ -44,7 +44,8 @@ export async function withinWait<T>(
       if (!isWorthWaiting(error)) throw error;
       const now_ms = performance.now();
       if (now_ms >= until_ms) {
-        const text = `${where} could not be used within ${wait_ms / 1_000} s: ${error.message}`;
+        const within = wait_ms > 0 ? ` within ${wait_ms / 1_000} s` : "";
+        const text = `${where} could not be used${within}: ${error.message}`;
         throw new Failure(text, { cause: error });
       }
       if (now_ms - said_ms >= STILL_MS) {

@@ -6,13 +6,15 @@
  * (shared-asks.ts). When a shard's owner changes, or has forgotten, everything is
  * read once and compared. Talks to the client's request channels.
  *
- * Invariant: who reads slowly may miss states in between, never the last of any actor; and holds one change an actor.
+ * Invariants:
+ * 1. Who reads slowly may miss states in between, never the last of any actor; and holds one change an actor.
+ * 2. A watch does not go back: after everything was read, an answer is of later.
  */
 import type { AnyActorDefinition } from "../engine/definition.ts";
 import type { Clock } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
-import type { ChangesMark, FoundRow, ShardQuery } from "../words/queries.ts";
-import { type AskShard, type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
+import type { ChangesMark, FoundRow, ShardAnswer, ShardQuery } from "../words/queries.ts";
+import { type FindQuery, type FoundActor, foundOf, shardQueryOf, typeOf } from "./find.ts";
 
 export interface ChangesQuery extends Omit<FindQuery, "limit" | "after" | "olderThan"> {
   /** False leaves out what is there when the watch begins. */
@@ -36,6 +38,18 @@ export interface ChangedActor {
   readonly actor: FoundActor | undefined;
 }
 
+/**
+ * Asks one shard; what is to be held may be asked together with others.
+ * @param isFresh whether the answer has to be of now on
+ */
+export type AskChanges = (
+  shard: number,
+  type: string,
+  query: ShardQuery,
+  timeout_ms: number | undefined,
+  isFresh?: boolean,
+) => Promise<ShardAnswer>;
+
 /** How long a shard holds a question. */
 const HOLD_MS = 20_000;
 const TIMEOUT_MS = 30_000;
@@ -44,7 +58,7 @@ const PAUSE_MS = 200;
 const WAITING_MAX = 8_192;
 
 export async function* changes(
-  ask: AskShard,
+  ask: AskChanges,
   shards: number,
   clock: Clock,
   target: string | AnyActorDefinition,
@@ -99,7 +113,7 @@ function marksIn(text: string | undefined, shards: number): readonly (ChangesMar
 }
 
 class Watch {
-  readonly #ask: AskShard;
+  readonly #ask: AskChanges;
   readonly #clock: Clock;
   readonly #type: string;
   readonly #query: ShardQuery;
@@ -114,7 +128,7 @@ class Watch {
   #fault: unknown;
   #ended = false;
 
-  constructor(ask: AskShard, clock: Clock, type: string, query: ChangesQuery, shards: number) {
+  constructor(ask: AskChanges, clock: Clock, type: string, query: ChangesQuery, shards: number) {
     this.#ask = ask;
     this.#clock = clock;
     this.#type = type;
@@ -168,6 +182,7 @@ class Watch {
     const known: Known = new Map();
     /** Who goes on behind a mark does not know what was given before it. */
     let sure = since === undefined;
+    let isFresh = false;
     while (!this.#ended) {
       try {
         const answer = await this.#ask(
@@ -175,8 +190,10 @@ class Watch {
           this.#type,
           { ...this.#query, since, hold_ms: HOLD_MS },
           TIMEOUT_MS,
+          isFresh,
         );
         if (this.#ended) return;
+        isFresh = answer.reset === true;
         if (answer.reset === true) {
           if (!sure) this.#options.onReset?.();
           await this.#readAll(shard, known, silent);

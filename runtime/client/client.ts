@@ -16,12 +16,11 @@ import { Query, type RequestKind } from "../words/frames.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { PLAN_KEY } from "../words/sources.ts";
 import { sizeOf } from "../words/values.ts";
-import { type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
+import { type AskChanges, type ChangedActor, changes, type ChangesQuery } from "./changes.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import { delivered, type Deliveries } from "./delivered.ts";
 import {
   type Activity,
-  type AskShard,
   type Count,
   Finder,
   type FindQuery,
@@ -34,6 +33,7 @@ import { type CallOptions, carriedTrace, checkCall, type Recipient, type WatchOp
 import { ActorRef } from "./ref.ts";
 import { Call, Requests } from "./session.ts";
 import { SharedAsks } from "./shared-asks.ts";
+import type { AskShard } from "./shards.ts";
 import { RequestTracing } from "./tracing.ts";
 import { type StateListener, Watching } from "./watching.ts";
 
@@ -169,11 +169,11 @@ export class Client {
   }
 
   /** Asks questions that may be held. */
-  #held(): AskShard {
+  #held(): AskChanges {
     const holder = (this.#holder ??= new Client(this.#store, this.#world, this.#shards));
     const shared = (this.#shared ??= new SharedAsks(holder.#askShard));
-    return async (shard, type, asked, timeout_ms) => {
-      if (asked.since !== undefined) return await shared.ask(shard, type, asked, timeout_ms);
+    return async (shard, type, asked, timeout_ms, isFresh) => {
+      if (asked.since !== undefined) return await shared.ask(shard, type, asked, timeout_ms, isFresh);
       this.#reading++;
       try {
         return await holder.#askShard(shard, type, asked, timeout_ms);
@@ -239,6 +239,16 @@ export class Client {
   /** Where the journal stands for each shard. @internal */
   positions(type: string, options: CallOptions): Promise<number[]> {
     return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** Keys of the actors with the highest numbers at a path of their index. @internal */
+  top(
+    target: AnyActorDefinition,
+    by: string,
+    count: number,
+    options: Pick<CallOptions, "timeout_ms">,
+  ): Promise<readonly string[]> {
+    return this.#finder.top(target, by, count, options.timeout_ms);
   }
 
   /** Resolves when what actors of some shards have told over a lane is committed by its receivers. @internal */

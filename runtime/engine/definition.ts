@@ -4,9 +4,10 @@
  * Owns `defineActor` and the registry of a node. Talks to the machine.
  */
 import { checkType } from "../words/address.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { StateValue } from "./machine/internals.ts";
+import { type Keep, policyOf } from "./keep.ts";
 import { type LifeOptions, type LifePolicy, lifePolicyOf } from "./life.ts";
 import {
   type ContextOf,
@@ -77,8 +78,12 @@ export interface ActorDefinition<
   readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
+  /** What of the journal is kept at least, for its actors' sake. */
+  readonly keep?: Keep | undefined;
   /** "always": each record holds the whole state. For small states whose past is looked up where older records are trimmed. */
   readonly keyframes?: "always" | undefined;
+  /** What of an event makes it the same request when its request id comes again; all of it without one. */
+  readonly fingerprint?: ((event: never) => unknown) | undefined;
   /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
   readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */
@@ -159,6 +164,12 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.idleAfter it is deleted so long after its last turn; after a restart perhaps later, by less than that
  * @param options.keepFor it is deleted so long after its machine came to its end (done or failed); `idleAfter` does not
  *   count any more then
+ * @param options.fingerprint what of an event makes it the same when a request id (`Idempotency-Key`) is used again, as
+ *   plain data: `({ at, ...event }) => event` for senders that put their time into each try. All of the event without
+ *   one; with another it is refused as `request_id_reused`. Where it gives undefined nothing is compared
+ * @param options.keep how much of the journal is kept at least, for these actors' sake, whatever the app says and whoever
+ *   trims: `"forever"`, `{ age: "1 year" }`, `{ bytes: "10GB" }`. All types share the journal, so what one asks for keeps the
+ *   others' records too; it never makes less kept than the app's `keep` says
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -182,6 +193,8 @@ export function defineActor<
   expireAfter?: number | string;
   idleAfter?: number | string;
   keepFor?: number | string;
+  fingerprint?: (event: EventOf<NoInfer<M>>) => unknown;
+  keep?: Keep;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -209,6 +222,11 @@ export function defineActor<
   if (input !== undefined && typeof input !== "function") {
     throw new KeyturnError("invalid_options", `The input of "${type}" is a function of { type, key }.`);
   }
+  const fingerprint = options.fingerprint as ActorDefinition["fingerprint"];
+  if (fingerprint !== undefined && typeof fingerprint !== "function") {
+    const text = `The fingerprint of "${type}" is a function of an event, for example ({ at, ...event }) => event.`;
+    throw new KeyturnError("invalid_options", text);
+  }
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
   checkInvoke(type, invoke);
@@ -218,6 +236,7 @@ export function defineActor<
   const delays = delayPolicyOf(type, options.delays);
   new MachineHost(type, machine, children);
   const life = lifePolicyOf(type, options as LifeOptions);
+  const keep = checkKeep(type, options.keep);
   return Object.freeze({
     type,
     machine,
@@ -232,7 +251,19 @@ export function defineActor<
     delays,
     index,
     life,
+    ...(fingerprint === undefined ? {} : { fingerprint }),
+    ...(keep === undefined ? {} : { keep }),
   });
+}
+
+function checkKeep(type: string, keep: Keep | undefined): Keep | undefined {
+  if (keep === undefined) return undefined;
+  try {
+    policyOf(keep);
+    return keep;
+  } catch (cause) {
+    throw new KeyturnError("invalid_options", `The keep of "${type}": ${textOf(cause)}`, { cause });
+  }
 }
 
 function checkIndex(type: string, index: unknown): readonly string[] | undefined {

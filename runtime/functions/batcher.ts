@@ -148,7 +148,8 @@ export class Batcher {
         method: "POST",
         headers: { ...headers(), "content-type": "application/json", accept: "application/json" },
         body,
-        redirect: "error",
+        // A redirect is refused as what it is: it would be the same again.
+        redirect: "manual",
         signal: AbortSignal.timeout(timeout_ms),
       });
       text = await bodyOf(response);

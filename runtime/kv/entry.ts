@@ -65,6 +65,8 @@ const defined = defineActor({
   type: KV,
   index: ["present", "value", "version"],
   keepFor: 0,
+  // Each try brings the time at which it was sent.
+  fingerprint: ({ at: _, ...event }) => event,
   machine: setup({
     types: { context: {} as EntryContext, events: {} as EntryEvent, emitted: {} as EntryWas },
     delays: { ttl: ({ context }) => context.ttl_ms, gone: GONE_MS },
@@ -74,9 +76,9 @@ const defined = defineActor({
     },
     actions: {
       tellWas: enqueueActions(({ context, event, enqueue }) => {
-        const { version, ttl_ms } = context;
-        // An entry that expires was written as long ago as it lived.
-        const age = "at" in event ? event.at - version : ttl_ms;
+        const { version } = context;
+        // How long ago an entry that expires was written is not known: after a downtime it expires late.
+        const age = "at" in event ? event.at - version : Number.POSITIVE_INFINITY;
         const isRecent = age >= 0 && age < RECENT_MS;
         if (version > 0 && !isRecent) enqueue(emit({ type: "entry.was", was: context }));
       }),
@@ -107,7 +109,7 @@ const defined = defineActor({
       ],
       delete: [
         { guard: "isPresent", target: ".gone", actions: ["tellWas", "remove", "answerYes"] },
-        { target: ".gone", actions: ["remove", "answerNo"] },
+        { target: ".gone", actions: ["tellWas", "remove", "answerNo"] },
       ],
     },
     initial: "never",
@@ -138,10 +140,9 @@ function put(args: Args): EntryContext {
 function remove(args: Args): EntryContext {
   const event = args.event as Extract<EntryEvent, { type: "delete" }>;
   checkVersion(args.context, event.version);
-  return {
-    ...nothing,
-    version: args.context.present ? nextVersion(args.context, event.at) : args.context.version,
-  };
+  const { present, version } = args.context;
+  // Also a key that was never put has a version from its first turn on, so that its next one tells what it was.
+  return { ...nothing, version: present ? nextVersion(args.context, event.at) : Math.max(1, version) };
 }
 
 function update(args: Args): EntryContext {

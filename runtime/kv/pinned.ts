@@ -9,7 +9,7 @@
 import type { CallOptions, Client } from "../client/client.ts";
 import type { FoundActor } from "../client/find.ts";
 import type { HistoryTurn } from "../engine/history.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { journalAt } from "../words/position.ts";
 import { type EntryContext, type EntryWas, entry, KV } from "./entry.ts";
 
@@ -104,9 +104,15 @@ export class Pinned<K, V> {
       if (state.position === position) return state.context;
     }
     let oldest: HistoryTurn | undefined;
-    for await (const turn of ref.history({ order: "newest", ...call })) {
-      if (this.#isBefore(turn.position, turn.time, pin)) return turn.context as EntryContext;
-      oldest = turn as HistoryTurn;
+    try {
+      for await (const turn of ref.history({ order: "newest", ...call })) {
+        if (this.#isBefore(turn.position, turn.time, pin)) return turn.context as EntryContext;
+        oldest = turn as HistoryTurn;
+      }
+    } catch (error) {
+      // Between two pages, or before the first: what was read tells what was before it.
+      if (!isKeyturnError(error, "history_trimmed")) throw error;
+      if (oldest === undefined) throw trimmed(key);
     }
     return beforeThat(key, oldest);
   }
@@ -125,8 +131,10 @@ function beforeThat(key: string, oldest: HistoryTurn | undefined): EntryContext 
   if (oldest === undefined || oldest.turn === 1) return undefined;
   const told = oldest.emitted.find((one) => (one as EntryWas).type === "entry.was");
   if (told !== undefined) return (told as EntryWas).was;
-  throw new KeyturnError(
-    "snapshot_expired",
-    `What the entry ${JSON.stringify(key)} was when this snapshot was taken has been trimmed from the journal. Take another one.`,
-  );
+  throw trimmed(key);
+}
+
+function trimmed(key: string): KeyturnError {
+  const text = `What the entry ${JSON.stringify(key)} was when this snapshot was taken has been trimmed from the journal. Take another one.`;
+  return new KeyturnError("snapshot_expired", text);
 }

@@ -4,6 +4,7 @@ import { initialTransition } from "xstate";
 import { counter } from "../../actors/counter.ts";
 import { startNode } from "../../runtime/index.ts";
 import { bareSendsPerSecond } from "./bare.ts";
+import { dashboardBench } from "./dashboard.ts";
 import { asyncFunctionsBench, functionsBench } from "./functions.ts";
 import { kv, natsKv } from "./kv.ts";
 import { natsAsk } from "./nats.ts";
@@ -22,6 +23,7 @@ import {
   type Row,
   round,
 } from "./harness.ts";
+import { viewTop } from "./views.ts";
 
 export type Scenario = (options: BenchOptions, print: Print) => Promise<void>;
 
@@ -212,6 +214,8 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   "async-functions": asyncFunctionsBench,
   kv,
   sources,
+  "view-top": viewTop,
   telemetry: telemetryCost,
   replay,
+  dashboard: dashboardBench,
 };

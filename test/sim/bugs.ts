@@ -8,8 +8,11 @@ import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
 import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
+import { kinds } from "../../runtime/engine/catalog/known.ts";
 import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
+import { Client } from "../../runtime/client/client.ts";
+import { SharedAsks } from "../../runtime/client/shared-asks.ts";
 import { Membership } from "../../runtime/cluster/membership.ts";
 import { Orphans } from "../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../runtime/cluster/versioned-placement.ts";
@@ -208,8 +211,11 @@ export const bugs: readonly Bug[] = [
         "receive",
         (original) =>
           function (this: Engine, shard, frame) {
-            if (frame.kind === "told" && shard.phase === "serving")
-              shard.in(frame.fromShard).accepted = frame.first - 1;
+            if (frame.kind === "told" && shard.phase === "serving") {
+              const channel = shard.in(frame.fromShard);
+              channel.accepted = frame.first - 1;
+              channel.stepped = Math.min(channel.stepped, channel.accepted);
+            }
             original.call(this, shard, frame);
           },
       );
@@ -411,6 +417,57 @@ export const bugs: readonly Bug[] = [
     },
   },
   {
+    name: "pinned-too-late",
+    text: "a pinned snapshot of a store is pinned one batch behind what is committed",
+    workloads: ["storing"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        Client.prototype,
+        "positions",
+        (original) =>
+          async function (this: Client, type, options) {
+            return (await original.call(this, type, options)).map((position) => position + 1);
+          },
+      );
+    },
+  },
+  {
+    name: "change-not-told",
+    text: "of several changes that a watch asks for the first is left out",
+    workloads: ["watching"],
+    budget: 120,
+    seed: 38,
+    install(_disk, patch) {
+      patch.replace(
+        ShardRows.prototype,
+        "changedSince",
+        (original) =>
+          function (this: ShardRows, number) {
+            const changed = original.call(this, number);
+            return changed === undefined || changed.length < 2 ? changed : changed.slice(1);
+          },
+      );
+    },
+  },
+  {
+    name: "watch-goes-back",
+    text: "a watch that has read everything shares the answer to a question that was asked before",
+    workloads: ["watching"],
+    budget: 120,
+    seed: 43,
+    install(_disk, patch) {
+      patch.replace(
+        SharedAsks.prototype,
+        "ask",
+        (original) =>
+          function (this: SharedAsks, shard, type, query, timeout_ms) {
+            return original.call(this, shard, type, query, timeout_ms, false);
+          },
+      );
+    },
+  },
+  {
     name: "index-not-written",
     text: "a checkpoint cuts the tail although the stored index lacks what is in it",
     workloads: ["finding"],
@@ -436,6 +493,16 @@ export const bugs: readonly Bug[] = [
     budget: 150,
     install(_disk, patch) {
       patch.replace(IndexWriter.prototype, "waiting", () => () => []);
+    },
+  },
+  {
+    name: "find-older-first",
+    text: "what was stored of an actor stands before what memory knows of it",
+    workloads: ["finding"],
+    budget: 150,
+    install(_disk, patch) {
+      const order = [...kinds].reverse();
+      for (const [place, kind] of order.entries()) patch.replace(kinds as (typeof kind)[], place, () => kind);
     },
   },
   {

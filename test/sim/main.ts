@@ -1,25 +1,29 @@
 /**
- * The simulator's command line.
+ * The simulator's command line; `npm run sim -- --help` says what it takes.
  *
- *   npm run sim -- --seeds 10000 --jobs 2          many seeds, from 1 or --from
- *   npm run sim -- --seed 203 [--verbose]          one seed, with the tail of its trace or all of it
- *   npm run sim -- --bug no-fence --seeds 500      with a seeded bug, until it is caught
- *   npm run sim -- --bug all                       all of them, as a table
- *   npm run sim -- --scale [--nodes 200 --shards 4096 --rack 50 --seed 1]
- *                                                  one large cluster: what joins, leaves and losses cost
- *
- * Also: --workload counter,bank · --calm · --keep-going. Exits with 1 if there was a violation (with a bug: if there was none).
+ * Exits with 1 if there was a violation (with a bug: if there was none), 2 for what it does not understand.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { parseArgs, type ParseArgsConfig } from "node:util";
 import { describeScenario } from "../../runtime/testing/simulator/index.ts";
 import { bugs } from "./bugs.ts";
 import { scale } from "./scale.ts";
 import { commandOf, play, type PlayOptions, scenarioOf } from "./play.ts";
+import { namedWorkloads, workloads } from "./workloads/index.ts";
 
-const { values } = parseArgs({
+const USAGE = `npm run sim -- --seeds 10000 [--from 1] [--jobs 2]   many seeds
+               --seed 203 [--verbose]                one of them, with the tail of its trace or all of it
+               --bug NAME | all [--seeds 500]        with a planted bug, until it is caught
+               --scale [--nodes 200 --shards 4096 --rack 50 --seed 1]
+Also: --workload NAME,NAME · --calm · --keep-going
+Workloads that seeds draw: ${workloads.map(({ name }) => name).join(", ")}
+Those that run by name only: ${namedWorkloads.map(({ name }) => name).join(", ")}
+Bugs: ${bugs.map(({ name }) => name).join(", ")}`;
+
+const { values } = commandLine({
   options: {
+    help: { type: "boolean", default: false },
     seeds: { type: "string", default: "100" },
     seed: { type: "string" },
     from: { type: "string", default: "1" },
@@ -38,6 +42,10 @@ const { values } = parseArgs({
   },
 });
 
+if (values.help) {
+  console.log(USAGE);
+  process.exit(0);
+}
 const options: PlayOptions = { only: values.workload?.split(","), bug: values.bug, calm: values.calm };
 const from = Number(values.from);
 const seeds = Number(values.seeds);
@@ -48,6 +56,15 @@ for (const [name, value] of Object.entries({ from, seeds, jobs, ...size })) {
   if (Number.isSafeInteger(value) && value >= 1) continue;
   console.error(`--${name} is a whole number from 1, not ${values[name as "from" | "seeds" | "nodes"]}.`);
   process.exit(2);
+}
+
+function commandLine<T extends ParseArgsConfig>(config: T): ReturnType<typeof parseArgs<T>> {
+  try {
+    return parseArgs(config);
+  } catch (error) {
+    console.error(`${(error as Error).message}\n${USAGE}`);
+    process.exit(2);
+  }
 }
 
 /** What a worker tells after every seed. */

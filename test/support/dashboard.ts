@@ -2,11 +2,12 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import { type AnyActorDefinition, type KeyturnNode, memory, startNode, type Store } from "keyturn";
+import { type AnyActorDefinition, type KeyturnNode, startNode } from "keyturn";
 import { type HttpServer, serveHttp } from "keyturn/http";
 import type { Browser, BrowserContextOptions } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { openPage, type Page, type Shown, startBrowser } from "./browser.ts";
+import { FaultStore } from "./fault-store.ts";
 
 const SHOTS = process.env.DASHBOARD_SHOTS;
 
@@ -14,7 +15,7 @@ export class Dashboard {
   browser!: Browser;
   node!: KeyturnNode;
   server!: HttpServer;
-  readonly store: Store = memory();
+  readonly store = new FaultStore();
   readonly #actors: readonly AnyActorDefinition[];
   readonly #shown: Shown[] = [];
 

@@ -5,16 +5,13 @@
  * state that holds both of its ends, and is laid between that state's children that lead to them. (dagre's own nesting
  * takes no arrows to a state that has children; elk does, and is thirty times its size.)
  *
- * Transitions that do not leave their state are lines of text in its box.
+ * Transitions that do not leave their state are lines of text in its box, and so are those between the children of a
+ * state that has too many (chart-grid.ts).
  */
 import { Graph, layout } from "@dagrejs/dagre";
 import type { ChartState, ChartTransition } from "../../words/chart.ts";
-
-export interface Line {
-  readonly text: string;
-  readonly kind: "transition" | "action" | "invoke";
-  readonly event: string | undefined;
-}
+import { gridOf, isHeavy } from "./chart-grid.ts";
+import { type Edge, labelOf, type Line, sort, type Sorted, statesIn } from "./chart-sort.ts";
 
 export interface Box {
   readonly state: ChartState;
@@ -66,10 +63,6 @@ const PAD = 12;
 const MIN_WIDTH = 74;
 const LABEL = 15;
 const DOT = 10;
-const GUARD_LENGTH = 30;
-/** An id that XState gives to what is invoked without one: `0.order.paying`. */
-const OWN_ID = /^\d+\./;
-
 interface Local {
   readonly state: ChartState;
   readonly width: number;
@@ -84,25 +77,26 @@ interface Local {
   readonly start: Point | undefined;
 }
 
-interface Edge {
-  readonly id: string;
-  readonly source: string;
-  readonly target: string;
-  readonly from: string;
-  readonly to: string;
-  readonly transition: ChartTransition;
+interface Way {
+  readonly direction: Direction;
+  readonly widthOf: (text: string) => number;
+  /** Beside the name of each state. */
+  readonly beside: number;
 }
 
-interface Sorted {
-  /** By the id of the state that holds both ends. */
-  readonly edges: Map<string, Edge[]>;
-  readonly lines: Map<string, Line[]>;
-}
-
-/** Lays a chart out. @param widthOf how wide a text is, pixels */
-export function layChart(root: ChartState, direction: Direction, widthOf: (text: string) => number): Laid {
+/**
+ * Lays a chart out, in both directions unless it is large.
+ * @param widthOf how wide a text is, pixels
+ * @param beside the room to be left beside the name of each state
+ */
+export function layChart(root: ChartState, widthOf: (text: string) => number, beside = 0): readonly Laid[] {
   const sorted = sort(root);
-  const local = measure(root, sorted, direction, widthOf);
+  const ways: readonly Direction[] = isHeavy(statesIn(root)) ? ["LR"] : ["LR", "TB"];
+  return ways.map((direction) => layOut(root, sorted, { direction, widthOf, beside }));
+}
+
+function layOut(root: ChartState, sorted: Sorted, way: Way): Laid {
+  const local = measure(root, sorted, way);
   const boxes: Box[] = [];
   const arrows: Arrow[] = [];
   const starts: Point[] = [];
@@ -112,107 +106,13 @@ export function layChart(root: ChartState, direction: Direction, widthOf: (text:
   return { width: local.width, height: local.height, boxes, arrows: reaching, starts };
 }
 
-export function triggerText({ trigger, event, delay }: ChartTransition): string {
-  switch (trigger) {
-    case "event":
-      return event;
-    case "always":
-      return "always";
-    case "after":
-      return `after ${typeof delay === "number" ? spanText(delay) : (delay ?? "?")}`;
-    default:
-      // What is invoked without an id of its author's stands in the state's box.
-      return event === "" || OWN_ID.test(event) ? trigger : `${trigger} ${event}`;
-  }
-}
-
-export function spanText(ms: number): string {
-  if (ms < 1_000) return `${ms} ms`;
-  for (const [unit, name] of [
-    [86_400_000, "d"],
-    [3_600_000, "h"],
-    [60_000, "min"],
-  ] as const)
-    if (ms >= unit && ms % unit === 0) return `${ms / unit} ${name}`;
-  return `${ms / 1_000} s`;
-}
-
-function labelOf(transition: ChartTransition): string[] {
-  const { guard } = transition;
-  if (guard === undefined) return [triggerText(transition)];
-  const shown = guard === "inline" ? "guard" : guard;
-  const cut = shown.length > GUARD_LENGTH ? `${shown.slice(0, GUARD_LENGTH - 1)}…` : shown;
-  return [triggerText(transition), `[${cut}]`];
-}
-
-/** Which transitions are arrows, and which are lines in their state's box. */
-function sort(root: ChartState): Sorted {
-  const chains = new Map<string, readonly ChartState[]>();
-  const walk = (state: ChartState, above: readonly ChartState[]): void => {
-    const chain = [...above, state];
-    chains.set(state.id, chain);
-    for (const child of state.states) walk(child, chain);
-  };
-  walk(root, []);
-  const sorted: Sorted = { edges: new Map(), lines: new Map() };
-  const add = <T>(map: Map<string, T[]>, id: string, one: T): void => {
-    const there = map.get(id);
-    if (there === undefined) map.set(id, [one]);
-    else there.push(one);
-  };
-  let number = 0;
-  for (const chain of chains.values()) {
-    const source = chain.at(-1) as ChartState;
-    for (const line of ownLines(source)) add(sorted.lines, source.id, line);
-    for (const transition of source.transitions) {
-      const event = transition.trigger === "event" ? transition.event : undefined;
-      const text = labelOf(transition).join(" ");
-      if (transition.targets.length === 0) {
-        const doing = transition.actions.length === 0 ? "" : ` / ${transition.actions.join(", ")}`;
-        add(sorted.lines, source.id, { text: `${text}${doing}`, kind: "transition", event });
-      }
-      for (const target of transition.targets) {
-        const other = chains.get(target);
-        if (other === undefined) continue;
-        let at = 0;
-        while (chain[at] !== undefined && chain[at] === other[at]) at++;
-        const from = chain[at];
-        const to = other[at];
-        if (from === undefined || to === undefined) {
-          const name = target === source.id ? "↻" : `→ ${other.at(-1)?.key ?? target}`;
-          add(sorted.lines, source.id, { text: `${text} ${name}`, kind: "transition", event });
-          continue;
-        }
-        const holder = (chain[at - 1] as ChartState).id;
-        const id = `${source.id} ${number++}`;
-        add(sorted.edges, holder, { id, source: source.id, target, from: from.id, to: to.id, transition });
-      }
-    }
-  }
-  return sorted;
-}
-
-function ownLines({ entry, exit, invoke, type, history }: ChartState): Line[] {
-  const lines: Line[] = [];
-  const line = (kind: Line["kind"], text: string): void => {
-    lines.push({ text, kind, event: undefined });
-  };
-  if (type === "history") line("action", history === "deep" ? "deep history" : "history");
-  for (const { src, id } of invoke)
-    line("invoke", `invoke ${src === "inline" && !OWN_ID.test(id) ? id : src}`);
-  if (entry.length > 0) line("action", `entry / ${entry.join(", ")}`);
-  if (exit.length > 0) line("action", `exit / ${exit.join(", ")}`);
-  return lines;
-}
-
-function measure(
-  state: ChartState,
-  sorted: Sorted,
-  direction: Direction,
-  widthOf: (text: string) => number,
-): Local {
+function measure(state: ChartState, sorted: Sorted, way: Way): Local {
+  const { widthOf, beside } = way;
   const lines = sorted.lines.get(state.id) ?? [];
-  const texts = Math.max(widthOf(state.key) * 1.2 + 46, ...lines.map(({ text }) => widthOf(text) + 2 * PAD));
+  const texts = Math.max(
+    widthOf(state.key) * 1.2 + 46 + beside,
+    ...lines.map(({ text }) => widthOf(text) + 2 * PAD),
+  );
   const top = HEAD + lines.length * LINE + (lines.length > 0 ? 6 : 0);
   if (state.states.length === 0) {
     const width = Math.max(MIN_WIDTH, texts);
@@ -226,9 +126,10 @@ function measure(
       start: undefined,
     };
   }
-  const locals = state.states.map((child) => measure(child, sorted, direction, widthOf));
+  const locals = state.states.map((child) => measure(child, sorted, way));
+  if (sorted.crowded.has(state.id)) return inGrid(state, locals, lines, texts, top);
   const edges = sorted.edges.get(state.id) ?? [];
-  const graph = graphOf(state, locals, edges, direction, widthOf);
+  const graph = graphOf(state, locals, edges, way);
   layout(graph);
   const { width: inner = 0, height: innerHeight = 0 } = graph.graph() as { width?: number; height?: number };
   const width = Math.max(inner + 2 * PAD, texts);
@@ -260,6 +161,30 @@ function measure(
   return { state, width, height: down + innerHeight + PAD, lines, children, arrows, start };
 }
 
+function inGrid(
+  state: ChartState,
+  locals: readonly Local[],
+  lines: readonly Line[],
+  texts: number,
+  top: number,
+): Local {
+  const { places, width: inner, height } = gridOf(locals);
+  const children = locals.map((local, n) => {
+    const { x, y } = places[n] as { x: number; y: number };
+    return { local, x: PAD + x, y: top + PAD / 2 + y };
+  });
+  const width = Math.max(inner + 2 * PAD, texts);
+  return {
+    state,
+    width,
+    height: top + PAD / 2 + height + PAD,
+    lines,
+    children,
+    arrows: [],
+    start: undefined,
+  };
+}
+
 const START = "\u0000start";
 
 interface Pointed {
@@ -274,8 +199,7 @@ function graphOf(
   state: ChartState,
   locals: readonly Local[],
   edges: readonly Edge[],
-  direction: Direction,
-  widthOf: (text: string) => number,
+  { direction, widthOf }: Way,
 ): Graph {
   const graph = new Graph({ multigraph: true });
   graph.setGraph({ rankdir: direction, nodesep: 24, ranksep: 26, edgesep: 12, marginx: 0, marginy: 0 });

@@ -2,7 +2,7 @@
  * A statechart, drawn: states as boxes, the current ones lit, the transition that was just taken marked, and, for a type,
  * how many actors stand where.
  */
-import type { VNode } from "preact";
+import type { RefObject, VNode } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { ChartState, ChartTransition } from "../../words/chart.ts";
 import type { Json } from "./api.ts";
@@ -16,7 +16,7 @@ import {
   leavesOf,
   type Point,
 } from "./chart-layout.ts";
-import { count, stateText } from "./format.ts";
+import { count, rounded, stateText } from "./format.ts";
 
 const FONT = '12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif';
 /** Below this the texts cannot be read, so the chart is scrolled instead. */
@@ -25,6 +25,9 @@ const LEAST_SCALE_NARROW = 0.55;
 const NARROW = 500;
 const TALLEST = 560;
 const LARGE = 4;
+/** Room for a count beside a state's name; larger ones are rounded. */
+const COUNT_WIDTH = 44;
+const COUNT_MAX = 9_999_999;
 
 let measuring: CanvasRenderingContext2D | null | undefined;
 
@@ -119,12 +122,14 @@ export function Chart({ chart: given, title, value, step, counts, onEvent, onSta
     watching.observe(element);
     return () => watching.disconnect();
   }, []);
-  const both = useMemo(() => (["LR", "TB"] as const).map((way) => layChart(chart, way, widthOf)), [chart]);
+  const beside = counts === undefined && onState === undefined ? 0 : COUNT_WIDTH;
+  const both = useMemo(() => layChart(chart, widthOf, beside), [chart, beside]);
   const laid = useMemo(() => fitting(both, room), [both, room]);
   const lit = useMemo(() => litIn(chart, value), [chart, value]);
   const before = useMemo(() => litIn(chart, step?.before), [chart, step?.before]);
   const least = room < NARROW ? LEAST_SCALE_NARROW : LEAST_SCALE;
   const scale = Math.max(least, Math.min(1.15, room / (laid.width + 4), TALLEST / laid.height));
+  useShown(frame, innermost(laid, lit), room > 0 ? scale : 0);
   const name =
     value === undefined ? `Statechart ${chart.key}` : `Statechart ${chart.key}, now in ${stateText(value)}`;
   return (
@@ -178,10 +183,30 @@ export function Chart({ chart: given, title, value, step, counts, onEvent, onSta
   );
 }
 
+/** Of the boxes that are lit, the one that has the others around it. */
+function innermost({ boxes }: Laid, lit: ReadonlySet<string>): Box | undefined {
+  return boxes.findLast(({ state }) => lit.has(state.id));
+}
+
+/** Scrolls a box into view, where the chart is larger than its frame. */
+function useShown(frame: RefObject<HTMLDivElement | null>, box: Box | undefined, scale: number): void {
+  useEffect(() => {
+    const element = frame.current;
+    if (element === null || box === undefined || box.depth === 0 || scale === 0) return;
+    const [left, top] = [box.x * scale, box.y * scale];
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = element;
+    const isOutside = (from: number, size: number, shown: number, room: number): boolean =>
+      from < shown || from + size * scale > shown + room;
+    if (isOutside(left, box.width, scrollLeft, clientWidth)) element.scrollLeft = left - clientWidth / 3;
+    if (isOutside(top, box.height, scrollTop, clientHeight)) element.scrollTop = top - clientHeight / 3;
+  }, [box, scale]);
+}
+
 /** The direction in which it can be drawn larger; the one that is wide, if both fit. */
 function fitting(laid: readonly Laid[], room: number): Laid {
   const scaleOf = ({ width, height }: Laid): number => Math.min(1, room / width, TALLEST / height);
-  const [wide, tall] = laid as [Laid, Laid];
+  const [wide, tall] = laid as [Laid, Laid?];
+  if (tall === undefined) return wide;
   return scaleOf(tall) > scaleOf(wide) + 0.02 ? tall : wide;
 }
 
@@ -272,7 +297,7 @@ function State({ box, isLit, counted, onEvent, onState }: StateProps): VNode {
       </text>
       {counted !== undefined && (
         <text class={`count ${counted > 0 ? "some" : ""}`} x={x + width - 10} y={head}>
-          {count(counted)}
+          {counted > COUNT_MAX ? rounded(counted) : count(counted)}
         </text>
       )}
       {lines.map(({ text, kind, event }, n) => {

@@ -7,12 +7,16 @@
  */
 import type { RefObject } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, type Count } from "./api.ts";
+import { ask, type Count, Refused } from "./api.ts";
 import { usePolled } from "./hooks.ts";
 
 const COUNT_MS = 1_000;
 const AT_ONCE = 2;
 
+/** The first count of millions takes longer than requests do otherwise. A server may allow less. */
+const PATIENCE_MS = 45_000;
+
+let isPatient = true;
 let counting = 0;
 const waiting: (() => void)[] = [];
 
@@ -25,6 +29,18 @@ async function inTurn<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T>
   } finally {
     counting--;
     waiting.shift()?.();
+  }
+}
+
+async function countOf(type: string, signal: AbortSignal): Promise<Count> {
+  const path = `/types/${type}/count`;
+  if (!isPatient) return ask(path, { signal });
+  try {
+    return await ask(path, { signal, headers: { "keyturn-timeout": String(PATIENCE_MS) } });
+  } catch (error) {
+    if (!(error instanceof Refused && error.problem.code === "invalid_options")) throw error;
+    isPatient = false;
+    return ask(path, { signal });
   }
 }
 
@@ -45,8 +61,7 @@ export function useCount(type: string): Counted {
   const seen = useSeen(place, isSeen);
   const { value, problem, isSlow, error } = usePolled<Count | undefined>(
     async (signal) => {
-      if (isSeen.current)
-        last.current = await inTurn(signal, () => ask<Count>(`/types/${type}/count`, { signal }));
+      if (isSeen.current) last.current = await inTurn(signal, () => countOf(type, signal));
       return last.current;
     },
     COUNT_MS,

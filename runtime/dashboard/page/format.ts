@@ -1,11 +1,18 @@
 /** How times, counts, states and events are written. */
 import type { Json } from "./api.ts";
-import { spanText } from "./chart-layout.ts";
+import { spanText } from "./chart-sort.ts";
 
 const number = new Intl.NumberFormat("en");
 
 export function count(value: number): string {
   return number.format(value);
+}
+
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** Where there is little room: 12.3M. */
+export function rounded(value: number): string {
+  return compact.format(value);
 }
 
 export function span(ms: number): string {

@@ -99,7 +99,10 @@ export function usePolled<T>(
       const slow = setTimeout(() => !stop.signal.aborted && setSlow(true), SLOW_MS);
       try {
         const found = await load(stop.signal);
-        if (!stop.signal.aborted) setAnswered({ value: found, failure: undefined });
+        // One and the same is nothing new to be drawn.
+        const newer = (now: Answered<T>): Answered<T> =>
+          now.value === found && now.failure === undefined ? now : { value: found, failure: undefined };
+        if (!stop.signal.aborted) setAnswered(newer);
         return true;
       } catch (failure) {
         if (!stop.signal.aborted) setAnswered(({ value }) => ({ value, failure }));
@@ -149,6 +152,23 @@ export function useSettled<T>(value: T, pause_ms: number): T {
     return () => clearTimeout(timer);
   }, [value, pause_ms]);
   return settled;
+}
+
+/** A value that changes at most so often; the last one comes through. */
+export function usePaced<T>(value: T, pause_ms: number): T {
+  const [paced, setPaced] = useState(value);
+  const changed_ms = useRef(Number.NEGATIVE_INFINITY);
+  useEffect(() => {
+    const take = (): void => {
+      changed_ms.current = performance.now();
+      setPaced(() => value);
+    };
+    const left_ms = changed_ms.current + pause_ms - performance.now();
+    if (left_ms <= 0) return take();
+    const timer = setTimeout(take, left_ms);
+    return () => clearTimeout(timer);
+  }, [value, pause_ms]);
+  return paced;
 }
 
 /** The clock, for what counts down. */

@@ -8,7 +8,7 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { ActorRef, CallOptions } from "../../client/client.ts";
 import type { Rate } from "../rate.ts";
 import { KeyturnError } from "../../words/errors.ts";
-import { checkedId, type HttpContext, queryOf, valueIn } from "../context.ts";
+import { checkedId, type HttpContext, queryOf } from "../context.ts";
 import type { Json } from "../json.ts";
 import { answerJson, eventIn, stateJson } from "./actor.ts";
 
@@ -136,7 +136,7 @@ function askedIn(context: HttpContext, one: unknown, refs: Map<string, ActorRef>
   if (ref === undefined) refs.set(named, (ref = context.client.actor(named)));
   let given: unknown;
   if (mode === "ask" || mode === "send") given = eventIn(event);
-  else if (mode === "create" && input !== undefined) given = valueIn(input, "input", "invalid_input");
+  else if (mode === "create") given = context.inputIn(ref.type, input);
   const id = requestId === undefined ? undefined : checkedId(requestId);
   return { mode: mode as Asked["mode"], ref, given, requestId: id };
 }

@@ -13,7 +13,9 @@ import { poisonWorkload } from "./poison.ts";
 import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { retryWorkload } from "./retries.ts";
+import { storingWorkload } from "./storing.ts";
 import { timerWorkload } from "./timers.ts";
+import { watchingWorkload } from "./watching.ts";
 import { workingWorkload } from "./working.ts";
 
 export const workloads: readonly Workload[] = [
@@ -36,4 +38,6 @@ export const namedWorkloads: readonly Workload[] = [
   emittingWorkload,
   feedingWorkload,
   rebuildingWorkload,
+  storingWorkload,
+  watchingWorkload,
 ];
