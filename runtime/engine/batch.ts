@@ -23,6 +23,8 @@ export class OpenBatch {
   readonly shards: number[] = [];
   bytes = 0;
   readonly entries: Taken[] = [];
+  /** Those of them that have spans. */
+  readonly traced: Taken[] = [];
   readonly reads: Read[] = [];
   /** True if an append is needed although there is nothing to record: it proves that this node is not fenced. */
   barrier = false;
@@ -52,5 +54,6 @@ export class OpenBatch {
     this.shards.push(taken.job.shard.shard);
     this.bytes += taken.record.length;
     this.entries.push(taken);
+    if (taken.job.span !== undefined) this.traced.push(taken);
   }
 }

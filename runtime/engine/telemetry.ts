@@ -24,7 +24,7 @@ import { sourceOfJob, type TurnSource } from "./tally.ts";
 
 /** A traced turn, before it is stepped. */
 export interface TurnStart {
-  /** Trace (words/trace.ts) of what caused it; undefined if the turn begins a trace. */
+  /** Trace (words/trace.ts, looked at already) of what caused it; undefined if the turn begins a trace. */
   readonly parent: string | undefined;
   /** For a timer's: the context of the turn that has set it, if that one was traced. */
   readonly setter?: string | undefined;
@@ -66,7 +66,7 @@ export interface TurnSpan {
 
 /** A client's request, before it is sent. */
 export interface RequestStart {
-  /** The trace that the caller gave; the active context is preferred if it is of the same trace. */
+  /** The trace that the caller gave, looked at already; the active context is preferred if it is of the same trace. */
   readonly parent: string | undefined;
   /** `ask`, `send`, `create`, `delete`, … */
   readonly operation: string;
@@ -125,10 +125,15 @@ export class WallTime {
   }
 
   now(): number {
+    return this.at(this.look());
+  }
+
+  /** Looks whether the wall clock has jumped. Returns the monotonic time. */
+  look(): number {
     const monotonic_ms = this.#clock.monotonic();
     const now = this.#clock.now();
     if (Math.abs(monotonic_ms + this.#offset_ms - now) > JUMP_MS) this.#offset_ms = now - monotonic_ms;
-    return this.at(monotonic_ms);
+    return monotonic_ms;
   }
 }
 
@@ -158,30 +163,68 @@ export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void
         return false;
       }
     },
-    turn: (start) => {
-      const span = safely(() => telemetry.turn(start));
-      return (
-        span && {
-          trace: span.trace,
-          committed: (commit) => safely(() => span.committed(commit)),
-          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
-        }
-      );
+    turn(start) {
+      try {
+        const span = telemetry.turn(start);
+        return span && new GuardedTurn(span, troubled);
+      } catch (error) {
+        troubled(error);
+        return undefined;
+      }
     },
-    request: (start) => {
-      const span = safely(() => telemetry.request(start));
-      return (
-        span && {
-          trace: span.trace,
-          ended: (error, end_ms) => safely(() => span.ended(error, end_ms)),
-        }
-      );
+    request(start) {
+      try {
+        const span = telemetry.request(start);
+        return span && new GuardedSpan(span, troubled);
+      } catch (error) {
+        troubled(error);
+        return undefined;
+      }
     },
     // What the user's code throws is its own.
     within: (trace, run) => telemetry.within(trace, run),
     batch: batch && ((commit) => safely(() => batch(commit))),
     node: (name, metrics) => safely(() => telemetry.node(name, metrics)) ?? ((): void => undefined),
   };
+}
+
+class GuardedSpan implements RequestSpan {
+  readonly trace: string;
+  readonly #span: RequestSpan;
+  readonly #troubled: (error: unknown) => void;
+
+  constructor(span: RequestSpan, troubled: (error: unknown) => void) {
+    this.trace = span.trace;
+    this.#span = span;
+    this.#troubled = troubled;
+  }
+
+  ended(error: unknown, end_ms: number): void {
+    try {
+      this.#span.ended(error, end_ms);
+    } catch (thrown) {
+      this.#troubled(thrown);
+    }
+  }
+}
+
+class GuardedTurn extends GuardedSpan implements TurnSpan {
+  readonly #turn: TurnSpan;
+  readonly #failed: (error: unknown) => void;
+
+  constructor(turn: TurnSpan, troubled: (error: unknown) => void) {
+    super(turn, troubled);
+    this.#turn = turn;
+    this.#failed = troubled;
+  }
+
+  committed(commit: TurnCommit): void {
+    try {
+      this.#turn.committed(commit);
+    } catch (thrown) {
+      this.#failed(thrown);
+    }
+  }
 }
 
 /** The engine's side: which turns are traced. */
@@ -213,17 +256,18 @@ export class Tracing {
       if (flags !== undefined) parent = trace;
     }
     // Whoever told it was not drawn.
-    if (parent === undefined && (fromShard >= 0 || !(follows(setter) || this.#draw()))) return;
+    const linked = setter !== undefined && isSampled(setter) ? setter : undefined;
+    if (parent === undefined && (fromShard >= 0 || !(follows(linked) || this.#draw()))) return;
     const span = this.#telemetry.turn({
       parent,
-      setter,
+      setter: linked,
       type: a.id.slice(0, a.id.indexOf(".")),
       key: a.key,
       event,
       source: sourceOfJob(job),
       shard: shard.shard,
       start_ms: this.time.at(job.since_ms),
-      stepped_ms: this.time.now(),
+      stepped_ms: this.time.at(this.#world.clock.monotonic()),
     });
     if (span === undefined) return;
     job.span = span;
@@ -231,10 +275,10 @@ export class Tracing {
   }
 
   /** A batch is committed. */
-  committed({ entries, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
+  committed({ entries, traced, ref, sent_ms: sent, committed_ms: now_ms }: OpenBatch, bytes: number): void {
     const sent_ms = this.time.at(sent);
     const committed_ms = this.time.at(now_ms);
-    for (const { job, turn, refusal } of entries) {
+    for (const { job, turn, refusal } of traced) {
       job.span?.committed({
         turn: turn.turn,
         position: ref.seq,
@@ -245,6 +289,8 @@ export class Tracing {
         refusal,
       });
     }
+    // Behind them, so that a span's start and end are told by the same offset.
+    if (traced.length > 0) this.time.look();
     const { batch } = this.#telemetry;
     if (batch === undefined) return;
     const turns_s = this.#turns;
@@ -269,9 +315,9 @@ export class Tracing {
   }
 }
 
-/** Whether a timer's turn is traced because the turn that set it was. */
+/** Whether a timer's turn is traced because the turn that set it was, whose trace is given. */
 function follows(setter: string | undefined): boolean {
-  return setter !== undefined && isSampled(setter) && !isBegunByTimer(setter);
+  return setter !== undefined && !isBegunByTimer(setter);
 }
 
 function eventOf({ message: { event } }: Job): string {
