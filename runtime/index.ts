@@ -68,7 +68,7 @@ export type { SourceCounts } from "./engine/observer.ts";
 export type { SourceShare } from "./words/sources.ts";
 export type { Metric, MetricHistogram, MetricPoint, NodeMetrics } from "./engine/metrics.ts";
 export type { Observer } from "./engine/observer.ts";
-export type { Invocation, MailboxState, WaitingMessage } from "./engine/mailbox.ts";
+export type { Invocation, MailboxState, WaitingMessage } from "./words/mailbox.ts";
 export type { PendingTimer, TimerName } from "./engine/pending.ts";
 export type {
   BatchCommit,

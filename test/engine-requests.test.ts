@@ -1,6 +1,8 @@
 /** Contract 3 and 8: requests that are repeated, lost, late or given an id, and what a client may conclude. */
 import { describe, expect, it } from "vitest";
+import { setup } from "xstate";
 import { createClient } from "../runtime/client/client.ts";
+import { defineActor, reply } from "../runtime/index.ts";
 import type { Frame } from "../runtime/words/frames.ts";
 import { limits } from "../runtime/words/limits.ts";
 import { failure, type Rig, rig } from "./support/probe.ts";
@@ -123,6 +125,76 @@ describe("contract 3: a request id gives one turn and one reply", () => {
     expect(await world.run(again.ask(add, { requestId: "id0" }))).toBe(limits.requestsPerActor + 2);
   });
 
+  it("used again for another event: refused by name, and nothing changes", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    // At once, so that the first is not committed yet.
+    const [first, other] = await r.world.run(
+      Promise.all([
+        ref.ask(add, { requestId: "x" }),
+        failure(ref.ask({ type: "add", by: 2 }, { requestId: "x" })),
+      ]),
+    );
+    expect(first).toBe(1);
+    expect(other).toMatchObject({ code: "request_id_reused", outcome: "rejected", retryable: false });
+    for (const call of [
+      () => ref.ask({ type: "add", by: 2 }, { requestId: "x" }),
+      () => ref.send({ type: "idle" }, { requestId: "x" }),
+      () => ref.create(undefined, { requestId: "x" }),
+    ])
+      expect(await r.world.run(failure(call()))).toMatchObject({ code: "request_id_reused" });
+    // The same event is the same, in whatever order its parts stand.
+    expect(await r.world.run(ref.ask({ by: 1, type: "add" }, { requestId: "x" }))).toBe(1);
+    expect(await turns(r)).toBe(1);
+  });
+
+  it("used again for another event after the node was killed, from the tail and from a snapshot", async () => {
+    for (const checkpoint of [false, true]) {
+      const { store, world, probe, node } = await rig();
+      await world.run(node.client.actor(probe, "a").ask(add, { requestId: "x" }));
+      if (checkpoint) await world.run(node.checkpoint());
+      node.kill();
+      const heir = await rig({ store, world, probe, name: "n2" });
+      const again = heir.node.client.actor(probe, "a").ask({ type: "add", by: 2 }, { requestId: "x" });
+      expect(await world.run(failure(again))).toMatchObject({
+        code: "request_id_reused",
+        outcome: "rejected",
+      });
+      expect(await turns(heir)).toBe(1);
+    }
+  });
+
+  it("a type says what of its events makes them the same", async () => {
+    const stamped = (fingerprint: (event: { at: number }) => unknown) =>
+      defineActor({
+        type: "probe",
+        machine: setup({ types: { events: {} as { type: "take"; what: string; at: number } } }).createMachine(
+          {
+            on: { take: { actions: reply(({ event }) => event.at) } },
+          },
+        ),
+        fingerprint,
+      }) as unknown as Rig["probe"];
+    const ask = async (fingerprint: (event: { at: number }) => unknown, again: object) => {
+      const r = await rig({ probe: stamped(fingerprint) });
+      const take = (event: object) =>
+        r.world.run(r.node.client.actor("probe/a").ask({ type: "take", ...event }, { requestId: "x" }));
+      await take({ what: "tea", at: 1 });
+      return take({ what: "tea", ...again }).catch(({ code, outcome }) => [code, outcome]);
+    };
+    const but = ({ at: _, ...event }: { at: number }) => event;
+    expect(await ask(but, { at: 2 })).toBe(1);
+    expect(await ask(but, { at: 1, what: "cake" })).toEqual(["request_id_reused", "rejected"]);
+    expect(await ask(() => undefined, { what: "cake" })).toBe(1);
+    const broken = () => {
+      throw new Error("no print");
+    };
+    expect(await ask(broken, { at: 2 })).toEqual(["request_forgotten", "unknown"]);
+    expect(() =>
+      defineActor({ type: "probe", machine: setup({}).createMachine({}), fingerprint: 7 as never }),
+    ).toThrow("is a function of an event");
+  });
+
   it("a rejected request changed nothing; its id is free", async () => {
     const r = await rig();
     const ref = r.node.client.actor(r.probe, "a");
@@ -138,6 +210,21 @@ describe("contract 8: a timeout is unknown, and can be resolved", () => {
     const error = await r.world.run(failure(r.node.client.actor(r.probe, "a").ask(add, { timeout_ms: 500 })));
     expect(error).toMatchObject({ code: "timeout", outcome: "unknown", retryable: true });
     expect(error.requestId).toEqual(expect.any(String));
+  });
+
+  it("what was only looked at was not applied: it is to be tried again, without any id", async () => {
+    const r = await rig();
+    const ref = r.node.client.actor(r.probe, "a");
+    r.store.loses = isReply;
+    for (const look of [
+      () => ref.get({ timeout_ms: 500 }),
+      () => ref.timers({ timeout_ms: 500 }),
+      () => r.node.client.count(r.probe, { timeout_ms: 500 }),
+    ]) {
+      const error = await r.world.run(failure(look()));
+      expect(error).toMatchObject({ code: "timeout", retryable: true, requestId: undefined });
+      expect(error.message).toMatch(/^No answer from .* in time\. Nothing was changed/);
+    }
   });
 
   it("applied, reply lost: the id gives the reply", async () => {

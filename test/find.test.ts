@@ -1,9 +1,11 @@
 /** Finding actors of a type: by state, by what is in them, by age; counted; in the order of their keys. */
-import { memory, startNode } from "keyturn";
+import { defineActor, memory, startNode } from "keyturn";
 import { testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/testing";
 import fc from "fast-check";
 import { afterEach, expect, it } from "vitest";
+import { createMachine } from "xstate";
 import { counter } from "../actors/index.ts";
+import { statesBeside } from "../runtime/engine/states.ts";
 import { behindPrefix, compareKeys } from "../runtime/words/address.ts";
 import { parcel } from "./support/parcels.ts";
 import { collected } from "./support/collected.ts";
@@ -35,6 +37,63 @@ async function pack(t: TestRuntime, count: number): Promise<void> {
   });
   await Promise.all(sent);
 }
+
+it("says so where nobody can be in a state, and which there are", async () => {
+  const t = await start();
+  await pack(t, 3);
+  const { client } = t;
+  for (const asked of [
+    () => collected(client.find(parcel, { state: "opne" })),
+    () => client.findPage(parcel, { state: "opne", limit: 5 }),
+    () => client.count(parcel, { state: "opne" }),
+    () => client.count(parcel, { state: "opne", where: { weight: 1 } }),
+    () => collected(client.timers(parcel, { state: "opne" })),
+  ])
+    await expect(asked()).rejects.toMatchObject({
+      code: "invalid_options",
+      message: expect.stringMatching(/^The machine of "parcel" has no state "opne". There are: .*\bopen\b/),
+    });
+  await expect(client.count(counter, { state: "x" })).rejects.toThrow(/has no state "x"\. There are: /);
+});
+
+it("of many states those near are named, and none of a kind that nobody stands in", () => {
+  const names = [..."abcdefghij"].map((letter) => `${letter.repeat(9)}`);
+  const states = Object.fromEntries(names.map((name) => [name, {}]));
+  const machine = createMachine({
+    initial: "waiting",
+    states: {
+      ...states,
+      waiting: { initial: "payment", states: { payment: {}, back: { type: "history" } } },
+    },
+  });
+  expect(statesBeside(machine, "payment")).toEqual(["waiting.payment"]);
+  expect(statesBeside(machine, "Waiting")).toEqual(["waiting"]);
+  expect(statesBeside(machine, "waiting.back")).toContain("waiting.payment");
+  expect(statesBeside(machine, "waiting.payment")).toBeUndefined();
+  expect(statesBeside(machine, "zzz")).toHaveLength(8);
+  expect(statesBeside(createMachine({}), "on")).toEqual([]);
+});
+
+it("actors of a former version are found in the state that they will be migrated to", async () => {
+  const of = (version: number, state: string) =>
+    defineActor({
+      type: "shop",
+      version,
+      machine: createMachine({ initial: state, states: { [state]: { on: { go: {} } } } }),
+      migrations: version === 1 ? {} : { 1: (old) => ({ ...old, value: "shut" }) },
+    });
+  const t = await start({ actors: [of(1, "open")] });
+  await t.client.actor("shop/a").send({ type: "go" });
+  await t.restart({ actors: [of(2, "shut")] });
+  const seen = { open: 0, shut: 0 };
+  for (const state of ["open", "shut"] as const)
+    seen[state] = await t.client.count("shop", { state }).then(
+      ({ total }) => total,
+      ({ code }) => (code === "invalid_options" ? -1 : -2),
+    );
+  // As it will be when it is next loaded.
+  expect(seen).toEqual({ open: -1, shut: 1 });
+});
 
 it("finds by state, by values of the index, by both", async () => {
   const t = await start();

@@ -265,6 +265,10 @@ describe("functions within their turn", () => {
             return { counter: 5 };
           case "text":
             return "five" as never;
+          case "list":
+            return [];
+          case "states":
+            return { state: [1] };
           case "class":
             return { state: { counter: new (class Money {})() as never } };
           case "mutate":
@@ -283,6 +287,8 @@ describe("functions within their turn", () => {
       ["state", "function_failed", /"total"/],
       ["bare", "function_failed", /property "counter"/],
       ["text", "function_failed", /returned five/],
+      ["list", "function_failed", /returned a list/],
+      ["states", "function_failed", /no object of states/],
       ["class", "context_invalid", /Money/],
       ["mutate", "function_failed", /in place/],
     ];
@@ -386,6 +392,10 @@ describe("events", () => {
     await expect(t.client.actor(shop, "a").create({ key: 5 } as never)).rejects.toMatchObject({
       code: "invalid_input",
     });
+    for (const message of [undefined, null, "process", 5] as never[]) {
+      await expect(app.processEvent(message)).rejects.toMatchObject({ code: "invalid_event" });
+      await expect(app.sendEvent(message)).rejects.toMatchObject({ code: "invalid_event" });
+    }
   });
 });
 
@@ -507,6 +517,22 @@ async function compiled(client: Client): Promise<void> {
     // @ts-expect-error there is no such state
     return { result: state.label };
   });
+  const name = defineState("name", "ada");
+  const both = functions(
+    client,
+    defineFunction("both", { counter, name }, () => undefined),
+  );
+  const named = functions(
+    client,
+    defineFunction("named", { name }, () => undefined),
+  );
+  void both.updateState("a", 1, "add", counter);
+  // @ts-expect-error it is a text
+  void both.updateState("a", 1, "add", name);
+  // @ts-expect-error which one
+  void both.updateState("a", 1, "add");
+  // @ts-expect-error its only state is a text
+  void named.updateState("a", 1, "add");
 }
 
 it("types are what comes at run time", () => {

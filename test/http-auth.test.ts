@@ -253,9 +253,14 @@ it("without tokens, is open to no page of another site and by no other name", as
       .status,
   ).toBe(200);
   expect((await node.client.actor(counter, "a").get()).turn).toBe(1);
-  const raw = new RawConnection(server);
-  raw.write("GET /actors/counter/a HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n");
-  expect(await raw.ended()).toMatch(/^HTTP\/1\.1 421 [\s\S]*"code":"access_denied"/);
+  for (const named of [
+    "/actors/counter/a HTTP/1.1\r\nHost: rebound.example",
+    "http://rebound.example/actors/counter/a HTTP/1.1\r\nHost: localhost",
+  ]) {
+    const raw = new RawConnection(server);
+    raw.write(`GET ${named}\r\nConnection: close\r\n\r\n`);
+    expect(await raw.ended()).toMatch(/^HTTP\/1\.1 421 [\s\S]*"code":"access_denied"/);
+  }
 });
 
 it("takes the token of a stream in its address, once, and of nothing else", async () => {

@@ -147,6 +147,7 @@ it("closes connections that speak no HTTP, or two at once", async () => {
     `${head}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
     "GET / HTTP/1.1\r\nA\0: b\r\n\r\n",
     "GET /actors/counter/a HTTP/1.1\r\n\r\n",
+    "GET /actors/counter/a HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere.example\r\nConnection: close\r\n\r\n",
   ]) {
     const connection = new RawConnection(server);
     connection.write(text);

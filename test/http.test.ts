@@ -118,6 +118,23 @@ it("applies what is repeated with an Idempotency-Key once", async () => {
   );
 });
 
+it("refuses an Idempotency-Key that comes again with another body, as the IETF's draft has it", async () => {
+  const { call } = await served([counter, box]);
+  const post = (path: string, body: unknown) =>
+    call("POST", `/actors/${path}`, { body, headers: { "idempotency-key": "one" } });
+  expect((await post("counter/home", { type: "add", by: 1 })).body.value).toBe(1);
+  const other = await post("counter/home", { type: "add", by: 2 });
+  expectProblem(other, 422, "request_id_reused");
+  expect(other.body).toMatchObject({ requestId: "one", outcome: "rejected", retryable: false });
+  expectProblem(await post("counter/home?mode=send", { type: "off" }), 422, "request_id_reused");
+  expect((await post("counter/home", { by: 1, type: "add" })).body.value).toBe(1);
+  expect((await post("box/b?mode=create", { thing: 7 })).status).toBe(201);
+  expectProblem(await post("box/b?mode=create", { thing: 8 }), 422, "request_id_reused");
+  expect((await post("box/b?mode=create", { thing: 7 })).status).toBe(201);
+  // Each actor has ids of its own.
+  expect((await post("counter/other", { type: "add", by: 2 })).body.value).toBe(2);
+});
+
 it("begins an actor with an input, once", async () => {
   const { call } = await served([box, counter]);
   const created = await call("POST", "/actors/box/a%20b?mode=create", { body: { thing: 7 } });
@@ -131,6 +148,44 @@ it("begins an actor with an input, once", async () => {
   expect((await call("POST", "/actors/counter/c?mode=create")).body).toMatchObject({ turn: 1 });
   expect(await call("DELETE", "/actors/box/a%20b")).toMatchObject({ status: 204 });
   expect((await call("GET", "/actors/box/a%20b")).body).toMatchObject({ context: { thing: null }, turn: 0 });
+});
+
+it("begins an actor as its address says where nothing is given: no body, an empty one, {} or null", async () => {
+  const machine = setup({
+    types: { context: {} as { from: unknown }, input: {} as { key: string } },
+  }).createMachine({ context: ({ input }) => ({ from: input }), on: { go: {} } });
+  const bare = defineActor({ type: "bare", machine });
+  const strict = defineActor({
+    type: "strict",
+    machine,
+    inputSchema: z.object({ key: z.string().optional() }),
+  });
+  const { call, server } = await served([bare, strict]);
+  const json = { "content-type": "application/json" };
+  const cases: readonly [RequestInit, unknown][] = [
+    [{}, { type: "bare", key: "0" }],
+    [{ headers: json }, { type: "bare", key: "1" }],
+    [
+      { headers: json, body: "{}" },
+      { type: "bare", key: "2" },
+    ],
+    [
+      { headers: json, body: "null" },
+      { type: "bare", key: "3" },
+    ],
+    [{ headers: json, body: "[]" }, []],
+    [{ headers: json, body: '{"key":"own"}' }, { key: "own" }],
+  ];
+  for (const [at, [init, from]] of cases.entries()) {
+    const response = await fetch(`${server.url}/actors/bare/${at}?mode=create`, { method: "POST", ...init });
+    expect([response.status, await response.json()]).toMatchObject([201, { context: { from } }]);
+  }
+  const request = { address: "bare/many", mode: "create", input: {} };
+  const { results } = (await call("POST", "/batch", { body: { requests: [request] } })).body;
+  expect(results[0].state.context.from).toEqual({ type: "bare", key: "many" });
+  // A schema says what it means.
+  expect((await call("POST", "/actors/strict/a?mode=create", { body: {} })).body.context.from).toEqual({});
+  expectProblem(await call("POST", "/actors/bare/x"), 422, "invalid_event");
 });
 
 it("takes any key, percent-encoded", async () => {
@@ -262,7 +317,19 @@ it("finds, counts, a page at a time", async () => {
     total: 13,
     states: { open: 13 },
   });
+  // As on the command line and in the dashboard, as often as there are conditions, also as an address that is not encoded.
+  expect(await keys("where=owner.id=bob&where=weight>=21")).toEqual(["p21", "p23"]);
+  expect(await keys("where=weight>2&where=weight<=5")).toEqual(["p03", "p04", "p05"]);
+  const several = ' owner.id ^= "a" , weight=[2, 3, 4],weight!=4';
+  expect(await keys(`where=${encodeURIComponent(several)}`)).toEqual(["p02"]);
+  expect(await keys("where=owner.id=ada&where.weight=gte:22")).toEqual(["p22", "p24"]);
   for (const query of [
+    "where=weight>1&where=weight>2",
+    "where=weight>1&where.weight=lt:3",
+    "where=weight>[1]",
+    "where=weight<@never",
+    "where=nothing>1",
+    "where%260=weight>1",
     "state=open&state=sent",
     "stat=open",
     "where=x",

@@ -48,15 +48,13 @@ const farmMachine = setup({
   },
 });
 const farm = defineActor({ type: "farm", machine: farmMachine });
-const pad = defineActor({
-  type: "pad",
-  machine: setup({
-    types: { context: {} as { text: string }, events: {} as { type: "write"; text: string } },
-  }).createMachine({
-    context: { text: "" },
-    on: { write: { actions: assign({ text: ({ event }) => event.text }) } },
-  }),
+const padMachine = setup({
+  types: { context: {} as { text: string }, events: {} as { type: "write"; text: string } },
+}).createMachine({
+  context: { text: "" },
+  on: { write: { actions: assign({ text: ({ event }) => event.text }) } },
 });
+const pad = defineActor({ type: "pad", machine: padMachine });
 
 // biome-ignore lint/suspicious/noExplicitAny: JSON of the protocol
 type Told = any;
@@ -205,6 +203,34 @@ describe("Stately's own receiver", () => {
       expect(ours).toEqual(await definitions(plain, name));
       expect(createMachine(ours).root.key).toBe(ours.id);
     }
+    actor.stop();
+  });
+
+  it("hears what XState's own inspector tells of the same machine, field by field", async () => {
+    const plain: Told[] = [];
+    const { inspect } = createInspector({ send: (event) => plain.push(JSON.parse(JSON.stringify(event))) });
+    const actor = createActor(padMachine, { inspect }).start();
+    const { server, node } = await served([pad]);
+    const heard = new Heard(`${server.url}/actors/pad/p/inspect`);
+    await heard.until(({ type }) => type === "@xstate.actor");
+    for (const text of ["one", "two"]) {
+      actor.send({ type: "write", text });
+      await node.client.actor(pad, "p").send({ type: "write", text });
+    }
+    await heard.until(({ type, snapshot }) => type === "@xstate.snapshot" && snapshot.context.text === "two");
+    // XState's begins with the machine's own first step.
+    const isTurn = ({ type, event }: Told): boolean => type === "@xstate.actor" || event?.type === "write";
+    const content = ({ type, event, snapshot }: Told): object => ({
+      type,
+      event,
+      value: snapshot?.value,
+      context: snapshot?.context,
+      status: snapshot?.status,
+    });
+    const theirs = plain.filter(isTurn);
+    expect(heard.all.map(content)).toEqual(theirs.map(content));
+    for (const [at, one] of heard.all.entries())
+      expect(Object.keys(one)).toEqual(expect.arrayContaining(Object.keys(theirs[at])));
     actor.stop();
   });
 

@@ -1,11 +1,11 @@
 /** The key-value store. */
-import { embedded, isKeyturnError, memory, startNode } from "keyturn";
+import { type Client, embedded, isKeyturnError, memory, startNode } from "keyturn";
 import { testRuntime, type TestRuntime } from "keyturn/testing";
 import fc from "fast-check";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, expectTypeOf, it } from "vitest";
 import { failure, rig } from "./support/probe.ts";
 import { collected } from "./support/collected.ts";
 
@@ -232,6 +232,8 @@ describe("a store", () => {
     await expect(logs.get("a")).rejects.toMatchObject({ code: "client_ended" });
     await expect(logs.put("a", 2)).rejects.toThrow(/is closed/);
     await expect(collected(logs.all())).rejects.toThrow(/is closed/);
+    await expect(logs.getAll([])).rejects.toThrow(/is closed/);
+    await expect(logs.putAll([])).rejects.toThrow(/is closed/);
     const again = t.client.store<number>("logs");
     void again.put("b", 2);
     await again.flush();
@@ -239,6 +241,68 @@ describe("a store", () => {
       ["a", 1],
       ["b", 2],
     ]);
+  });
+});
+
+describe("what makes no sense", () => {
+  it("is refused by a typed error, before anything of it is written", async () => {
+    const t = await start();
+    const cells = t.client.store<number>("cells");
+    await cells.put("a", 1);
+    const refused = async (code: string, task: () => unknown): Promise<void> => {
+      const error = await failure((async () => task())());
+      expect(error, String(task)).toMatchObject({ code, outcome: "rejected" });
+    };
+    for (const several of [undefined, null, 5, {}] as never[]) {
+      await refused("invalid_options", () => cells.putAll(several));
+      await refused("invalid_options", () => cells.getAll(several));
+      await refused("invalid_options", () => cells.deleteAll(several));
+    }
+    await refused("invalid_options", () => cells.putAll([["b", 1], 2 as never]));
+    await refused("invalid_address", () =>
+      cells.putAll([
+        ["b", 1],
+        [5 as never, 1],
+      ]),
+    );
+    await refused("invalid_address", () => cells.deleteAll(["a", "\ud800"]));
+    for (const limit of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, "9" as never]) {
+      await refused("invalid_options", () => cells.list({ limit }));
+      await refused("invalid_options", () => t.client.findPage("keyturn-kv", { limit }));
+    }
+    for (const ifVersion of [-1, 1.5, Number.NaN, "1" as never]) {
+      await refused("invalid_options", () => cells.put("a", 2, { ifVersion }));
+      await refused("invalid_options", () => cells.delete("a", { ifVersion }));
+    }
+    expect(await collected(cells.all())).toEqual([["a", 1]]);
+  });
+
+  it("of a key that comes twice in one call the last one stands", async () => {
+    const t = await start();
+    const cells = t.client.store<number>("cells");
+    await cells.putAll(Array.from({ length: 9_000 }, (_, n): [string, number] => [`k${n % 3}`, n]));
+    expect(await collected(cells.all())).toEqual([
+      ["k0", 8_997],
+      ["k1", 8_998],
+      ["k2", 8_999],
+    ]);
+    expect(await cells.deleteAll(["k0", "k0", "k1"])).toBe(2);
+  });
+
+  it("is no value of the store's type, and no number of one that holds none", () => {
+    const typed = async (client: Client): Promise<void> => {
+      const films = client.store<{ year: number }>("films");
+      expectTypeOf(await films.get("alien")).toEqualTypeOf<{ year: number } | undefined>();
+      // @ts-expect-error another shape
+      await films.put("alien", { yeer: 1979 });
+      // @ts-expect-error nothing to add to
+      await films.add("alien", 1);
+      expectTypeOf(await client.store<number | null>("counts").add("a", 1)).toEqualTypeOf<number>();
+      await client.store("anything").add("a", 1);
+      for await (const [key] of client.store("b", { keys: "bytes" }).all())
+        expectTypeOf(key).toEqualTypeOf<Uint8Array>();
+    };
+    expect(typed).toBeTypeOf("function");
   });
 });
 
@@ -334,6 +398,9 @@ describe("contract 8: a write whose outcome is unknown", () => {
     const t = await start();
     const views = t.client.store<number>("views");
     expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
+    await expect(views.add("home", 3, { requestId: "mine" })).rejects.toMatchObject({
+      code: "request_id_reused",
+    });
     await t.crash();
     expect(await views.add("home", 2, { requestId: "mine" })).toBe(2);
     expect(await views.get("home")).toBe(2);

@@ -1,5 +1,5 @@
 /** examples/nats/cluster and examples/nats/production: three servers that keep three copies, also with TLS and users. */
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
@@ -7,8 +7,9 @@ import { type ConnectionOptions, connect, type NatsConnection } from "@nats-io/t
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { writeCertificates } from "./support/nats-certificates.ts";
 import { freePorts } from "./support/nats-ports.ts";
+import { startProduction } from "./support/nats-production.ts";
 import { clusterOf, type NatsCluster, type NatsServer, startServer } from "./support/nats-server.ts";
-import { copyVariants, passwords, secrets } from "./support/nats-variants.ts";
+import { copyVariants, secrets } from "./support/nats-variants.ts";
 
 let folder: string;
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -106,32 +107,9 @@ describe("production", () => {
     ca: string;
     port: number;
   }> {
-    const certificates = writeCertificates(folder);
-    const ports = await freePorts(9);
-    const starts = [0, 1, 2].map((at): Start => {
-      const [port, routePort, webPort] = ports.slice(3 * at, 3 * at + 3);
-      const copy = join(folder, `${at}`);
-      mkdirSync(copy);
-      copyVariants(copy, {
-        "production/server.conf": {
-          "0.0.0.0:4222": `127.0.0.1:${port}`,
-          "0.0.0.0:6222": `127.0.0.1:${routePort}`,
-          "0.0.0.0:8443": `127.0.0.1:${webPort}`,
-        },
-      });
-      const env = {
-        ...passwords,
-        KEYTURN_SERVER_NAME: `keyturn-${at + 1}`,
-        KEYTURN_STORE_DIR: join(copy, "store"),
-        KEYTURN_ROUTES: JSON.stringify([1, 4, 7].map((of) => `tls://127.0.0.1:${ports[of]}`)),
-        KEYTURN_TLS_CERT: certificates.cert,
-        KEYTURN_TLS_KEY: certificates.key,
-        KEYTURN_TLS_CA: certificates.ca,
-      };
-      return { file: `${at}/production/server.conf`, env };
-    });
-    const cluster = await started(starts);
-    return { cluster, servers: cluster.servers, ca: certificates.ca, port: ports[1] ?? 0 };
+    const { cluster, ca, routePort } = await startProduction(folder);
+    cleanups.push(...cluster.servers.map((server) => () => server.stop()));
+    return { cluster, servers: cluster.servers, ca, port: routePort };
   }
 
   test("three servers with TLS and users keep three copies", { timeout: 90_000 }, async () => {

@@ -381,6 +381,26 @@ describe("a sink that is down", () => {
     expect(await node.deadLetters()).toEqual([]);
   });
 
+  it("contract 6: and comes back publishes what waited in the order of each actor", async () => {
+    const kept = new Kept();
+    kept.fails = () => new Error("down");
+    const retry = { first: "1 hour", last: "1 hour" } as const;
+    const out = defineSink("out", { over: emitter, to: kept.target, partitions: 1, retry });
+    const node = await started(out);
+    const keys = Array.from({ length: 200 }, (_, n) => `k${n}`);
+    const rounds = 20;
+    for (let n = 1; n <= rounds; n++)
+      await Promise.all(
+        keys.map((key) => node.client.actor(emitter, key).ask({ type: "emit", event: numbered(n) })),
+      );
+    await until(out, node, ({ full }) => full === 1);
+    kept.fails = undefined;
+    await out.retryNow(node.client);
+    await until(out, node, ({ published }) => published === keys.length * rounds);
+    for (const key of keys)
+      expect(kept.of(`emitter/${key}`)).toEqual(Array.from({ length: rounds }, (_, at) => at + 1));
+  });
+
   it("keeps what waits over a crash of the node, in the actors and in the channels", async () => {
     const kept = new Kept();
     kept.fails = () => new Error("down");

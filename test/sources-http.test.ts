@@ -190,6 +190,19 @@ describe("a request with an Idempotency-Key", () => {
     expect(await sourceStatus(client, adds)).toMatchObject({ items: 21, told: 21 });
   });
 
+  it("used again with another body is refused, and nothing of that counts", async () => {
+    const { client } = await started();
+    const url = await listen(client);
+    const headers = { ...NDJSON, "idempotency-key": "one" };
+    expect((await ask(url, headers, lines(rows(0, 3)))).status).toBe(200);
+    expect(await ask(url, headers, lines(rows(3, 6)))).toMatchObject({
+      status: 422,
+      body: { code: "request_id_reused", outcome: "rejected", retryable: false },
+    });
+    expect((await ask(url, headers, lines(rows(0, 3)))).status).toBe(200);
+    expect(await sourceStatus(client, adds)).toMatchObject({ items: 3 });
+  });
+
   it("with items that cannot be sent they are letters, once", async () => {
     const { client } = await started();
     const url = await listen(client);

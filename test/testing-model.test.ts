@@ -1,7 +1,7 @@
 /** Model-based paths, as somebody who writes actors uses them; and that they bite. */
-import { defineActor, isKeyturnError } from "keyturn";
+import { ask, defineActor, isKeyturnError } from "keyturn";
 import { checkModel, TestFailure } from "keyturn/testing";
-import { assign, raise, setup } from "xstate";
+import { type AnyStateMachine, assign, createMachine, fromPromise, raise, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
 import { ledger, order } from "./support/shop.ts";
 import { bugs, Patcher } from "./sim/bugs.ts";
@@ -261,5 +261,59 @@ describe("bad input", () => {
   it("examples are enough for wildcards and schemas", async () => {
     expect((await checkModel(wild, { events: [{ type: "a.b" }] })).steps).toBe(1);
     expect((await checkModel(strict, { events: [{ type: "add", by: 2 }] })).steps).toBe(1);
+  });
+});
+
+describe("a machine that asks other actors", () => {
+  const asking = setup({
+    types: { context: {} as { left: unknown }, events: {} as { type: "buy" } },
+    actors: { ask },
+  }).createMachine({
+    context: { left: null },
+    initial: "idle",
+    states: {
+      idle: { on: { buy: "asking" } },
+      asking: {
+        invoke: {
+          src: "ask",
+          input: { to: "stock/tea", event: { type: "take" } },
+          onDone: { target: "idle", actions: assign({ left: ({ event }) => event.output }) },
+          onError: "refused",
+        },
+      },
+      refused: {},
+    },
+  });
+
+  it.each([
+    ["by name", asking, /asks other actors \(by its actor "ask"\).*machine\.provide/],
+    [
+      "inline",
+      createMachine({
+        initial: "a",
+        states: {
+          a: {
+            initial: "b",
+            states: { b: { invoke: { src: ask, input: { to: "stock/tea", event: { type: "take" } } } } },
+          },
+        },
+      }),
+      /\(in the state a\.b\)/,
+    ],
+    ["within a child", createMachine({ on: { go: {} }, invoke: { src: asking } }), /by its actor "ask"/],
+  ])("is refused, with what to do (%s)", async (_how, machine, says) => {
+    const refused = checkModel(defineActor({ type: "buyer", machine: machine as AnyStateMachine }));
+    await expect(refused).rejects.toMatchObject({
+      code: "invalid_options",
+      message: expect.stringMatching(says),
+    });
+  });
+
+  it("is checked with a stand-in that answers, and with one that refuses", async () => {
+    for (const answer of [async () => 3, () => Promise.reject(new Error("none left"))]) {
+      const machine = asking.provide({ actors: { ask: fromPromise(answer) as typeof ask } });
+      const { steps } = await checkModel(defineActor({ type: "buyer", machine }), { seed: 3, crashes: 0.5 });
+      expect(steps).toBeGreaterThan(0);
+    }
   });
 });

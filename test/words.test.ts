@@ -249,6 +249,7 @@ describe("errors", () => {
         "invalid_input rejected",
         "already_exists rejected",
         "reserved_event rejected",
+        "request_id_reused rejected",
         "event_too_large rejected",
         "unknown_type rejected",
         "invalid_options rejected",

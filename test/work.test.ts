@@ -5,6 +5,7 @@ import {
   type AnyActorDefinition,
   ask,
   defineActor,
+  KeyturnError,
   type KeyturnNode,
   memory,
   reply,
@@ -406,6 +407,46 @@ describe("questions of machines", () => {
       },
     });
   const payer = defineActor({ type: "payer", machine: asking() });
+
+  it("fail with an Error, as promises do, now and after a kill: one shape, whoever failed", async () => {
+    const calls = new Calls();
+    const loading = loader(calls);
+    const first = await begin([account, payer, loading]);
+    const { world, store } = first;
+    const { client } = first.node;
+    await world.run(client.actor(payer, "p").send({ type: "pay", to: "account/a", amount: 171 }));
+    for (const key of ["ours", "theirs", "unkept"]) {
+      await world.run(client.actor(loading, key).send({ type: "go" }));
+      await world.settle();
+    }
+    calls.settle(0).reject(new KeyturnError("mailbox_full", "It is full."));
+    calls.settle(1).reject(new RangeError("too far"));
+    calls.settle(2).resolve(() => undefined);
+    await world.advance(100);
+    const seen = async ({ client }: KeyturnNode): Promise<unknown[]> => {
+      const { error } = (await world.run(client.actor(payer, "p").get())).context as { error: unknown };
+      const errors = [error];
+      for (const key of ["ours", "theirs", "unkept"])
+        errors.push((await world.run(client.actor(loading, key).get())).context.why);
+      return errors.map((one) => {
+        if (!(one instanceof Error)) return one;
+        const { name, message } = one;
+        return [name, message.slice(0, 11), { ...one }];
+      });
+    };
+    const rejected = { outcome: "rejected", retryable: false };
+    const all = [
+      ["KeyturnError", expect.any(String), { code: "machine_failed", ...rejected }],
+      ["KeyturnError", "It is full.", { code: "mailbox_full", outcome: "notApplied", retryable: true }],
+      ["RangeError", "too far", {}],
+      ["KeyturnError", "What came o", { code: "context_invalid", ...rejected }],
+    ];
+    expect(await seen(first.node)).toEqual(all);
+    first.node.kill();
+    const second = await begin([account, payer, loading], { world, store, name: "n2" });
+    expect(await seen(second.node)).toEqual(all);
+    await world.run(second.node.stop());
+  });
 
   it("are answered with the reply, or fail with the error; the asked one has no dead letter then", async () => {
     const { node, world } = await begin([account, payer]);

@@ -5,10 +5,10 @@
  */
 import { readFile } from "node:fs/promises";
 import { InvalidArgumentError } from "commander";
+import { type Conditions, withCondition } from "../words/condition-text.ts";
 import { durationOf } from "../words/duration.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
-import type { Condition, Scalar } from "../words/queries.ts";
 import type { Shell } from "./shell.ts";
 
 /** More text than any event or input has. */
@@ -129,43 +129,11 @@ export function moment(text: string): number {
   throw new InvalidArgumentError('It is a date, "2026-01-31T12:00:00Z", or a time from now, "1h".');
 }
 
-const OPERATORS = {
-  "=": "eq",
-  "==": "eq",
-  "!=": "ne",
-  ">": "gt",
-  ">=": "gte",
-  "<": "lt",
-  "<=": "lte",
-  "^=": "prefix",
-};
-
-/** Gathers conditions: total>=10, customer.id=ada, name^=A, status=["a","b"], placed>@2026-01-31. */
-export function condition(
-  text: string,
-  before: Readonly<Record<string, Condition>> | undefined,
-): Readonly<Record<string, Condition>> {
-  const [, path, sign, operand = ""] =
-    /^\s*([^=<>!^]+?)\s*(==|!=|>=|<=|\^=|=|<|>)\s*(.*?)\s*$/s.exec(text) ?? [];
-  if (path === undefined || sign === undefined)
-    throw new InvalidArgumentError("It is PATH=VALUE, or with !=, <, <=, >, >= or ^= (begins with).");
-  const value = operandOf(operand);
-  let one: Condition;
-  if (Array.isArray(value)) {
-    if (sign !== "=" && sign !== "==") throw new InvalidArgumentError("A list of values goes with =.");
-    one = { in: value as readonly Scalar[] };
-  } else one = { [OPERATORS[sign as keyof typeof OPERATORS]]: value } as Condition;
-  return {
-    ...before,
-    [path]: { ...((before?.[path] as object | undefined) ?? {}), ...(one as object) } as Condition,
-  };
-}
-
-function operandOf(text: string): unknown {
-  if (text.startsWith("@")) {
-    const at = new Date(text.slice(1));
-    if (Number.isNaN(at.getTime())) throw new InvalidArgumentError(`${text.slice(1)} is no date.`);
-    return at;
+/** Gathers conditions (words/condition-text.ts). */
+export function condition(text: string, before: Conditions | undefined): Conditions {
+  try {
+    return withCondition(text, before);
+  } catch (error) {
+    throw new InvalidArgumentError(textOf(error));
   }
-  return fieldValue(text);
 }

@@ -24,9 +24,8 @@ import {
 
 const HELP = `
 Where the actors live is said by --nats HOST:PORT (or KEYTURN_NATS) or --data FOLDER (or KEYTURN_DATA); without either
-it is ./.keyturn, the folder of "keyturn dev", if it is there. (check, rebuild, trim and fork want it said: with --data
-they need a folder that no node has open.) Every command but "completion" takes
---json.
+it is ./.keyturn, the folder of "keyturn dev", if it is there. A node may go on in that folder meanwhile: commands ask
+it. Every command but "completion" takes --json.
 
 Exit codes:
 ${EXIT_CODES.map(([code, text]) => `  ${code.padEnd(6)} ${text}`).join("\n")}

@@ -10,17 +10,20 @@ export interface ProjectOptions {
   /** What package.json says of keyturn. */
   readonly keyturn: string;
   readonly xstate: string;
+  readonly zod: string;
   readonly vitest: string;
   readonly typescript: string;
   /** Of @types/node. */
   readonly types: string;
+  /** Versions that npm is to take of packages that others ask for. */
+  readonly overrides?: Readonly<Record<string, string>> | undefined;
   /** The server's configuration, as it is shipped. */
   readonly natsConf: string;
 }
 
 /** The files by path. */
 export function projectFiles(options: ProjectOptions): Readonly<Record<string, string>> {
-  const { name, keyturn, xstate, vitest, typescript, types, natsConf } = options;
+  const { name, keyturn, xstate, zod, vitest, typescript, types, overrides, natsConf } = options;
   const manifest = {
     name,
     version: "0.0.0",
@@ -33,8 +36,11 @@ export function projectFiles(options: ProjectOptions): Readonly<Record<string, s
       test: "vitest run",
       types: "tsc --noEmit",
     },
-    dependencies: { keyturn, xstate },
+    dependencies: { keyturn, xstate, zod },
     devDependencies: { "@types/node": types, typescript, vitest },
+    ...(overrides === undefined ? {} : { overrides }),
+    // Both bring what their scripts would build; without a word on it npm warns at each install.
+    allowScripts: { lmdb: false, "msgpackr-extract": false },
   };
   return {
     "package.json": `${JSON.stringify(manifest, null, 2)}\n`,
@@ -82,21 +88,27 @@ export { order } from "./order.ts";
 const ORDER = `/** An order: it is filled, waits for its payment, and is forgotten if none comes. */
 import { defineActor, reply } from "keyturn";
 import { assign, setup } from "xstate";
+import { z } from "zod";
+
+/** What may come from outside: the rest is refused, and the dashboard makes forms of it. */
+const events = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("add"), item: z.string().min(1), price: z.number().nonnegative() }),
+  z.strictObject({ type: z.literal("place") }),
+  z.strictObject({ type: z.literal("pay"), amount: z.number().positive() }),
+]);
+
+export type OrderEvent = z.infer<typeof events>;
 
 export interface OrderContext {
   readonly items: readonly string[];
   readonly total: number;
 }
 
-export type OrderEvent =
-  | { type: "add"; item: string; price: number }
-  | { type: "place" }
-  | { type: "pay"; amount: number };
-
 export const order = defineActor({
   type: "order",
   /** What keyturn find --where may look at. */
   index: ["total"],
+  events,
   machine: setup({
     types: { context: {} as OrderContext, events: {} as OrderEvent },
     guards: {
@@ -150,6 +162,13 @@ describe("an order", () => {
     await tea.send({ type: "place" });
     expect(await tea.ask({ type: "pay", amount: 7 })).toBe("thank you");
     expect((await tea.get()).value).toBe("paid");
+    await t.stop();
+  });
+
+  it("takes nothing without a price", async () => {
+    const t = await testRuntime({ actors: [order] });
+    const wrong = t.client.actor("order/42").send({ type: "add", item: "tea" });
+    await expect(wrong).rejects.toMatchObject({ code: "invalid_event", outcome: "rejected" });
     await t.stop();
   });
 

@@ -21,7 +21,6 @@ import { type Cluster, readCluster } from "./cluster.ts";
 import { delivered, type Deliveries } from "./delivered.ts";
 import {
   type Activity,
-  type AskShard,
   type Count,
   Finder,
   type FindQuery,
@@ -34,6 +33,7 @@ import { type CallOptions, carriedTrace, checkCall, type Recipient, type WatchOp
 import { ActorRef } from "./ref.ts";
 import { Call, Requests } from "./session.ts";
 import { SharedAsks } from "./shared-asks.ts";
+import type { AskShard } from "./shards.ts";
 import { RequestTracing } from "./tracing.ts";
 import { type StateListener, Watching } from "./watching.ts";
 
@@ -239,6 +239,16 @@ export class Client {
   /** Where the journal stands for each shard. @internal */
   positions(type: string, options: CallOptions): Promise<number[]> {
     return this.#finder.positions(type, options.timeout_ms);
+  }
+
+  /** Keys of the actors with the highest numbers at a path of their index. @internal */
+  top(
+    target: AnyActorDefinition,
+    by: string,
+    count: number,
+    options: Pick<CallOptions, "timeout_ms">,
+  ): Promise<readonly string[]> {
+    return this.#finder.top(target, by, count, options.timeout_ms);
   }
 
   /** Resolves when what actors of some shards have told over a lane is committed by its receivers. @internal */

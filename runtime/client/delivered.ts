@@ -7,7 +7,7 @@
 import { forEach } from "../engine/concurrently.ts";
 import type { Clock } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
-import type { AskShard } from "./find.ts";
+import type { AskShard } from "./shards.ts";
 
 export interface Deliveries {
   /** A type that every node hosts; for whom it is. */

@@ -21,6 +21,8 @@ import {
   type ShardQuery,
   type TimerRow,
 } from "../words/queries.ts";
+import { type AskShard, eachOf } from "./shards.ts";
+import { topKeys } from "./top.ts";
 
 /** Which actors; see Filter. */
 export interface FindQuery extends Omit<Filter, "olderThan"> {
@@ -90,19 +92,9 @@ export interface FoundTimer extends PendingTimer {
   readonly address: string;
 }
 
-/** Asks one shard about a type. */
-export type AskShard = (
-  shard: number,
-  type: string,
-  query: ShardQuery,
-  timeout_ms: number | undefined,
-) => Promise<ShardAnswer>;
-
 /** The first page is small, so that the first results come soon. */
 const FIRST_ROWS = 32;
 const TIMEOUT_MS = 60_000;
-/** Shards that are asked at once. */
-const SHARDS_AT_ONCE = 256;
 
 export class Finder {
   readonly #ask: AskShard;
@@ -129,6 +121,11 @@ export class Finder {
 
   async page(target: string | AnyActorDefinition, query: FindQuery): Promise<FoundPage> {
     const { limit = 100 } = query;
+    if (!(Number.isSafeInteger(limit) && limit >= 1))
+      throw new KeyturnError(
+        "invalid_options",
+        `A page has a whole number of actors from 1, not ${String(limit)}.`,
+      );
     const actors: FoundActor[] = [];
     for await (const actor of this.find(target, { ...query, limit: limit + 1 })) actors.push(actor);
     const more = actors.length > limit;
@@ -145,6 +142,7 @@ export class Finder {
     const type = typeOf(target);
     const asked = shardQueryOf("count", query);
     const states = new Map<string, number>();
+    const unknown = new UnknownState(type, asked);
     let turns = 0;
     let position = 0;
     const countShard = async (shard: number): Promise<void> => {
@@ -152,6 +150,7 @@ export class Finder {
       do {
         const answer = await this.#ask(shard, type, { ...asked, after }, query.timeout_ms);
         const { counts = {}, next } = answer;
+        unknown.see(answer);
         turns += answer.turns ?? 0;
         position = Math.max(position, answer.position ?? 0);
         for (const [state, count] of Object.entries(counts))
@@ -160,6 +159,7 @@ export class Finder {
       } while (after !== undefined);
     };
     await eachOf(this.#shards, countShard);
+    if (states.size === 0) unknown.check();
     const sorted = [...states].sort(([a], [b]) => compareKeys(a, b));
     return {
       total: sorted.reduce((total, [, count]) => total + count, 0),
@@ -178,6 +178,16 @@ export class Finder {
       positions[shard] = (await this.#ask(shard, type, nobody, timeout_ms)).position ?? 0;
     });
     return positions;
+  }
+
+  /** Keys of the actors with the highest numbers at a path of the index, highest first. */
+  top(
+    target: string | AnyActorDefinition,
+    by: string,
+    count: number,
+    timeout_ms: number | undefined,
+  ): Promise<readonly string[]> {
+    return topKeys(this.#ask, this.#shards, typeOf(target), by, count, timeout_ms);
   }
 
   async *timers(target: string | AnyActorDefinition, query: TimersQuery): AsyncGenerator<FoundTimer> {
@@ -206,12 +216,14 @@ export class Finder {
     checkLimit(limit);
     if (limit <= 0) return;
     const open: Stretch<R>[] = [];
+    const unknown = new UnknownState(type, asked);
     const fill = async (stretch: Stretch<R>): Promise<void> => {
       stretch.at = 0;
       stretch.rows = [];
       while (stretch.rows.length === 0 && stretch.more) {
         const wanted = { ...asked, after: stretch.after, limit: Math.min(stretch.page, limit) };
         const answer = await this.#ask(stretch.shard, type, wanted, timeout_ms);
+        unknown.see(answer);
         stretch.rows = rowsOf(answer);
         stretch.paths = answer.paths ?? [];
         stretch.after = answer.next;
@@ -224,6 +236,7 @@ export class Finder {
       await fill(stretch);
       if (stretch.rows.length > 0) open.push(stretch);
     });
+    if (open.length === 0) unknown.check();
     const heap = new Heap(open);
     for (let left = limit; left > 0; left--) {
       const first = heap.first;
@@ -233,6 +246,37 @@ export class Finder {
       if (first.at === first.rows.length) await fill(first);
       heap.settle();
     }
+  }
+}
+
+/**
+ * Whether nothing was found because no machine has such a state. Nodes of different versions may have different ones, and
+ * actors of a former version may still stand in a state of theirs: one that knows it, or one that is found, is enough.
+ */
+class UnknownState {
+  readonly #type: string;
+  readonly #state: string | undefined;
+  #isKnown = false;
+  #beside: readonly string[] = [];
+
+  constructor(type: string, { state }: ShardQuery) {
+    this.#type = type;
+    this.#state = state;
+  }
+
+  see({ unknown }: ShardAnswer): void {
+    if (unknown === undefined) this.#isKnown = true;
+    else this.#beside = unknown;
+  }
+
+  /** @throws KeyturnError `invalid_options` */
+  check(): void {
+    if (this.#isKnown || this.#state === undefined) return;
+    const there = this.#beside.length === 0 ? "It has none." : `There are: ${this.#beside.join(", ")}.`;
+    throw new KeyturnError(
+      "invalid_options",
+      `The machine of "${this.#type}" has no state "${this.#state.slice(0, 80)}". ${there}`,
+    );
   }
 }
 
@@ -351,13 +395,4 @@ export function typeOf(target: string | AnyActorDefinition): string {
     throw new KeyturnError("invalid_address", 'Name a type by its definition, or as "order".');
   checkType(type);
   return type;
-}
-
-/** Runs a task for every shard, some at once. */
-async function eachOf(shards: number, task: (shard: number) => Promise<void>): Promise<void> {
-  let next = 0;
-  const run = async (): Promise<void> => {
-    while (next < shards) await task(next++);
-  };
-  await Promise.all(Array.from({ length: Math.min(shards, SHARDS_AT_ONCE) }, run));
 }

@@ -15,7 +15,7 @@ import {
 } from "../engine/definition.ts";
 import type { HistoryPage, HistoryQuery, HistoryTurn, PastState } from "../engine/history.ts";
 import type { EventOf, InputOf, Machine } from "../engine/machine.ts";
-import type { MailboxState } from "../engine/mailbox.ts";
+import type { MailboxState } from "../words/mailbox.ts";
 import { checkEvent, tooLarge } from "../engine/outgoing.ts";
 import { checkTimerName, type PendingTimer, type TimerName } from "../engine/pending.ts";
 import { KeyturnError } from "../words/errors.ts";

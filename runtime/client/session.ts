@@ -15,6 +15,9 @@ import type { Clock, Transport } from "../ports/index.ts";
 import { isErrorCode, KeyturnError, meanings } from "../words/errors.ts";
 import {
   type Frame,
+  Get,
+  History,
+  Mailbox,
   messageBytes,
   type RefusalFrame,
   type Reply,
@@ -22,7 +25,9 @@ import {
   type Request,
   type RequestKind,
   Query,
+  Timers,
   Unwatch,
+  Watch,
 } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 
@@ -429,14 +434,7 @@ export class Requests {
     if (open.waited) {
       open.waited = false;
       open.deadline_ms = now + ABANDONED_MS;
-      const requestId = open.requestId ?? this.#idOf(channel.shard, open.number);
-      open.reject(
-        new KeyturnError(
-          "timeout",
-          `No answer from ${open.type}/${open.key} in time. It may have been applied or not; ask again with the request id ${requestId} to learn it.`,
-          { requestId },
-        ),
-      );
+      open.reject(late(open, open.requestId ?? this.#idOf(channel.shard, open.number)));
     } else {
       // Nobody asked for it in time. The channel must go on.
       open.settled = true;
@@ -469,6 +467,21 @@ function answer(call: Call, [, , error, value]: Reply, id: string): void {
 function nothingOf({ kind, type, key, id }: Call): Request {
   const nothing = kind === Query ? Query : Unwatch;
   return { kind: nothing, type, key, id, event: "", requestId: undefined, trace: undefined };
+}
+
+/** What only looks, and so changes nothing. */
+const LOOKS: ReadonlySet<RequestKind> = new Set([Get, History, Mailbox, Query, Timers, Unwatch, Watch]);
+
+function late({ kind, type, key }: Call, requestId: string): KeyturnError {
+  if (!LOOKS.has(kind)) {
+    const text = `No answer from ${type}/${key} in time. It may have been applied or not; ask again with the request id ${requestId} to learn it.`;
+    return new KeyturnError("timeout", text, { requestId });
+  }
+  const whom = kind === Query ? `those who have the actors of "${type}"` : `${type}/${key}`;
+  return new KeyturnError(
+    "timeout",
+    `No answer from ${whom} in time. Nothing was changed, it was only looked at: try again, or give it a longer timeout_ms.`,
+  );
 }
 
 function forgotten(requestId: string): KeyturnError {

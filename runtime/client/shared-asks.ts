@@ -8,7 +8,7 @@
  */
 import { encode } from "../words/codec.ts";
 import type { ShardAnswer, ShardQuery } from "../words/queries.ts";
-import type { AskShard } from "./find.ts";
+import type { AskShard } from "./shards.ts";
 
 export class SharedAsks {
   readonly #ask: AskShard;

@@ -9,7 +9,7 @@
  */
 import type { Transport } from "../ports/index.ts";
 import { encode } from "../words/codec.ts";
-import { isKeyturnError, KeyturnError, textOf } from "../words/errors.ts";
+import { type ErrorCode, isKeyturnError, KeyturnError, textOf } from "../words/errors.ts";
 import {
   Ask,
   AskBoth,
@@ -144,15 +144,23 @@ export class Answers {
     });
   }
 
-  /** Answers with what a past turn answered. */
-  fromJournal(job: Job, id: string, at: Link): void {
+  /**
+   * Answers with what a past turn answered.
+   * @param check throws if that turn's event is not the one of this request
+   */
+  fromJournal(job: Job, id: string, at: Link, check?: (event: unknown) => void): void {
     const answer = (error: readonly [string, string] | undefined, value: unknown): void => {
       if (this.#stopped || job.shard.phase === "gone") return;
       job.span?.ended(error && { code: error[0] }, this.#tracing?.time.now() ?? 0);
       this.settle(job, error, value);
       this.flush();
     };
-    this.#pastAnswer(job.kind, id, at).then(
+    const checked = check === undefined ? undefined : this.#history.eventAt(id, at).then(check);
+    const found =
+      checked === undefined
+        ? this.#pastAnswer(job.kind, id, at)
+        : checked.then(() => this.#pastAnswer(job.kind, id, at));
+    found.then(
       (value) => answer(undefined, value),
       (error: unknown) => {
         const { code, message } = isKeyturnError(error, "history_trimmed")
@@ -217,13 +225,21 @@ function carriable(shard: ShardState, reply: Reply): Reply {
 function trimmedAnswer(id: string): KeyturnError {
   return new KeyturnError(
     "answer_too_large",
-    `What this request asked ${id} for is done, but its answer cannot be given again: that part of the journal has been trimmed. Read the state.`,
+    `What was asked of ${id} by this request id is done, but its answer cannot be given again: that part of the journal has been trimmed. Read the state.`,
   );
 }
 
+/** What says itself what became of the request. */
+const AS_THEY_ARE: ReadonlySet<ErrorCode> = new Set([
+  "history_trimmed",
+  "invalid_options",
+  "request_id_reused",
+  "request_forgotten",
+]);
+
 /** The turn stands, whatever became of reading it: the asker must not take it for refused. */
 function asReadError(cause: unknown): KeyturnError {
-  if (isKeyturnError(cause, "history_trimmed") || isKeyturnError(cause, "invalid_options")) return cause;
+  if (isKeyturnError(cause) && AS_THEY_ARE.has(cause.code)) return cause;
   return new KeyturnError("store_failed", `The journal cannot be read: ${textOf(cause)}`, { cause });
 }
 

@@ -12,7 +12,6 @@ import { isFull } from "./outgoing.ts";
 import {
   asError,
   memberOf,
-  type Slot,
   type Taken,
   takeChildEvent,
   takeFailedWork,
@@ -20,6 +19,7 @@ import {
   takeRefusal,
   takeRetry,
 } from "./step.ts";
+import type { Slot } from "./turn-record.ts";
 
 /**
  * The turn that it is; undefined if the child has ended meanwhile and nothing is to be recorded.

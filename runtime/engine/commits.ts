@@ -16,7 +16,8 @@ import type { Activation } from "./activation.ts";
 import { OpenBatch, type Read } from "./batch.ts";
 import type { Lane } from "./lane.ts";
 import type { EngineParts } from "./parts.ts";
-import type { Slot, Taken } from "./step.ts";
+import type { Taken } from "./step.ts";
+import type { Slot } from "./turn-record.ts";
 import type { Tracing } from "./telemetry.ts";
 
 /** Hears what became of batches. */

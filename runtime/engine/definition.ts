@@ -79,6 +79,8 @@ export interface ActorDefinition<
   readonly life?: LifePolicy | undefined;
   /** "always": each record holds the whole state. For small states whose past is looked up where older records are trimmed. */
   readonly keyframes?: "always" | undefined;
+  /** What of an event makes it the same request when its request id comes again; all of it without one. */
+  readonly fingerprint?: ((event: never) => unknown) | undefined;
   /** What other types emit and its actors, or others on their behalf, are told of. See keyturn/streams. */
   readonly routes?: readonly Route[] | undefined;
   /** Carries the reply types only; never there at run time. */
@@ -159,6 +161,9 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.idleAfter it is deleted so long after its last turn; after a restart perhaps later, by less than that
  * @param options.keepFor it is deleted so long after its machine came to its end (done or failed); `idleAfter` does not
  *   count any more then
+ * @param options.fingerprint what of an event makes it the same when a request id (`Idempotency-Key`) is used again, as
+ *   plain data: `({ at, ...event }) => event` for senders that put their time into each try. All of the event without
+ *   one; with another it is refused as `request_id_reused`. Where it gives undefined nothing is compared
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -182,6 +187,7 @@ export function defineActor<
   expireAfter?: number | string;
   idleAfter?: number | string;
   keepFor?: number | string;
+  fingerprint?: (event: EventOf<NoInfer<M>>) => unknown;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -209,6 +215,11 @@ export function defineActor<
   if (input !== undefined && typeof input !== "function") {
     throw new KeyturnError("invalid_options", `The input of "${type}" is a function of { type, key }.`);
   }
+  const fingerprint = options.fingerprint as ActorDefinition["fingerprint"];
+  if (fingerprint !== undefined && typeof fingerprint !== "function") {
+    const text = `The fingerprint of "${type}" is a function of an event, for example ({ at, ...event }) => event.`;
+    throw new KeyturnError("invalid_options", text);
+  }
   const children = new Map(Object.entries(options.children ?? {}));
   const { invoke = {} } = options;
   checkInvoke(type, invoke);
@@ -232,6 +243,7 @@ export function defineActor<
     delays,
     index,
     life,
+    ...(fingerprint === undefined ? {} : { fingerprint }),
   });
 }
 

@@ -132,8 +132,8 @@ export class Engine {
     );
     this.works = works;
     for (const { host } of registry.values()) {
-      host.outlet = (owner, session, event) => local.sentOutside(owner, session, event);
-      host.logger = (id, label, value) => observer.logged(id, label, value);
+      host.outside.outlet = (owner, session, event) => local.sentOutside(owner, session, event);
+      host.outside.logger = (id, label, value) => observer.logged(id, label, value);
     }
 
     const exits = { answers, outbox, watches, catalogs, works, alarm };
@@ -156,6 +156,7 @@ export class Engine {
       answers,
       () => this.#surelyCurrent(),
       () => commits.seq,
+      () => this.breathe(),
     );
   }
 
@@ -226,7 +227,7 @@ export class Engine {
       if (told) shard.busy--;
       return !told;
     });
-    for (const channel of shard.ins.values()) shard.busy -= channel.rollback();
+    for (const channel of shard.ins.values()) shard.busy -= channel.forget();
   }
 
   /** True when nothing of the shard is queued, loading or in flight. */

@@ -183,7 +183,7 @@ export class Gate {
     const failed = (error: unknown): void => observer.actionFailed(a.id, action.name, error);
     local.acting = trace;
     try {
-      const run = (): unknown => a.hosted.host.runFor(a.id, a.committed.snapshot, action);
+      const run = (): unknown => a.hosted.host.outside.run(a.id, a.committed.snapshot, action);
       const result = span === undefined ? run() : telemetry?.within(span.trace, run);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {

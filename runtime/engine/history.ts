@@ -138,6 +138,11 @@ export class HistoryReader {
     return this.#stateAt(id, found);
   }
 
+  /** The event of a past turn. */
+  async eventAt(id: string, at: Link): Promise<unknown> {
+    return (await this.#find(id, at)).record.event;
+  }
+
   async #stateAt(id: string, found: Found): Promise<unknown> {
     const state = stateAfter(id, await this.#blockBack(id, found));
     if (state === undefined) return undefined;

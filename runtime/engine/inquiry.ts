@@ -4,24 +4,30 @@
  * Owns their way from the queue to an answer: the catalog, which may have to be built first, then the proof that this
  * node still owns the shard, then the rows. Talks to catalogs, queries and answers. Nothing of it holds up turns, nor
  * the shard's hand-over: who asked a shard that is gone asks its next owner.
+ *
+ * Whoever asks all shards asks them at once. So many rows are looked at for all of them together, then turns go on.
  */
+import { limits } from "../words/limits.ts";
 import { laneOfChannel } from "../words/lanes.ts";
 import { journalAt } from "../words/position.ts";
-import { checkShardQuery, type ShardQuery } from "../words/queries.ts";
+import { checkShardQuery, type ShardAnswer, type ShardQuery } from "../words/queries.ts";
 import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
 import type { Answers } from "./answers.ts";
 import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
-import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
+import { answerChanges, answerQuery, canAnswer, type Looks, startOf } from "./queries.ts";
 import type { ShardState } from "./shard.ts";
+import { statesBeside } from "./states.ts";
 import { asError } from "./step.ts";
 
 /** The longest that a question for changes waits. */
 const HOLD_MS = 60_000;
 /** How long one waits for the actors of a type to be found, where who asks goes on asking. */
 const FINDING_MS = 10_000;
+/** Rows looked at between two breaths: some milliseconds. */
+const LOOKS = limits.queryLooks;
 
 export class Inquiry {
   /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
@@ -33,6 +39,10 @@ export class Inquiry {
   readonly #current: () => Promise<void>;
   /** Position of what is committed. */
   readonly #position: () => number;
+  readonly #breathe: () => Promise<void>;
+  /** Since the last breath, and the next one while it is waited for. */
+  readonly #looks: Looks = { done: 0 };
+  #breath: Promise<void> | undefined;
 
   constructor(
     clock: Clock,
@@ -40,7 +50,9 @@ export class Inquiry {
     answers: Answers,
     current: () => Promise<void>,
     position: () => number,
+    breathe: () => Promise<void>,
   ) {
+    this.#breathe = breathe;
     this.#position = position;
     this.#clock = clock;
     this.#catalogs = catalogs;
@@ -82,12 +94,26 @@ export class Inquiry {
       rows = found;
       if (query.ask === "changes") await this.#change(rows, query);
       await this.#current();
+      // The first of those who wait may use it up again.
+      while (this.#looks.done >= LOOKS) await this.#rest();
       // What was enough may be gone meanwhile.
     } while (!canAnswer(rows, query) && job.shard.phase !== "gone");
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
-    return { ...answerQuery(rows, definition, query, now), position: this.#newest(rows) };
+    const answer = answerQuery(rows, definition, query, now, this.#looks);
+    const unknown =
+      isEmpty(answer) && query.state ? statesBeside(definition.machine, query.state) : undefined;
+    const position = this.#newest(rows);
+    return unknown === undefined ? { ...answer, position } : { ...answer, position, unknown };
+  }
+
+  #rest(): Promise<void> {
+    this.#breath ??= this.#breathe().then(() => {
+      this.#breath = undefined;
+      this.#looks.done = 0;
+    });
+    return this.#breath;
   }
 
   /** Whether all that is committed now was taken over a lane, once it was or some time has passed. */
@@ -139,4 +165,8 @@ export class Inquiry {
       });
     });
   }
+}
+
+function isEmpty({ found = [], timers = [], counts = {} }: ShardAnswer): boolean {
+  return found.length === 0 && timers.length === 0 && Object.keys(counts).length === 0;
 }

@@ -1,74 +1,25 @@
 /**
- * What waits for an actor at one moment, as people see it.
+ * What waits for an actor at one moment, as people see it (the form is words/mailbox.ts).
  *
- * Owns the form. The engine shows what it holds, in the order in which that will have its turn, and what it does not say
- * here waits nowhere on this node: a client, or another shard's outbox, may hold more. Questions that only read are left
- * out: they change nothing and hold nothing up. Changes nothing; talks to those who hold messages, and to the answers.
+ * The engine shows what it holds, in the order in which that will have its turn, and what it does not say here waits
+ * nowhere on this node: a client, or another shard's outbox, may hold more. Questions that only read are left out: they
+ * change nothing and hold nothing up. Changes nothing; talks to those who hold messages, and to the answers.
  */
 import type { Clock } from "../ports/index.ts";
 import { CancelTimer, Create, Delete, Replace } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
+import type { Invocation, MailboxState, WaitingMessage } from "../words/mailbox.ts";
 import { type Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
 import type { Commits } from "./commits.ts";
 import type { Registry } from "./definition.ts";
 import type { LocalIntake } from "./local-intake.ts";
 import { familyOf, isAskTimeout, isWorkTimer, type WorkEvent } from "./machine.ts";
-import type { LogicKind } from "./machine/logic.ts";
 import type { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import type { ShardState } from "./shard.ts";
 import { type Taken, unknownType } from "./step.ts";
 import type { WorkHere, Works } from "./works.ts";
-
-/** A message that has no committed turn yet. */
-export interface WaitingMessage {
-  /** The event's type; of what brings none, what it asks for: "(create)", "(delete)", "(cancel timer)", "(fork)", "(due)". */
-  readonly event: string;
-  readonly from: "client" | "actor" | "timer" | "work";
-  /**
-   * `committing`: it was stepped, and its record is on its way; `deferred`: there is no room for what it tells, or its
-   * actor cannot be read just now, and it is tried again; `loading`: until the actor is read; `queued`: for its turn.
-   */
-  readonly phase: "committing" | "deferred" | "loading" | "queued";
-  /** Since when, milliseconds since the epoch, about. */
-  readonly since: number;
-}
-
-/** Something that the actor's machine has invoked or spawned, works outside, and is not done. */
-export interface Invocation {
-  /** The child's path. */
-  readonly path: string;
-  /** The name of its logic. */
-  readonly src: string;
-  readonly kind: LogicKind;
-  /** `asked`: another actor is to answer; `queued`: others of its type run first; `retrying`: it failed, until `due`. */
-  readonly phase: "running" | "queued" | "retrying" | "asked";
-  /** When it began, milliseconds since the epoch; left out for a question. */
-  readonly since?: number;
-  /** Counts from 1. */
-  readonly attempt?: number;
-  /** When it is tried again, or when it is too late for the answer. */
-  readonly due?: number;
-  /** Address of the actor that is asked. */
-  readonly to?: string;
-}
-
-/** See above. */
-export interface MailboxState {
-  /** Messages that wait. */
-  readonly depth: number;
-  /** Since when the first of them does, milliseconds since the epoch. */
-  readonly oldest?: number;
-  /** The first `limits.mailboxShown` of them. */
-  readonly waiting: readonly WaitingMessage[];
-  /** Whether the actor is in memory; what an actor that is not has asked others is not known here. */
-  readonly memory: "absent" | "loading" | "loaded" | "failed";
-  /** Why it could not be loaded. */
-  readonly failure?: { readonly code: string; readonly reason: string };
-  /** At most `limits.mailboxShown`. */
-  readonly invocations: readonly Invocation[];
-}
 
 const ASKED: ReadonlyMap<number, string> = new Map([
   [Create, "(create)"],

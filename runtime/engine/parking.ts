@@ -42,11 +42,11 @@ export class Parking {
     this.#wake = wake;
   }
 
-  /** Parks a told message whose actor is being loaded, or that is behind one that waits. False if it need not wait. */
+  /** Parks a told message whose actor is being loaded, or that is not the next of its channel. False if it need not wait. */
   mustWait(a: Activation, job: Job): boolean {
     const channel = job.shard.in(job.fromShard);
-    const first = channel.parked[0];
-    if (!a.loading && (first === undefined || job.number < first.number)) return false;
+    // What waits is brought back in parts, by several causes: the order of the queue alone says nothing.
+    if (!a.loading && job.number === channel.stepped + 1) return false;
     channel.park(job);
     return true;
   }
@@ -95,9 +95,10 @@ export class Parking {
       if (a.crowd !== undefined) this.#letIn(a);
       return;
     }
+    const channel = job.shard.in(job.fromShard);
+    channel.stepped = job.number;
     // Those that were not tried together with it.
-    const channel = job.shard.ins.get(job.fromShard);
-    if (channel?.parked[0]?.number === job.number + 1) this.#unparkSoon(job.shard, channel);
+    if (channel.parked[0]?.number === job.number + 1) this.#unparkSoon(job.shard, channel);
   }
 
   /** An actor of a shard was loaded, or failed to be: whatever waited for it may go on. */

@@ -10,17 +10,21 @@ import { limits } from "../words/limits.ts";
 import type { Condition, FoundRow, Scalar, ShardAnswer, ShardQuery, TimerRow } from "../words/queries.ts";
 import { isScalar } from "../words/queries.ts";
 import { sizeOf } from "../words/values.ts";
+import { inRank, numberIn, type Ranked } from "./catalog/best.ts";
 import { OMITTED, type Row } from "./catalog/row.ts";
-import type { ShardRows } from "./catalog/rows.ts";
+import type { ShardRows, Tally } from "./catalog/rows.ts";
 import type { AnyActorDefinition } from "./definition.ts";
 import type { StateValue } from "./machine/internals.ts";
 
 /** A page is full when its rows take so much. */
 const PAGE_BYTES = limits.frameBytes / 4;
 const ROW_BYTES = 64;
+/** What sorting a key costs, in looks at a row. */
+const SORT_LOOKS = 4;
 
 /**
  * One page of what is asked.
+ * @param looks is told how many rows were looked at
  * @throws KeyturnError `invalid_options` for what the type's index does not have
  */
 export function answerQuery(
@@ -28,11 +32,23 @@ export function answerQuery(
   definition: AnyActorDefinition,
   query: ShardQuery,
   now: number,
+  looks: Looks,
 ): ShardAnswer {
+  if (query.ask === "top") return findTop(rows, definition, query);
   if (query.ask === "count" && isOfStates(query)) return countStates(rows, query);
   const fits = tester(definition, query, now);
-  if (query.ask === "count") return countRows(rows, query, fits);
-  return query.ask === "timers" ? findTimers(rows, query, fits) : findRows(rows, definition, query, fits);
+  // Where the counts say that there is none, none is looked for.
+  if (rows.complete && !hasAny(rows, query)) return noneFor(definition, query);
+  looks.done += SORT_LOOKS * rows.unsorted;
+  if (query.ask === "count") return countRows(rows, query, looks, fits);
+  return query.ask === "timers"
+    ? findTimers(rows, query, looks, fits)
+    : findRows(rows, definition, query, looks, fits);
+}
+
+/** Rows that were looked at. */
+export interface Looks {
+  done: number;
 }
 
 /** Whether a question can be answered now: a page, if the rows that come first are found; all else if all are. */
@@ -108,11 +124,12 @@ function findRows(
   rows: ShardRows,
   { index = [] }: AnyActorDefinition,
   query: ShardQuery,
+  looks: Looks,
   fits: Test,
 ): ShardAnswer {
   const found: FoundRow[] = [];
   let bytes = 0;
-  const next = walk(rows, query, (row) => {
+  const next = walk(rows, query, looks, (row) => {
     if (!fits(row)) return true;
     const packed = packRow(row);
     bytes += ROW_BYTES + sizeOf(packed);
@@ -120,6 +137,39 @@ function findRows(
     return found.length < query.limit && found.length < limits.queryPage && bytes < PAGE_BYTES;
   });
   return { paths: index, found, ...(next === undefined ? {} : { next }) };
+}
+
+/** The first page from what is kept; what comes behind it, which is seldom asked for, from a look at all. */
+function findTop(rows: ShardRows, definition: AnyActorDefinition, query: ShardQuery): ShardAnswer {
+  const place = placeIn(definition, query.by as string);
+  const limit = Math.min(query.limit, limits.queryPage);
+  const { behind } = query;
+  const ranked =
+    behind === undefined
+      ? rows.top(place, limit)
+      : rankedBehind(rows, place, { value: behind[0], key: behind[1] });
+  const found: FoundRow[] = [];
+  let bytes = 0;
+  for (const { key } of ranked) {
+    if (found.length === limit || bytes >= PAGE_BYTES) break;
+    const packed = packRow(rows.get(key) as Row);
+    bytes += ROW_BYTES + sizeOf(packed);
+    found.push(packed);
+  }
+  const isFull = found.length === limit || found.length < ranked.length;
+  const last = found.at(-1);
+  return { paths: definition.index ?? [], found, ...(isFull && last ? { next: last[0] } : {}) };
+}
+
+function rankedBehind(rows: ShardRows, place: number, behind: Ranked): readonly Ranked[] {
+  const ranked: Ranked[] = [];
+  for (const row of rows.all()) {
+    const value = numberIn(row, place);
+    if (value === undefined) continue;
+    const one = { key: row.key, value };
+    if (inRank(one, behind) > 0) ranked.push(one);
+  }
+  return ranked.sort(inRank);
 }
 
 function packRow({ key, value, status, turn, position, time, fields }: Row): FoundRow {
@@ -135,23 +185,39 @@ function isOfStates({ from, to, after, olderThan, where }: ShardQuery): boolean 
   return !others && Object.keys(where ?? {}).length === 0;
 }
 
-function countStates(rows: ShardRows, { state, status }: ShardQuery): ShardAnswer {
+/** The counts of those in a state, of a status. */
+function* talliesOf(rows: ShardRows, { state, status }: ShardQuery): Generator<Tally> {
   const path = (state ?? undefined)?.split(".");
-  const counts = new Map<string, number>();
-  let turns = 0;
   for (const tally of rows.tallies()) {
     if ((status ?? tally.status) !== tally.status) continue;
-    if (path !== undefined && !isIn(tally.value, path)) continue;
+    if (path === undefined || isIn(tally.value, path)) yield tally;
+  }
+}
+
+function hasAny(rows: ShardRows, query: ShardQuery): boolean {
+  for (const _ of talliesOf(rows, query)) return true;
+  return false;
+}
+
+function noneFor({ index = [] }: AnyActorDefinition, { ask }: ShardQuery): ShardAnswer {
+  if (ask === "count") return { counts: {}, turns: 0 };
+  return ask === "timers" ? { timers: [] } : { paths: index, found: [] };
+}
+
+function countStates(rows: ShardRows, query: ShardQuery): ShardAnswer {
+  const counts = new Map<string, number>();
+  let turns = 0;
+  for (const tally of talliesOf(rows, query)) {
     counts.set(tally.state, (counts.get(tally.state) ?? 0) + tally.count);
     turns += tally.turns;
   }
   return { counts: Object.fromEntries(counts), turns };
 }
 
-function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {
+function countRows(rows: ShardRows, query: ShardQuery, looks: Looks, fits: Test): ShardAnswer {
   const counts = new Map<string, number>();
   let turns = 0;
-  const next = walk(rows, query, (row) => {
+  const next = walk(rows, query, looks, (row) => {
     if (fits(row)) {
       turns += row.turn;
       counts.set(row.state, (counts.get(row.state) ?? 0) + 1);
@@ -161,10 +227,10 @@ function countRows(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer 
   return { counts: Object.fromEntries(counts), turns, ...(next === undefined ? {} : { next }) };
 }
 
-function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer {
+function findTimers(rows: ShardRows, query: ShardQuery, looks: Looks, fits: Test): ShardAnswer {
   const timers: TimerRow[] = [];
   const before = query.dueBefore ?? Number.POSITIVE_INFINITY;
-  const next = walk(rows, query, (row) => {
+  const next = walk(rows, query, looks, (row) => {
     if (row.timers.length === 0 || !fits(row)) return true;
     for (const { id, child, due, event } of row.timers)
       if (due < before) timers.push([row.key, id, child ?? null, due, event.type]);
@@ -178,18 +244,25 @@ function findTimers(rows: ShardRows, query: ShardQuery, fits: Test): ShardAnswer
  * Looks at rows in the order of their keys, until `take` answers false or enough were looked at. Returns the key to go on
  * behind, undefined at the end.
  */
-function walk(rows: ShardRows, query: ShardQuery, take: (row: Row) => boolean): string | undefined {
+function walk(
+  rows: ShardRows,
+  query: ShardQuery,
+  looks: Looks,
+  take: (row: Row) => boolean,
+): string | undefined {
   const keys = rows.keys();
   // Behind it not all rows are found yet.
   const found = rows.stretch?.to;
   const isAll = found === undefined || isUpTo(query, found);
   const end = isAll ? (query.to ?? undefined) : found;
   let at = firstKey(keys, query);
-  for (let looks = 1; at < keys.length; at++, looks++) {
+  const last = looks.done + limits.queryLooks;
+  for (; at < keys.length; at++) {
     const key = keys[at] as string;
     if (end !== undefined && compareKeys(key, end) >= 0) break;
     const row = rows.get(key);
-    if ((row === undefined || take(row)) && looks < limits.queryLooks) continue;
+    looks.done++;
+    if ((row === undefined || take(row)) && looks.done < last) continue;
     return at + 1 < keys.length || !isAll ? key : undefined;
   }
   return isAll ? undefined : keys[at - 1];

@@ -147,6 +147,8 @@ export class Session {
 export class InChannel {
   /** Highest number taken in. */
   accepted: number;
+  /** Highest number that is a turn, committed or not. */
+  stepped: number;
   /** Highest number committed. */
   committed: number;
   /** Taken in and waiting, in the order of their numbers; parking's. */
@@ -156,6 +158,7 @@ export class InChannel {
 
   constructor(committed: number) {
     this.accepted = committed;
+    this.stepped = committed;
     this.committed = committed;
   }
 
@@ -174,15 +177,22 @@ export class InChannel {
   commit(number: number): void {
     this.committed = number;
     // After a rollback, what was in flight then is committed all the same.
+    if (this.stepped < number) this.stepped = number;
     if (this.accepted < number) this.accepted = number;
   }
 
-  /** Forgets what is not committed. Returns how many messages were waiting. */
-  rollback(): number {
+  /** Forgets what is not stepped. Returns how many messages were waiting. */
+  forget(): number {
     const dropped = this.parked.length;
     this.parked = [];
-    this.accepted = this.committed;
+    this.accepted = this.stepped;
     return dropped;
+  }
+
+  /** Forgets what is not committed: nothing of it is in flight any more. The same. */
+  rollback(): number {
+    this.stepped = this.committed;
+    return this.forget();
   }
 }
 
@@ -370,7 +380,7 @@ export class ShardState {
     } else if (record.source === FromShard) {
       const channel = this.in(record.sourceName as number);
       channel.committed = Math.max(channel.committed, record.sourceNumber);
-      channel.accepted = channel.committed;
+      channel.rollback();
     }
     for (const message of record.out) {
       const channel = this.out(message.toShard);

@@ -1,28 +1,15 @@
 /**
  * A turn: from an actor's latest state and a message to its next state and the record of it.
  *
- * Owns the decision what a turn changes and what its record says. Synchronous; changes nothing: the engine takes the
- * result or throws it away. Talks to the machine, the record format and address parsing.
- *
- * Invariants:
- * 1. A turn that cannot be recorded (too large, not plain data) fails here, before anybody sees it.
- * 2. Every `limits.keyframeTurns` turns the record holds the whole state, and so does the first of a new version.
+ * Owns the decision what a turn does. Synchronous; changes nothing: the engine takes the result or throws it away.
+ * Talks to the machine, the record of a turn (turn-record.ts) and address parsing.
  */
-import { encode } from "../words/codec.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { Create } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import { isSampled } from "../words/trace.ts";
 import { seal, ValueFault } from "../words/values.ts";
-import {
-  type Activation,
-  type BatchRef,
-  type Job,
-  linkTo,
-  NoPlace,
-  type RequestPlace,
-  Turn,
-} from "./activation.ts";
+import { type Activation, type Job, linkTo, NoPlace, type RequestPlace, Turn } from "./activation.ts";
 import {
   type EventObject,
   FAILED,
@@ -32,35 +19,27 @@ import {
   PROMISE_RESOLVE,
 } from "./machine/internals.ts";
 import { begin, checkInput, checkOutput } from "./beginning.ts";
-import { type AnyActorDefinition, checkFits, type HostedType } from "./definition.ts";
+import { checkFits, type HostedType } from "./definition.ts";
 import { isWake, withoutWake } from "./delays.ts";
 import { invoked, isBeginning } from "./invocations.ts";
 import {
   type ActionEffect,
   BEGIN,
   familyOf,
-  historyOf,
   isWorkTimer,
   type MachineSnapshot,
-  mayHoldRefs,
   moment,
-  persist,
-  plainContext,
   type ReceiveEffect,
-  sameStates,
   type Timer,
-  withoutRefs,
 } from "./machine.ts";
-import { familyChange, type Member } from "./machine/family.ts";
+import type { Member } from "./machine/family.ts";
 import { timeOfSession } from "./machine/tree.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
 import { decideLapsed } from "./resume.ts";
 import {
-  type Change,
   DeleteTurn,
   DeltaTurn,
-  encodeRecord,
   FromNowhere,
   FromSession,
   FromShard,
@@ -69,11 +48,18 @@ import {
   KeyframeTurn,
   NoLink,
   type OutMessage,
-  packTimers,
   Refusal,
-  type SourceKind,
-  type TurnRecord,
 } from "./record.ts";
+import {
+  blank,
+  changeOf,
+  checkSize,
+  encoded,
+  isWhole,
+  type Slot,
+  type Source,
+  wholeOf,
+} from "./turn-record.ts";
 
 /** A turn that has been computed and encoded, not yet taken. */
 export interface Taken {
@@ -92,15 +78,6 @@ export interface Taken {
   readonly reply: unknown;
   /** Why the message was refused, if it was: the turn then changes nothing, or only takes a timer away. */
   readonly refusal: KeyturnError | undefined;
-}
-
-/** Where the record will lie. */
-export interface Slot {
-  readonly batch: BatchRef;
-  readonly index: number;
-  /** Now, milliseconds since the epoch, and how long after the batch's time that is. */
-  readonly time: number;
-  readonly delay: number;
 }
 
 const nothing: readonly never[] = [];
@@ -135,17 +112,21 @@ export function checkMessage(hosted: HostedType, { kind, message: { event } }: J
   checkFits(hosted, event);
 }
 
+/** The event under which a message's turn stands in the journal. */
+export function recorded({ kind, message: { event } }: Job): EventObject {
+  if (kind !== Create) return event as EventObject;
+  return event === undefined ? { type: INIT } : ({ type: INIT, input: event } as EventObject);
+}
+
 /** Begins an actor with the input that somebody gave it. */
 function takeCreate(a: Activation, job: Job, slot: Slot, now: number, shards: number): Taken {
-  const input = job.message.event;
   const { turn } = a.latest;
   if (turn > 0) {
     const turns = turn === 1 ? "a turn" : `${turn} turns`;
     const text = `${addressOf(a)} exists already, it has taken ${turns}. Read its state, or delete it first.`;
     throw new KeyturnError("already_exists", text);
   }
-  const event = input === undefined ? { type: INIT } : { type: INIT, input };
-  return transit(a, job, event, noTimers, slot, now, shards, sourceOf(job), undefined);
+  return transit(a, job, recorded(job), noTimers, slot, now, shards, sourceOf(job), undefined);
 }
 
 /**
@@ -279,8 +260,6 @@ export function takeLapsed(a: Activation, job: Job, timer: Timer, slot: Slot, no
   const source: Source = [FromTimer, timer.id, timer.generation];
   return takeTimers(a, job, withoutWake(timers), event, slot, source, undefined);
 }
-
-type Source = readonly [kind: SourceKind, name: string | number, number: number];
 
 export function sourceOf(job: Job): Source {
   if (job.session !== undefined) return [FromSession, job.session.name, job.number];
@@ -464,11 +443,6 @@ function addressOf({ hosted, key }: Activation): string {
   return `${hosted.definition.type}/${key}`;
 }
 
-/** Whether a turn's record holds the whole state. A change cannot be added to a state of another version. */
-function isWhole(number: number, before: Turn, { version, keyframes }: AnyActorDefinition): boolean {
-  return (number - 1) % limits.keyframeTurns === 0 || before.version !== version || keyframes === "always";
-}
-
 /** A turn that changes nothing but the timers. */
 function takeTimers(
   a: Activation,
@@ -526,84 +500,6 @@ export const effectless = {
   reply: undefined,
 };
 
-export function blank(id: string, slot: Slot, [source, sourceName, sourceNumber]: Source): TurnRecord {
-  return {
-    kind: DeltaTurn,
-    id,
-    turn: 0,
-    previous: NoLink,
-    keyframe: NoLink,
-    source,
-    sourceName,
-    sourceNumber,
-    delay: slot.delay,
-    version: 0,
-    event: null,
-    change: null,
-    out: nothing,
-    emitted: nothing,
-    replied: false,
-    reply: undefined,
-    requestId: undefined,
-    trace: undefined,
-    refusal: undefined,
-  };
-}
-
-function changeOf(before: Turn, next: MachineSnapshot, timers: readonly Timer[]): Change | null {
-  const last = before.snapshot as MachineSnapshot;
-  const family = familyOf(next);
-  const children = familyChange(familyOf(last), family);
-  let context: Record<string, unknown> | null = null;
-  let removed: string[] | null = null;
-  if (next.context !== last.context) {
-    for (const name in next.context) {
-      const value: unknown = next.context[name];
-      if (value !== last.context[name] || !(name in last.context)) {
-        context ??= {};
-        context[name] = mayHoldRefs(next) ? withoutRefs(value) : value;
-      }
-    }
-    for (const name in last.context) {
-      if (!(name in next.context)) {
-        removed ??= [];
-        removed.push(name);
-      }
-    }
-  }
-  const rest: Change["rest"] =
-    next.status !== last.status || next.output !== last.output || next.historyValue !== last.historyValue
-      ? restOf(next)
-      : null;
-  return {
-    context,
-    removed,
-    value: sameStates(next, last) ? null : next.value,
-    rest,
-    timers: timers === before.timers ? null : timers,
-    children,
-  };
-}
-
-function restOf(next: MachineSnapshot): Change["rest"] {
-  const history = historyOf(next) ?? null;
-  return next.error === undefined
-    ? [next.status, withoutRefs(next.output), history]
-    : [next.status, withoutRefs(next.output), history, next.error];
-}
-
-export function wholeOf(next: MachineSnapshot, timers: readonly Timer[]): Change {
-  const family = familyOf(next);
-  return {
-    context: plainContext(next),
-    removed: null,
-    value: next.value,
-    rest: next.status === "active" && Object.keys(next.historyValue).length === 0 ? null : restOf(next),
-    timers: timers.length === 0 ? null : timers,
-    children: family === undefined ? null : family.pack(),
-  };
-}
-
 function remember(before: Turn, requestId: string, slot: Slot): readonly RequestPlace[] {
   const requests = [...before.requests, { requestId, place: { batch: slot.batch, index: slot.index } }];
   if (requests.length > limits.requestsPerActor) requests.shift();
@@ -616,46 +512,6 @@ function sealReply(value: unknown): void {
   } catch (cause) {
     throw new KeyturnError("reply_invalid", textOf(cause), { cause });
   }
-}
-
-export function encoded(record: TurnRecord): Uint8Array {
-  let bytes: Uint8Array;
-  try {
-    bytes = encodeRecord(record);
-  } catch (cause) {
-    throw new KeyturnError("context_invalid", `The turn of ${record.id} cannot be stored: ${textOf(cause)}`, {
-      cause,
-    });
-  }
-  if (bytes.length > limits.recordBytes) {
-    throw new KeyturnError(
-      "state_too_large",
-      `The turn of ${record.id} takes ${bytes.length} bytes, at most ${limits.recordBytes} fit into one record. Keep less in one actor.`,
-    );
-  }
-  return bytes;
-}
-
-/** The new estimate of an actor's size. Only an estimate over the limit costs an exact count. */
-export function checkSize(
-  snapshot: MachineSnapshot,
-  timers: readonly Timer[],
-  requests: readonly RequestPlace[],
-  estimate: number,
-  id: string,
-): number {
-  if (estimate <= limits.stateBytes) return estimate;
-  // Everything that a snapshot holds; see encodeSnapshot.
-  const exact = encode([
-    persist(snapshot),
-    packTimers(timers),
-    requests.map((r) => [r.requestId, 0, 0]),
-  ]).length;
-  if (exact <= limits.stateBytes) return exact;
-  throw new KeyturnError(
-    "state_too_large",
-    `The state of ${id} would take ${exact} bytes, at most ${limits.stateBytes} are allowed. Spread it over several actors.`,
-  );
 }
 
 /** Whatever a step threw, as one of our errors. */

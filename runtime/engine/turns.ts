@@ -22,12 +22,12 @@ import type { Parking } from "./parking.ts";
 import type { EngineParts } from "./parts.ts";
 import { checkTimerName, timerNamed } from "./pending.ts";
 import { pathIn, type Reads } from "./reads.ts";
+import { checkRepeated } from "./repeated.ts";
 import { checkReplacement, standing, standsAt, takeReplace } from "./replace.ts";
 import { isLapsed } from "./resume.ts";
 import { nextDue } from "./state.ts";
 import {
   asError,
-  type Slot,
   type Taken,
   takeCancel,
   takeDelete,
@@ -37,6 +37,7 @@ import {
   takeTimer,
   takeTurn,
 } from "./step.ts";
+import type { Slot } from "./turn-record.ts";
 import type { Tracing } from "./telemetry.ts";
 import type { Works } from "./works.ts";
 
@@ -144,7 +145,8 @@ export class Turns {
     const known = requestId === undefined ? undefined : placeOfRequest(a, requestId);
     if (known !== undefined) {
       this.#parts.tally.repeatedIds++;
-      this.#reads.whenCommitted(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(known)));
+      const check = (event: unknown): void => checkRepeated(a.hosted.definition, job, event);
+      this.#reads.whenCommitted(a, job, () => this.#answers.fromJournal(job, a.id, linkOf(known), check));
       return true;
     }
     try {

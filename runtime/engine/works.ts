@@ -19,7 +19,7 @@ import type { Activation } from "./activation.ts";
 import { familyOf, isWorkTimer, plainError, type Timer, type WorkEvent } from "./machine.ts";
 import type { Member } from "./machine/family.ts";
 import { type EventObject, FAILED, type XActor } from "./machine/internals.ts";
-import type { LogicKind } from "./machine/logic.ts";
+import type { LogicKind } from "../words/mailbox.ts";
 import { type RunningWork, runWork, type WorkOrder } from "./machine/work.ts";
 import type { ShardState } from "./shard.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -281,6 +281,8 @@ function storable(event: EventObject): EventObject {
 
 function failure(problem: string): EventObject {
   const message = `What came of it cannot be kept: ${problem}`;
-  const data = Object.freeze({ name: "KeyturnError", code: "context_invalid", message });
-  return Object.freeze({ type: FAILED, data });
+  const data = plainError(new KeyturnError("context_invalid", message));
+  const event = { type: FAILED, data };
+  seal(event, "event");
+  return event;
 }

@@ -33,8 +33,17 @@ export type Message<F, N extends string = NameOf<F>> = {
   EventOf<Named<F, N>>;
 
 type ValueOf<S> = S extends State<string, infer V> ? V : never;
-/** A state is named where there are several. */
-type StateArgs<S, O> = IsOne<S> extends true ? [state?: S, options?: O] : [state: S, options?: O];
+/** A state is named where there are several: `A` are all that there are. */
+type StateArgs<S, O, A = S> = IsOne<A> extends true ? [state?: S, options?: O] : [state: S, options?: O];
+/** Those of some states that may hold a number. */
+type NumberState<S> =
+  S extends State<string, infer V>
+    ? number extends V
+      ? S
+      : [Extract<V, number>] extends [never]
+        ? never
+        : S
+    : never;
 
 const REFS_MAX = 4_096;
 
@@ -91,7 +100,10 @@ export class Functions<F extends AnyFunction> {
    * function, becomes a dead letter.
    */
   sendEvent<const N extends NameOf<F>>(message: Message<F, N>, options: CallOptions = {}): Promise<void> {
-    return this.#async(() => this.#ref(message.key).send(this.#event(message), options));
+    return this.#async(() => {
+      const event = this.#event(message);
+      return this.#ref(message.key).send(event, options);
+    });
   }
 
   /**
@@ -99,11 +111,11 @@ export class Functions<F extends AnyFunction> {
    * `updateState("a", 1, "add", counter)`. Resolves with the new value.
    * @throws KeyturnError `invalid_operand` (also for a division by zero); the state stays as it was
    */
-  updateState<S extends StatesOf<F>>(
+  updateState<S extends NumberState<StatesOf<F>>>(
     key: string,
-    operand: number,
+    operand: [NumberState<StatesOf<F>>] extends [never] ? never : number,
     operation: Operation,
-    ...[state, options]: StateArgs<S, CallOptions>
+    ...[state, options]: StateArgs<S, CallOptions, StatesOf<F>>
   ): Promise<number> {
     return this.#async(() => {
       const event = { type: UPDATE, state: this.#state(state).name, operand, operation };
@@ -186,6 +198,11 @@ export class Functions<F extends AnyFunction> {
 
   /** The event that a message carries. */
   #event(message: object): { readonly type: string } {
+    if (typeof message !== "object" || message === null)
+      throw new KeyturnError(
+        "invalid_event",
+        `What is processed is an event with its key: { key: "a", value: 1 }, not ${String(message)}.`,
+      );
     const given = (message as { readonly type?: unknown }).type ?? this.#only;
     if (!this.#names.has(given as string)) {
       const { functions } = this.#definition;

@@ -84,10 +84,10 @@ function outcomeOf(
   returned: unknown,
   invocation: Invocation,
 ): Outcome {
-  if (typeof returned !== "object" || returned === null)
+  if (typeof returned !== "object" || returned === null || Array.isArray(returned))
     throw new KeyturnError(
       "function_failed",
-      `"${name}" returned ${String(returned)}; it returns { state, result }.`,
+      `"${name}" returned ${Array.isArray(returned) ? "a list" : String(returned)}; it returns { state, result }.`,
     );
   const { state, result } = returned as { readonly state?: unknown; readonly result?: unknown };
   // What is neither is a state that somebody forgot to wrap, and would be lost in silence.
@@ -103,7 +103,7 @@ function outcomeOf(
 /** New states by the names under which they are stored. */
 export function stored(name: string, states: States, plain: boolean, state: unknown): Outcome["state"] {
   if (state === undefined) return undefined;
-  if (typeof state !== "object" || state === null)
+  if (typeof state !== "object" || state === null || Array.isArray(state))
     throw new KeyturnError(
       "function_failed",
       `The state that "${name}" returned is no object of states by name.`,

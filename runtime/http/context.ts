@@ -166,6 +166,19 @@ export class HttpContext {
     return problem;
   }
 
+  /**
+   * What an actor is to begin with; undefined for what its address gives. An empty object, or null, says nothing where no
+   * schema takes it for an input: many clients send one as the body of a POST that has none.
+   * @throws KeyturnError `invalid_input`
+   */
+  inputIn(type: string, json: unknown): unknown {
+    if (json === undefined) return undefined;
+    const input = valueIn(json, "input", "invalid_input");
+    const definition = this.actors.find((one) => one.type === type);
+    if (definition === undefined || definition.inputSchema !== undefined) return input;
+    return input === null || isEmpty(input) ? undefined : input;
+  }
+
   /** Takes a place for a stream; `open` it, or give the place back. @throws Refusal 429, 503 */
   reserveStream(request: FastifyRequest): () => void {
     return this.#parts.streams.reserve(request.caller.name);
@@ -211,6 +224,12 @@ export function checkedId(given: unknown): string {
   );
 }
 
+function isEmpty(value: unknown): boolean {
+  const isPlain =
+    typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+  return isPlain && Object.keys(value).length === 0;
+}
+
 /** Whoever learns another one's id must not be given his answers: an id counts within its subject. */
 function scoped(id: string, { subject }: Caller): string {
   if (subject === undefined) return id;
@@ -232,7 +251,10 @@ export function valueIn(
   }
 }
 
-/** The texts of a query, each name once. @throws KeyturnError `invalid_options` for names that are not expected */
+/** Under such names `queryOf` keeps what comes again under `where`. */
+export const AGAIN = "where&";
+
+/** The texts of a query, each name once, but for `where`. @throws KeyturnError `invalid_options` for names that are not expected */
 export function queryOf(
   request: FastifyRequest,
   expected: readonly string[],
@@ -248,6 +270,11 @@ export function queryOf(
       const known = alsoPrefix === undefined ? expected : [...expected, `${alsoPrefix}<path>`];
       const there = known.length === 0 ? "There are none here." : `There are ${known.join(", ")}.`;
       throw new KeyturnError("invalid_options", `"${name.slice(0, 80)}" is no parameter here. ${there}`);
+    }
+    if (name === "where" && texts.has(name)) {
+      // Two of one name are two conditions. Nobody else gives such a name: it is not expected.
+      texts.set(`${AGAIN}${texts.size}`, value);
+      continue;
     }
     if (texts.has(name)) throw new KeyturnError("invalid_options", `"${name.slice(0, 80)}" is given twice.`);
     texts.set(name, value);

@@ -18,6 +18,9 @@ const HEADERS =
 const EXPOSED = "etag, location, retry-after, www-authenticate";
 const PREFLIGHT_S = "600";
 
+/** A target that is a whole address: it counts, and not the Host beside it. */
+const ABSOLUTE = /^https?:\/\/([^/?#]*)/i;
+
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
@@ -52,11 +55,14 @@ export class Guard {
   /**
    * Checks where a request comes from, and answers a preflight.
    * @returns true if it is answered
-   * @throws Refusal 403, 421
+   * @throws Refusal 400, 403, 421
    */
-  check({ method, headers, ws }: FastifyRequest, reply: FastifyReply): boolean {
+  check({ method, headers, ws, raw, originalUrl }: FastifyRequest, reply: FastifyReply): boolean {
     const { host = "", origin } = headers;
-    const named = host.toLowerCase();
+    // Of two, a proxy before this server may have believed the other one (RFC 9112, 3.2).
+    if (raw.rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === "host").length > 1)
+      throw new Refusal(400, "invalid_frame", "A request has one Host.");
+    const named = (ABSOLUTE.exec(originalUrl)?.[1] ?? host).toLowerCase();
     if (this.#hosts !== undefined && !this.#hosts.has(named) && !this.#hosts.has(named.replace(/:\d+$/, "")))
       throw new Refusal(421, "access_denied", "This server is not called by that name.");
     if (origin === undefined) return false;

@@ -31,6 +31,8 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
   invalid_input: 422,
   already_exists: 409,
   reserved_event: 422,
+  // As the IETF's draft on the Idempotency-Key header says.
+  request_id_reused: 422,
   event_too_large: 413,
   unknown_type: 404,
   invalid_options: 400,

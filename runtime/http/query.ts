@@ -2,18 +2,25 @@
  * Filters in a query string: which actors of a type.
  *
  *   state=waiting.payment  status=active  olderThan=1 hour  prefix=eu:  from=a  to=b
+ *   where=total>=10                        conditions as on the command line (words/condition-text.ts), as often as
+ *   where=customer.id=ada, name^=A         they are needed, or with commas between
+ *
+ * Two older forms are understood as well:
+ *
  *   where={"total":{"gte":10}}             conditions as JSON, Dates as {"~date": …}
- *   where.customer.id=ada                  the same for one path: a value, or operator:value
+ *   where.customer.id=ada                  for one path: a value, or operator:value
  *   where.total=gte:10                     eq, ne, gt, gte, lt, lte, prefix; in:1,2,3
  *
- * A value that is a number, true, false, null or a text in double quotes is that; everything else is a text. Owns these
- * forms; what may be asked is the client's to check.
+ * In the last a value that is a number, true, false, null or a text in double quotes is that; everything else is a text.
+ * Owns these forms; what may be asked is the client's to check.
  */
 import type { FindQuery } from "../client/find.ts";
+import { type Conditions, withConditions } from "../words/condition-text.ts";
 import { KeyturnError } from "../words/errors.ts";
 import type { Condition, Scalar } from "../words/queries.ts";
-import { valueIn } from "./context.ts";
+import { AGAIN, valueIn } from "./context.ts";
 
+/** What a query string has of a type. `where` may be given again. */
 export const FILTERS = ["state", "status", "olderThan", "prefix", "from", "to", "where"];
 export const WHERE = "where.";
 
@@ -23,13 +30,17 @@ const NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
 /** @throws KeyturnError `invalid_options` */
 export function filterIn(query: ReadonlyMap<string, string>): FindQuery {
   const conditions = new Map<string, Condition>();
-  const where = query.get("where");
-  if (where !== undefined) for (const [path, one] of jsonConditions(where)) conditions.set(path, one);
+  let written: Conditions = {};
+  for (const [name, text] of query) {
+    if (name !== "where" && !name.startsWith(AGAIN)) continue;
+    if (!text.trimStart().startsWith("{")) written = withConditions(text, written);
+    else for (const [path, one] of jsonConditions(text)) add(conditions, path, one);
+  }
+  for (const [path, one] of Object.entries(written)) add(conditions, path, one);
   for (const [name, text] of query) {
     if (!name.startsWith(WHERE)) continue;
     const path = name.slice(WHERE.length);
-    if (conditions.has(path)) throw wrongWhere(`"${path.slice(0, 80)}" has two conditions.`);
-    conditions.set(path, conditionIn(text));
+    add(conditions, path, conditionIn(text));
   }
   const status = query.get("status") as FindQuery["status"];
   return {
@@ -41,6 +52,11 @@ export function filterIn(query: ReadonlyMap<string, string>): FindQuery {
     to: query.get("to"),
     ...(conditions.size === 0 ? {} : { where: Object.fromEntries(conditions) }),
   };
+}
+
+function add(conditions: Map<string, Condition>, path: string, one: Condition): void {
+  if (conditions.has(path)) throw wrongWhere(`"${path.slice(0, 80)}" has two conditions.`);
+  conditions.set(path, one);
 }
 
 function jsonConditions(text: string): [string, Condition][] {
@@ -84,6 +100,6 @@ function ageIn(text: string | undefined): number | string | undefined {
 function wrongWhere(text: string): KeyturnError {
   return new KeyturnError(
     "invalid_options",
-    `${text} Conditions are JSON, where={"total":{"gte":10}}, or one by one, where.total=gte:10.`,
+    `${text} Conditions are written where=total>=10, customer.id=ada.`,
   );
 }

@@ -26,6 +26,7 @@ import { Client } from "../client/client.ts";
 import { KeyturnNode } from "../node.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { HttpContext, idempotencyKey } from "./context.ts";
+import { compressAnswers } from "./compress.ts";
 import { Gate } from "./gate.ts";
 import { openapiOf } from "./openapi/index.ts";
 import { type HttpOptions, limitsOf, listenAt, wrong } from "./options.ts";
@@ -206,6 +207,7 @@ async function makeApp(options: HttpOptions, context: HttpContext, gate: Gate): 
   // Before the gate, which wants to know what is to become a WebSocket. Streams ends them.
   await app.register(websocket, SOCKETS);
   app.addHook("onRequest", (request, reply) => gate.enter(request, reply));
+  compressAnswers(app);
   app.setErrorHandler((error, request, reply) => refuse(error, request, reply));
   app.setNotFoundHandler(() => {
     const text = "There is nothing here. GET /openapi.json says what there is.";

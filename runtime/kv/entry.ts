@@ -65,6 +65,8 @@ const defined = defineActor({
   type: KV,
   index: ["present", "value", "version"],
   keepFor: 0,
+  // Each try brings the time at which it was sent.
+  fingerprint: ({ at: _, ...event }) => event,
   machine: setup({
     types: { context: {} as EntryContext, events: {} as EntryEvent, emitted: {} as EntryWas },
     delays: { ttl: ({ context }) => context.ttl_ms, gone: GONE_MS },

@@ -16,6 +16,7 @@ import { durationOf } from "../words/duration.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { type EntryContext, type EntryEvent, entry, KV, type Operation } from "./entry.ts";
 import { actorKey, bytesIn, checkStoreName, type Key, textIn } from "./keys.ts";
+import { eachOf, listOf } from "./many.ts";
 import { Pinned } from "./pinned.ts";
 
 export interface StoreOptions {
@@ -60,8 +61,9 @@ export interface ListOptions {
   readonly limit?: number | undefined;
 }
 
-/** Writes and reads of one call that are under way at once. */
-const AT_ONCE = 2_048;
+/** An operand, where a store's values may be numbers; of others there is none. */
+export type Operand<V> = number extends V ? number : [Extract<V, number>] extends [never] ? never : number;
+
 /** Between tries for an actor that is just being forgotten. */
 const FORGOTTEN_MS = 5;
 
@@ -104,7 +106,7 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
 
   /** The values under some keys, in the order of the keys; those that are not there are left out. */
   async getAll(keys: Iterable<K>): Promise<Map<K, V>> {
-    const all = [...keys];
+    const all = this.#keys(keys);
     const values: (V | undefined)[] = new Array(all.length);
     await eachOf(all, async (key, place) => {
       values[place] = await this.get(key);
@@ -126,25 +128,35 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
     return this.#write(async () => this.#put(this.#ref(key), value, putOf(value, options), requestId));
   }
 
-  /** Puts many values; resolves when all are committed. Each by itself: after an error some may be. */
+  /**
+   * Puts many values; resolves when all are committed. Of a key that comes several times the last one stands. Each by
+   * itself: after an error some may be there, after `invalid_address` for a key none.
+   */
   putAll(entries: Iterable<readonly [K, V]>, options: Pick<PutOptions, "ttl"> = {}): Promise<void> {
-    return this.#write(() =>
-      eachOf([...entries], async ([key, value]) => {
+    return this.#write(async () => {
+      const all = listOf(entries, "putAll takes pairs of a key and a value");
+      if (!all.every((pair) => Array.isArray(pair)))
+        throw new KeyturnError(
+          "invalid_options",
+          "putAll takes pairs of a key and a value: [[key, value], …].",
+        );
+      this.#keys(all.map(([key]) => key));
+      await eachOf(all, async ([key, value]) => {
         await this.#put(this.#ref(key), value, putOf(value, options));
-      }),
-    );
+      });
+    });
   }
 
   /** Removes a key; resolves with whether it was there, once that is committed. */
   delete(key: K, { ifVersion, requestId }: Omit<PutOptions, "ttl"> = {}): Promise<boolean> {
-    return this.#write(() => this.#delete(key, ifVersion, requestId));
+    return this.#write(async () => this.#delete(key, versionOf(ifVersion), requestId));
   }
 
   /** Removes some keys; resolves with how many were there. */
   deleteAll(keys: Iterable<K>): Promise<number> {
     let count = 0;
     return this.#write(async () => {
-      await eachOf([...keys], async (key) => {
+      await eachOf(this.#keys(keys), async (key) => {
         if (await this.#delete(key, undefined)) count++;
       });
       return count;
@@ -155,20 +167,20 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
    * Adds to the number under a key, 0 if there is none; resolves with the result, once that is committed.
    * @throws KeyturnError `invalid_operand` if either is no number, or the result is not finite
    */
-  add(key: K, operand: number, options?: WriteOptions): Promise<number> {
+  add(key: K, operand: Operand<V>, options?: WriteOptions): Promise<number> {
     return this.#update(key, "add", operand, options);
   }
 
-  subtract(key: K, operand: number, options?: WriteOptions): Promise<number> {
+  subtract(key: K, operand: Operand<V>, options?: WriteOptions): Promise<number> {
     return this.#update(key, "subtract", operand, options);
   }
 
-  multiply(key: K, operand: number, options?: WriteOptions): Promise<number> {
+  multiply(key: K, operand: Operand<V>, options?: WriteOptions): Promise<number> {
     return this.#update(key, "multiply", operand, options);
   }
 
   /** @throws KeyturnError `invalid_operand` also for a division by zero */
-  divide(key: K, operand: number, options?: WriteOptions): Promise<number> {
+  divide(key: K, operand: Operand<V>, options?: WriteOptions): Promise<number> {
     return this.#update(key, "divide", operand, options);
   }
 
@@ -190,6 +202,8 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
   async list(options: ListOptions = {}): Promise<{ entries: [K, V][]; next: K | undefined }> {
     this.#checkOpen();
     const { limit = 100, after } = options;
+    if (!(Number.isSafeInteger(limit) && limit >= 1))
+      throw new KeyturnError("invalid_options", `A limit is a whole number from 1, not ${String(limit)}.`);
     const entries: [K, V][] = [];
     const bounds = this.#bounds(options);
     const behind = after === undefined ? undefined : actorKey(this.name, after);
@@ -239,6 +253,14 @@ export class KeyValueStore<V = unknown, K extends Key = string> {
   #checkOpen(): void {
     if (this.#closed)
       throw new KeyturnError("client_ended", `This handle of the store "${this.name}" is closed.`);
+  }
+
+  /** Keys that are given, all of them checked. */
+  #keys(keys: Iterable<K>): K[] {
+    this.#checkOpen();
+    const all = listOf(keys, "Several keys are given as a list, or as anything else that can be iterated");
+    for (const key of all) actorKey(this.name, key);
+    return all;
   }
 
   #ref(key: Key): Ref {
@@ -338,36 +360,18 @@ function putOf(value: unknown, { ttl, ifVersion }: PutOptions): { ttl_ms?: numbe
       "invalid_event",
       "Undefined is no value. Use delete to remove a key, or put null.",
     );
-  if (ifVersion !== undefined && !(Number.isSafeInteger(ifVersion) && ifVersion >= 0))
-    throw new KeyturnError("invalid_options", `A version is a whole number from 0, not ${ifVersion}.`);
+  const version = versionOf(ifVersion);
   return {
     ...(ttl === undefined ? {} : { ttl_ms: durationOf(ttl, "ttl") }),
-    ...(ifVersion === undefined ? {} : { version: ifVersion }),
+    ...(version === undefined ? {} : { version }),
   };
+}
+
+function versionOf(ifVersion: number | undefined): number | undefined {
+  if (ifVersion === undefined || (Number.isSafeInteger(ifVersion) && ifVersion >= 0)) return ifVersion;
+  throw new KeyturnError("invalid_options", `A version is a whole number from 0, not ${String(ifVersion)}.`);
 }
 
 function show(key: Key | undefined): string {
   return typeof key === "string" ? JSON.stringify(key) : Buffer.from(key ?? []).toString("hex");
-}
-
-/** Runs a task for each item, so many at once; the first error ends it, once those under way are settled. */
-async function eachOf<T>(
-  items: readonly T[],
-  task: (item: T, place: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  let failed = false;
-  const run = async (): Promise<void> => {
-    while (next < items.length && !failed) {
-      const place = next++;
-      try {
-        await task(items[place] as T, place);
-      } catch (error) {
-        failed = true;
-        throw error;
-      }
-    }
-  };
-  const runs = await Promise.allSettled(Array.from({ length: Math.min(AT_ONCE, items.length) }, run));
-  for (const result of runs) if (result.status === "rejected") throw result.reason;
 }

@@ -225,7 +225,14 @@ class Groups {
 }
 
 function isSame(one: Sent, other: Sent): boolean {
-  return whereOf(one) === whereOf(other) && isDeepStrictEqual(one.event, other.event);
+  return whereOf(one) === whereOf(other) && isDeepStrictEqual(compared(one), compared(other));
+}
+
+/** The runtime's own errors are Errors in newer records, and plain objects in older ones. */
+function compared({ event }: Sent): unknown {
+  const { type, data } = (event ?? {}) as { readonly type?: unknown; readonly data?: unknown };
+  if (type !== PROMISE_REJECT || !(data instanceof Error) || data.name !== "KeyturnError") return event;
+  return { type, data: { ...data, name: data.name, message: data.message } };
 }
 
 /** An answer is for the child that has asked; of questions the name of the child may differ. */
@@ -238,7 +245,7 @@ function kindOf(sent: Sent): string {
 }
 
 function contentOf(sent: Sent): string {
-  return `${whereOf(sent)} ${canonical(sent.event)}`;
+  return `${whereOf(sent)} ${canonical(compared(sent))}`;
 }
 
 /** The same text for the same content, in whatever order its properties are. */

@@ -32,11 +32,15 @@ export {
 export { take } from "./sources/take.ts";
 export type { PlannedPartition, Position } from "./sources/words.ts";
 export {
+  dropSourceDeadLetters,
   type LetterOptions,
-  type SourcePartitionStatus,
-  resetSource,
+  retrySourceDeadLetter,
   type SourceDeadLetter,
   sourceDeadLetters,
+} from "./sources/letters.ts";
+export {
+  type SourcePartitionStatus,
+  resetSource,
   type SourceStatus,
   sourceStatus,
 } from "./sources/status.ts";

@@ -29,6 +29,8 @@ export const meanings = {
   invalid_input: no("rejected"),
   already_exists: no("rejected"),
   reserved_event: no("rejected"),
+  // The id is that of another request, which was applied; this one was not.
+  request_id_reused: no("rejected"),
   event_too_large: no("rejected"),
   unknown_type: no("rejected"),
   invalid_options: no("rejected"),

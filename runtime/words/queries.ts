@@ -39,14 +39,21 @@ export interface Filter {
 
 /** What a shard is asked. */
 export interface ShardQuery extends Filter {
-  /** `delivered`: whether what the shard's actors had told over a lane, when it was asked, is committed by its receivers. */
-  readonly ask: "find" | "count" | "timers" | "changes" | "delivered";
+  /**
+   * `delivered`: whether what the shard's actors had told over a lane, when it was asked, is committed by its receivers.
+   * `top`: those with the highest numbers.
+   */
+  readonly ask: "find" | "count" | "timers" | "changes" | "delivered" | "top";
   /** Rows in one answer, at most. */
   readonly limit: number;
   /** Only keys behind this one: the answer before ended there. */
   readonly after?: string | undefined;
   /** For timers: those due before, milliseconds since the epoch. */
   readonly dueBefore?: number | undefined;
+  /** For top: a path of the index; actors without a number there are left out. */
+  readonly by?: string | undefined;
+  /** For top: where the answer before ended. */
+  readonly behind?: readonly [value: number, key: string] | undefined;
   /** For changes: where the answer before ended; without it, or if that is not known any more, `reset` is answered. */
   readonly since?: ChangesMark | undefined;
   /** Who asks takes `finding` for an answer, and asks again. */
@@ -106,10 +113,12 @@ export interface ShardAnswer {
   /** Of the newest batch that the shard's owner has committed. */
   readonly position?: number;
   readonly next?: string;
+  /** Where nothing was found: the machine has no such state, but these. */
+  readonly unknown?: readonly string[];
   readonly delivered?: boolean;
 }
 
-const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers", "changes", "delivered"]);
+const ASKS: ReadonlySet<unknown> = new Set(["find", "count", "timers", "changes", "delivered", "top"]);
 const STATUSES: ReadonlySet<unknown> = new Set(["active", "done", "error", "stopped"]);
 const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "lte", "in", "prefix"]);
 
@@ -120,7 +129,7 @@ const OPERATORS: ReadonlySet<string> = new Set(["eq", "ne", "gt", "gte", "lt", "
 export function checkShardQuery(value: unknown): ShardQuery {
   const query = (value ?? {}) as ShardQuery & Record<string, unknown>;
   if (!ASKS.has(query.ask))
-    throw fault("A shard is asked to find, to count, for timers, changes or deliveries.");
+    throw fault("A shard is asked to find, to count, for timers, changes, deliveries or the top.");
   if (!Number.isSafeInteger(query.limit) || query.limit < 1) throw fault("A limit is a whole number from 1.");
   for (const name of ["after", "from", "to", "state"] as const) {
     const text = query[name] ?? undefined;
@@ -136,10 +145,21 @@ export function checkShardQuery(value: unknown): ShardQuery {
   if (typeof query.from === "string" && typeof query.to === "string" && compareKeys(query.from, query.to) > 0)
     throw fault(`"from" (${clip(query.from)}) comes after "to" (${clip(query.to)}).`);
   checkWhere(query.where ?? undefined);
+  if (query.ask === "top") checkTop(query);
   const { since } = query;
   if (since !== undefined && since !== null && (typeof since.log !== "string" || !isNumber(since.number)))
     throw fault("What changed is asked for since the mark of an answer.");
   return query;
+}
+
+function checkTop({ by, behind, ...others }: ShardQuery): void {
+  if (typeof by !== "string") throw fault("The top is asked for by a path of the index.");
+  const fits =
+    behind === undefined ||
+    (Array.isArray(behind) && typeof behind[0] === "number" && typeof behind[1] === "string");
+  if (!fits) throw fault("The top goes on behind a number and a key.");
+  for (const name of ["state", "status", "where", "olderThan", "from", "to", "after"] as const)
+    if ((others[name] ?? undefined) !== undefined) throw fault(`The top is of all: it takes no "${name}".`);
 }
 
 function isNumber(value: unknown): boolean {

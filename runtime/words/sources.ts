@@ -16,9 +16,20 @@ export function planType(source: string): string {
   return `${partitionType(source)}-plan`;
 }
 
+/** Type of the pages on which the letters of a source lie. */
+export function lettersType(source: string): string {
+  return `${partitionType(source)}-letters`;
+}
+
 /** The source whose plan a type is; undefined for other types. */
 export function sourceOfPlan(type: string): string | undefined {
   return /^source-(.+)-plan$/.exec(type)?.[1];
+}
+
+/** The sources among types that are hosted, by name. */
+export function sourcesOf(types: Iterable<string>): readonly string[] {
+  const names = new Set([...types].map(sourceOfPlan).filter((name) => name !== undefined));
+  return [...names].sort();
 }
 
 /** What one runner has of a source, as it said last. */

@@ -22,6 +22,7 @@ import {
   type Row,
   round,
 } from "./harness.ts";
+import { viewTop } from "./views.ts";
 
 export type Scenario = (options: BenchOptions, print: Print) => Promise<void>;
 
@@ -212,6 +213,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   "async-functions": asyncFunctionsBench,
   kv,
   sources,
+  "view-top": viewTop,
   telemetry: telemetryCost,
   replay,
 };

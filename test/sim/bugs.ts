@@ -8,6 +8,7 @@ import { Checkpointer } from "../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../runtime/engine/activation.ts";
 import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
+import { kinds } from "../../runtime/engine/catalog/known.ts";
 import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
 import { HistoryReader } from "../../runtime/engine/history.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
@@ -507,6 +508,16 @@ export const bugs: readonly Bug[] = [
     budget: 150,
     install(_disk, patch) {
       patch.replace(IndexWriter.prototype, "waiting", () => () => []);
+    },
+  },
+  {
+    name: "find-older-first",
+    text: "what was stored of an actor stands before what memory knows of it",
+    workloads: ["finding"],
+    budget: 150,
+    install(_disk, patch) {
+      const order = [...kinds].reverse();
+      for (const [place, kind] of order.entries()) patch.replace(kinds as (typeof kind)[], place, () => kind);
     },
   },
   {

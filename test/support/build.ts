@@ -75,8 +75,8 @@ async function exists(path: string): Promise<boolean> {
 async function buildInto(folder: string): Promise<void> {
   const root = fileURLToPath(new URL("../..", import.meta.url));
   await cp(join(root, "package.json"), join(folder, "package.json"));
-  // Also the sources of the examples' pages, which are bundled when an example starts.
-  for (const name of ["node_modules", "examples"])
+  // Also the sources of the examples' pages, which are bundled when an example starts, and the server's configuration.
+  for (const name of ["node_modules", "examples", "nats.conf"])
     await symlink(join(root, name), join(folder, name), "junction");
   const tsc = join(root, "node_modules/typescript/bin/tsc");
   // Types are checked elsewhere; this is about what runs.

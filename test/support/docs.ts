@@ -2,8 +2,8 @@
  * The code of documentation pages, and how it is tried.
  *
  * Owns the extraction of blocks, a folder for each page that looks like a reader's own (keyturn and xstate are installed
- * in it), the check of all types at once, and the running of blocks one after another. Talks to the compiler, to the
- * built package, and to a NATS server for pages that name one.
+ * in it), the check of all types at once, and the running of blocks one after another. Talks to the compiler and to the
+ * built package; the servers that pages name are docs-servers.ts's.
  *
  * What a block is, is said by an HTML comment on the line before it, which readers do not see:
  *
@@ -14,6 +14,8 @@
  * | `<!-- file: NAME -->` | saved under that name; TypeScript, also with JSX, is checked |
  * | `<!-- fragment: CONTEXT -->` | checked with what test/docs/CONTEXT.ts exports; `…` stands for what is left out |
  * | `<!-- starts: TEXT -->` | `sh` that goes on: waited for until it prints TEXT, and ended with the page |
+ * | `<!-- until: TEXT -->` | the same, and ended before the next block |
+ * | `<!-- ends with: CODE -->` | `sh` that is run in the page's folder and whose exit code is this one |
  * | `<!-- not run: REASON -->` | `sh`: only the options of `keyturn` in it are checked |
  *
  * A `text` block after one that was run is what it prints; `…` in it stands for anything within a line.
@@ -35,12 +37,20 @@ import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { builtPackage } from "./build.ts";
-import { startServer } from "./nats-server.ts";
+import { serversFor } from "./docs-servers.ts";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
 const contexts = join(root, "test/docs");
 
-export type Directive = "program" | "run" | "file" | "fragment" | "starts" | "not run";
+export type Directive =
+  | "program"
+  | "run"
+  | "file"
+  | "fragment"
+  | "starts"
+  | "until"
+  | "ends with"
+  | "not run";
 
 export interface Block {
   /** Line of the page, from 1. */
@@ -56,7 +66,7 @@ export interface Block {
 /** What is said of a block by the page that it is in, if the page cannot say it itself. */
 export type Directives = (block: { heading: string; language: string; text: string }) => string | undefined;
 
-const DIRECTIVE = /^<!-- (file|fragment|starts|not run): (.+) -->$/;
+const DIRECTIVE = /^<!-- (file|fragment|starts|until|ends with|not run): (.+) -->$/;
 
 /** The blocks of a page that are code. Throws for what nobody would try. */
 export function blocksOf(markdown: string, more: Directives = () => undefined): Block[] {
@@ -244,23 +254,14 @@ function namesIn(path: string): string[] {
   return [...declared, ...again];
 }
 
-/** The NATS addresses that pages name, and which the server of a test does not have. */
-const ADDRESS = "127.0.0.1:4222";
-const MONITOR = "127.0.0.1:8222";
-
 /** Runs a page's blocks in order. Throws for the first that fails or prints something else. */
 export async function runPage(page: Page, pages: Pages): Promise<void> {
-  const needsServer = page.blocks.some(
-    ({ directive, text }) =>
-      (directive === "run" || directive === "starts" || directive === "program") && text.includes(ADDRESS),
+  const tried = page.blocks.filter(({ directive }) => !["file", "fragment", "not run"].includes(directive));
+  const servers = await serversFor(
+    page.folder,
+    tried.map(({ text }) => text),
   );
-  const server = needsServer ? await startServer() : undefined;
-  const own = (text: string): string =>
-    server === undefined
-      ? text
-      : text
-          .replaceAll(ADDRESS, `127.0.0.1:${server.port}`)
-          .replaceAll(MONITOR, `127.0.0.1:${server.monitorPort}`);
+  const { own } = servers;
   const started: Started[] = [];
   try {
     let together: Block[] = [];
@@ -281,21 +282,25 @@ export async function runPage(page: Page, pages: Pages): Promise<void> {
         place(page, page.fileOf(block), own);
         continue;
       }
-      const one = new Started(own(text), page.folder, bin);
-      if (directive === "starts") {
+      const one = new Started(own(text), page.folder, bin, servers.env(text));
+      if (directive === "starts" || directive === "until") {
         started.push(one);
         await one.until(block.argument, where);
+        if (directive === "starts") continue;
+        one.stop();
+        await one.ended;
         continue;
       }
       const code = await one.ended;
-      if (code !== 0) throw new Error(`${where} ended with ${code}.\n${one.stdout}\n${one.stderr}`);
+      if (code !== Number(directive === "ends with" ? block.argument : 0))
+        throw new Error(`${where} ended with ${code}.\n${one.stdout}\n${one.stderr}`);
       if (block.output !== undefined) same(where, own(block.output), one.stdout);
     }
     await runTogether();
   } finally {
     for (const one of started) one.stop();
     await Promise.all(started.map((one) => one.ended));
-    await server?.stop();
+    await servers.stop();
   }
 }
 
@@ -354,13 +359,13 @@ class Started {
   #over = false;
   #look: () => void = () => undefined;
 
-  constructor(command: string, cwd: string, bin: string) {
+  constructor(command: string, cwd: string, bin: string, more: Readonly<Record<string, string>> = {}) {
     const env = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !name.startsWith("KEYTURN_")),
     );
     const child = spawn("/bin/sh", ["-euc", command], {
       cwd,
-      env: { ...env, PATH: `${bin}:${process.env.PATH}`, NODE_NO_WARNINGS: "1" },
+      env: { ...env, ...more, PATH: `${bin}:${process.env.PATH}`, NODE_NO_WARNINGS: "1" },
       stdio: ["ignore", "pipe", "pipe"],
       detached: true,
     });

@@ -1,4 +1,7 @@
-/** `keyturn dead`: messages that were refused for good and had nobody waiting for the error. */
+/**
+ * `keyturn dead`: messages that were refused for good and had nobody waiting for the error. What sources could not use is in
+ * dead-sources.ts.
+ */
 import { type Command, Option } from "commander";
 import { letterId, letterOf, parseLetterId, retryLetter } from "../../client/dead-letters.ts";
 import type { DeadLetter } from "../../ports/index.ts";
@@ -7,20 +10,12 @@ import { duration } from "../input.ts";
 import { whole } from "../options.ts";
 import { Output, timeText } from "../output.ts";
 import { asReading } from "../reading.ts";
-import { DONE, FAILED, MISSING, NotFound, REJECTED, type Shell, UNKNOWN } from "../shell.ts";
-import { addTargetOptions, type Target, type TargetFlags, withTarget } from "../target.ts";
+import { DONE, MISSING, NotFound, type Shell } from "../shell.ts";
+import { addTargetOptions, type Target, withTarget } from "../target.ts";
+import { codeOf, type DeadFlags, LIMIT } from "./dead-flags.ts";
+import { countOfSources, dropOfSource, listOfSource, retryOfSource, showOfSource } from "./dead-sources.ts";
 import { confirm } from "./state.ts";
 
-interface DeadFlags extends TargetFlags {
-  readonly type?: string;
-  readonly code?: string;
-  readonly limit?: number;
-  readonly all?: boolean;
-  readonly yes?: boolean;
-  readonly timeout?: number;
-}
-
-const LIMIT = 100;
 const PAGE = 256;
 
 export function addDead(program: Command, shell: Shell): void {
@@ -28,56 +23,82 @@ export function addDead(program: Command, shell: Shell): void {
     .command("dead")
     .summary("dead letters: list, show, retry, drop")
     .description(
-      "Messages that were refused for good and had nobody waiting for the error: told by actors, or due timers.",
+      "Messages that were refused for good and had nobody waiting for the error: told by actors, or due timers. With --source, what a source has read and could not use.",
     );
   const list = dead
     .command("list", { isDefault: true })
     .summary("list them, oldest first")
-    .description("Lists dead letters, oldest first.");
-  letterOptions(addTargetOptions(list, { actors: false }))
+    .description(
+      "Lists dead letters, oldest first; and says of each source that a node hosts how many items it could not use. With --source, lists those: newest first of each part, with the line (or row, or sequence).",
+    );
+  letterOptions(addTargetOptions(list))
     .addOption(
       new Option("--limit <number>", `so many; ${LIMIT} by default`).argParser(
         whole(1, Number.MAX_SAFE_INTEGER),
       ),
     )
-    .action(async (flags: DeadFlags) => shell.exit(await listLetters(flags, shell)));
+    .action(async (flags: DeadFlags) =>
+      shell.exit(await (isOfSource(flags) ? listOfSource(flags, shell) : listLetters(flags, shell))),
+    );
 
   const show = dead
     .command("show")
     .summary("print some of them whole")
     .description("Prints dead letters whole: event, error, time.")
     .argument("<id...>", "as the list shows them");
-  addTargetOptions(show, { actors: false }).action(async (ids: string[], flags: DeadFlags) =>
-    shell.exit(await showLetters(ids, flags, shell)),
+  sourceOption(addTargetOptions(show)).action(async (ids: string[], flags: DeadFlags) =>
+    shell.exit(await (isOfSource(flags) ? showOfSource(ids, flags, shell) : showLetters(ids, flags, shell))),
   );
 
   const retry = dead
     .command("retry")
     .summary("send them again to their actors, and drop those that are taken")
     .description(
-      "Sends the events of dead letters again to their actors, with request ids made of the letters' own: however often it is repeated, each is applied once. A letter whose event is taken is dropped; one that is refused again stays.",
+      "Sends the events of dead letters again to their actors, with request ids made of the letters' own: however often it is repeated, each is applied once. A letter whose event is taken is dropped; one that is refused again stays. With --source, reads the items again, by the source as --actors defines it, where what it reads from is in reach of this command; those that it can use now count once.",
     )
     .argument("[id...]", "as the list shows them");
   letterOptions(addTargetOptions(retry))
     .option("--all", "all of them, or all that fit --type and --code")
     .addOption(new Option("--timeout <duration>", "for each; 10 s by default").argParser(duration))
-    .action(async (ids: string[], flags: DeadFlags) => shell.exit(await retryLetters(ids, flags, shell)));
+    .action(async (ids: string[], flags: DeadFlags) =>
+      shell.exit(
+        await (isOfSource(flags) ? retryOfSource(ids, flags, shell) : retryLetters(ids, flags, shell)),
+      ),
+    );
 
   const drop = dead
     .command("drop")
     .summary("drop them for good")
     .description("Drops dead letters for good.")
     .argument("[id...]", "as the list shows them");
-  letterOptions(addTargetOptions(drop, { actors: false }))
+  letterOptions(addTargetOptions(drop))
     .option("--all", "all of them, or all that fit --type and --code")
     .option("-y, --yes", "do not ask")
-    .action(async (ids: string[], flags: DeadFlags) => shell.exit(await dropLetters(ids, flags, shell)));
+    .action(async (ids: string[], flags: DeadFlags) =>
+      shell.exit(
+        await (isOfSource(flags) ? dropOfSource(ids, flags, shell) : dropLetters(ids, flags, shell)),
+      ),
+    );
 }
 
 function letterOptions(command: Command): Command {
-  return command
+  return sourceOption(command)
     .option("--type <type>", "only those for actors of this type")
     .option("--code <code>", "only those with this error code");
+}
+
+function sourceOption(command: Command): Command {
+  return command.option("--source <name>", "those of a source: items that it could not use");
+}
+
+/** @throws KeyturnError `invalid_options` */
+function isOfSource({ source, type, code }: DeadFlags): boolean {
+  if (source !== undefined && (type !== undefined || code !== undefined))
+    throw new KeyturnError(
+      "invalid_options",
+      "--type and --code are for actors' letters, not for a source's.",
+    );
+  return source !== undefined;
 }
 
 /** Letters in their order, a page at a time. */
@@ -95,7 +116,7 @@ async function* lettersOf({ store }: Target, { type, code }: DeadFlags): AsyncGe
 async function listLetters(flags: DeadFlags, shell: Shell): Promise<number> {
   const output = new Output(shell, flags);
   const { limit = LIMIT } = flags;
-  return await withTarget(flags, shell, { actors: false }, async (target) => {
+  return await withTarget(flags, shell, { actors: flags.actors !== undefined }, async (target) => {
     const letters: DeadLetter[] = [];
     for await (const letter of lettersOf(target, flags)) if (letters.push(letter) > limit) break;
     const more = letters.length > limit;
@@ -124,6 +145,7 @@ async function listLetters(flags: DeadFlags, shell: Shell): Promise<number> {
       );
     }
     if (more) output.note(`There are more: --limit ${limit * 10}.`);
+    if (flags.type === undefined && flags.code === undefined) await countOfSources(target, output);
     return DONE;
   });
 }
@@ -212,12 +234,6 @@ async function retryLetters(ids: readonly string[], flags: DeadFlags, shell: She
     }
     return code;
   });
-}
-
-function codeOf(error: unknown): number {
-  if (!isKeyturnError(error)) return FAILED;
-  if (error.outcome === "rejected") return REJECTED;
-  return error.outcome === "unknown" ? UNKNOWN : FAILED;
 }
 
 async function dropLetters(ids: readonly string[], flags: DeadFlags, shell: Shell): Promise<number> {

@@ -1,6 +1,6 @@
 /** `keyturn mailbox`: what waits for an actor, and what it waits for outside. */
 import { type Command, Option } from "commander";
-import type { Invocation, MailboxState } from "../../engine/mailbox.ts";
+import type { Invocation, MailboxState } from "../../words/mailbox.ts";
 import { duration } from "../input.ts";
 import { fromNow, Output } from "../output.ts";
 import { asReading } from "../reading.ts";

@@ -52,9 +52,11 @@ async function make(folder: string, flags: NewFlags, shell: Shell): Promise<numb
     name,
     keyturn: flags.keyturn ?? whereFrom(path, fileURLToPath(own), manifest.version),
     xstate: manifest.dependencies.xstate,
+    zod: "^4.6.7",
     vitest: "^4.1.12",
     typescript: ">=5.8",
     types: "^20.19.43",
+    overrides: isBefore(22) ? manifest.overrides : undefined,
     natsConf: await readFile(new URL("nats.conf", own), "utf8"),
   });
   for (const [file, text] of Object.entries(files)) {
@@ -76,7 +78,14 @@ export function whereFrom(project: string, own: string, version: string): string
   return `file:${relative(project, own).split(sep).join("/")}`;
 }
 
+/** Some of what keyturn needs asks for Node 22 in its newest versions, though it runs; npm would warn at each install. */
+function isBefore(major: number): boolean {
+  return Number.parseInt(process.versions.node, 10) < major;
+}
+
 interface Manifest {
   readonly version: string;
+  /** Versions of such packages that take Node 20. */
+  readonly overrides?: Readonly<Record<string, string>>;
   readonly dependencies: Readonly<Record<"xstate", string>>;
 }

@@ -48,7 +48,10 @@ export function ActorView({
     const place = linkTo(["actors", type, actorKey], turn === undefined ? {} : { turn: String(turn) });
     history.replaceState(null, "", place);
   };
-  const at = asking ?? selected ?? state?.turn ?? 0;
+  // Of an actor that takes turn after turn, the newest that was read.
+  const total = state?.turn ?? 0;
+  const latest = past.latest > 0 ? Math.min(total, past.latest) : total;
+  const at = asking ?? selected ?? latest;
   const turn = past.turns.get(at);
   // While a turn is being read the one before it stays: nothing flickers as somebody drags over the past.
   const held = useRef<Turn | undefined>(undefined);
@@ -146,6 +149,7 @@ export function ActorView({
               <Timeline
                 turns={past.turns}
                 total={state.turn}
+                latest={latest}
                 selected={selected}
                 onSelect={select}
                 isReading={past.isReading}

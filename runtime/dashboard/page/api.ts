@@ -160,33 +160,6 @@ export interface WhatIf {
   readonly timers: readonly { readonly id: string; readonly due: number }[];
 }
 
-export interface Waiting {
-  readonly event: string;
-  readonly from: "client" | "actor" | "timer" | "work";
-  readonly phase: "committing" | "deferred" | "loading" | "queued";
-  readonly since: number;
-}
-
-export interface Invocation {
-  readonly path: string;
-  readonly src: string;
-  readonly kind: string;
-  readonly phase: "running" | "queued" | "retrying" | "asked";
-  readonly since?: number;
-  readonly attempt?: number;
-  readonly due?: number;
-  readonly to?: string;
-}
-
-export interface Mailbox {
-  readonly depth: number;
-  readonly oldest?: number;
-  readonly waiting: readonly Waiting[];
-  readonly memory: "absent" | "loading" | "loaded" | "failed";
-  readonly failure?: { readonly code: string; readonly reason: string };
-  readonly invocations: readonly Invocation[];
-}
-
 export interface DeadLetter {
   readonly id: string;
   readonly type: string;
@@ -237,6 +210,11 @@ export interface Asked {
 export async function ask<T>(path: string, asked: Asked = {}): Promise<T> {
   const response = await request(path, asked);
   return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+/** The same, as text. @throws Refused */
+export async function askText(path: string, asked: Asked = {}): Promise<string> {
+  return (await request(path, asked)).text();
 }
 
 async function request(path: string, { method = "GET", body, headers, signal }: Asked): Promise<Response> {

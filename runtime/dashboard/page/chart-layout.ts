@@ -5,10 +5,12 @@
  * state that holds both of its ends, and is laid between that state's children that lead to them. (dagre's own nesting
  * takes no arrows to a state that has children; elk does, and is thirty times its size.)
  *
- * Transitions that do not leave their state are lines of text in its box.
+ * Transitions that do not leave their state are lines of text in its box, and so are those between the children of a
+ * state that has too many (chart-grid.ts).
  */
 import { Graph, layout } from "@dagrejs/dagre";
 import type { ChartState, ChartTransition } from "../../words/chart.ts";
+import { gridOf, isCrowded, isHeavy } from "./chart-grid.ts";
 
 export interface Line {
   readonly text: string;
@@ -97,12 +99,30 @@ interface Sorted {
   /** By the id of the state that holds both ends. */
   readonly edges: Map<string, Edge[]>;
   readonly lines: Map<string, Line[]>;
+  /** Ids of the states whose children are no graph. */
+  readonly crowded: ReadonlySet<string>;
 }
 
-/** Lays a chart out. @param widthOf how wide a text is, pixels */
-export function layChart(root: ChartState, direction: Direction, widthOf: (text: string) => number): Laid {
+interface Way {
+  readonly direction: Direction;
+  readonly widthOf: (text: string) => number;
+  /** Beside the name of each state. */
+  readonly beside: number;
+}
+
+/**
+ * Lays a chart out, in both directions unless it is large.
+ * @param widthOf how wide a text is, pixels
+ * @param beside the room to be left beside the name of each state
+ */
+export function layChart(root: ChartState, widthOf: (text: string) => number, beside = 0): readonly Laid[] {
   const sorted = sort(root);
-  const local = measure(root, sorted, direction, widthOf);
+  const ways: readonly Direction[] = isHeavy(statesIn(root)) ? ["LR"] : ["LR", "TB"];
+  return ways.map((direction) => layOut(root, sorted, { direction, widthOf, beside }));
+}
+
+function layOut(root: ChartState, sorted: Sorted, way: Way): Laid {
+  const local = measure(root, sorted, way);
   const boxes: Box[] = [];
   const arrows: Arrow[] = [];
   const starts: Point[] = [];
@@ -154,7 +174,11 @@ function sort(root: ChartState): Sorted {
     for (const child of state.states) walk(child, chain);
   };
   walk(root, []);
-  const sorted: Sorted = { edges: new Map(), lines: new Map() };
+  const sorted = {
+    edges: new Map<string, Edge[]>(),
+    lines: new Map<string, Line[]>(),
+    crowded: new Set<string>(),
+  };
   const add = <T>(map: Map<string, T[]>, id: string, one: T): void => {
     const there = map.get(id);
     if (there === undefined) map.set(id, [one]);
@@ -189,7 +213,23 @@ function sort(root: ChartState): Sorted {
       }
     }
   }
+  const states = chains.size;
+  for (const [id, chain] of chains) {
+    const edges = sorted.edges.get(id) ?? [];
+    if (!isCrowded(chain.at(-1) as ChartState, edges.length, states)) continue;
+    sorted.crowded.add(id);
+    sorted.edges.delete(id);
+    for (const { source, target, transition } of edges) {
+      const event = transition.trigger === "event" ? transition.event : undefined;
+      const text = `${labelOf(transition).join(" ")} → ${chains.get(target)?.at(-1)?.key ?? target}`;
+      add(sorted.lines, source, { text, kind: "transition", event });
+    }
+  }
   return sorted;
+}
+
+function statesIn(state: ChartState): number {
+  return state.states.reduce((sum, child) => sum + statesIn(child), 1);
 }
 
 function ownLines({ entry, exit, invoke, type, history }: ChartState): Line[] {
@@ -205,14 +245,13 @@ function ownLines({ entry, exit, invoke, type, history }: ChartState): Line[] {
   return lines;
 }
 
-function measure(
-  state: ChartState,
-  sorted: Sorted,
-  direction: Direction,
-  widthOf: (text: string) => number,
-): Local {
+function measure(state: ChartState, sorted: Sorted, way: Way): Local {
+  const { widthOf, beside } = way;
   const lines = sorted.lines.get(state.id) ?? [];
-  const texts = Math.max(widthOf(state.key) * 1.2 + 46, ...lines.map(({ text }) => widthOf(text) + 2 * PAD));
+  const texts = Math.max(
+    widthOf(state.key) * 1.2 + 46 + beside,
+    ...lines.map(({ text }) => widthOf(text) + 2 * PAD),
+  );
   const top = HEAD + lines.length * LINE + (lines.length > 0 ? 6 : 0);
   if (state.states.length === 0) {
     const width = Math.max(MIN_WIDTH, texts);
@@ -226,9 +265,10 @@ function measure(
       start: undefined,
     };
   }
-  const locals = state.states.map((child) => measure(child, sorted, direction, widthOf));
+  const locals = state.states.map((child) => measure(child, sorted, way));
+  if (sorted.crowded.has(state.id)) return inGrid(state, locals, lines, texts, top);
   const edges = sorted.edges.get(state.id) ?? [];
-  const graph = graphOf(state, locals, edges, direction, widthOf);
+  const graph = graphOf(state, locals, edges, way);
   layout(graph);
   const { width: inner = 0, height: innerHeight = 0 } = graph.graph() as { width?: number; height?: number };
   const width = Math.max(inner + 2 * PAD, texts);
@@ -260,6 +300,30 @@ function measure(
   return { state, width, height: down + innerHeight + PAD, lines, children, arrows, start };
 }
 
+function inGrid(
+  state: ChartState,
+  locals: readonly Local[],
+  lines: readonly Line[],
+  texts: number,
+  top: number,
+): Local {
+  const { places, width: inner, height } = gridOf(locals);
+  const children = locals.map((local, n) => {
+    const { x, y } = places[n] as { x: number; y: number };
+    return { local, x: PAD + x, y: top + PAD / 2 + y };
+  });
+  const width = Math.max(inner + 2 * PAD, texts);
+  return {
+    state,
+    width,
+    height: top + PAD / 2 + height + PAD,
+    lines,
+    children,
+    arrows: [],
+    start: undefined,
+  };
+}
+
 const START = "\u0000start";
 
 interface Pointed {
@@ -274,8 +338,7 @@ function graphOf(
   state: ChartState,
   locals: readonly Local[],
   edges: readonly Edge[],
-  direction: Direction,
-  widthOf: (text: string) => number,
+  { direction, widthOf }: Way,
 ): Graph {
   const graph = new Graph({ multigraph: true });
   graph.setGraph({ rankdir: direction, nodesep: 24, ranksep: 26, edgesep: 12, marginx: 0, marginy: 0 });

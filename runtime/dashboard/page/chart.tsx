@@ -16,7 +16,7 @@ import {
   leavesOf,
   type Point,
 } from "./chart-layout.ts";
-import { count, stateText } from "./format.ts";
+import { count, rounded, stateText } from "./format.ts";
 
 const FONT = '12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "DejaVu Sans", sans-serif';
 /** Below this the texts cannot be read, so the chart is scrolled instead. */
@@ -25,6 +25,9 @@ const LEAST_SCALE_NARROW = 0.55;
 const NARROW = 500;
 const TALLEST = 560;
 const LARGE = 4;
+/** Room for a count beside a state's name; larger ones are rounded. */
+const COUNT_WIDTH = 36;
+const COUNT_MAX = 9_999_999;
 
 let measuring: CanvasRenderingContext2D | null | undefined;
 
@@ -119,7 +122,8 @@ export function Chart({ chart: given, title, value, step, counts, onEvent, onSta
     watching.observe(element);
     return () => watching.disconnect();
   }, []);
-  const both = useMemo(() => (["LR", "TB"] as const).map((way) => layChart(chart, way, widthOf)), [chart]);
+  const beside = counts === undefined && onState === undefined ? 0 : COUNT_WIDTH;
+  const both = useMemo(() => layChart(chart, widthOf, beside), [chart, beside]);
   const laid = useMemo(() => fitting(both, room), [both, room]);
   const lit = useMemo(() => litIn(chart, value), [chart, value]);
   const before = useMemo(() => litIn(chart, step?.before), [chart, step?.before]);
@@ -181,7 +185,8 @@ export function Chart({ chart: given, title, value, step, counts, onEvent, onSta
 /** The direction in which it can be drawn larger; the one that is wide, if both fit. */
 function fitting(laid: readonly Laid[], room: number): Laid {
   const scaleOf = ({ width, height }: Laid): number => Math.min(1, room / width, TALLEST / height);
-  const [wide, tall] = laid as [Laid, Laid];
+  const [wide, tall] = laid as [Laid, Laid?];
+  if (tall === undefined) return wide;
   return scaleOf(tall) > scaleOf(wide) + 0.02 ? tall : wide;
 }
 
@@ -272,7 +277,7 @@ function State({ box, isLit, counted, onEvent, onState }: StateProps): VNode {
       </text>
       {counted !== undefined && (
         <text class={`count ${counted > 0 ? "some" : ""}`} x={x + width - 10} y={head}>
-          {count(counted)}
+          {counted > COUNT_MAX ? rounded(counted) : count(counted)}
         </text>
       )}
       {lines.map(({ text, kind, event }, n) => {

@@ -8,6 +8,13 @@ export function count(value: number): string {
   return number.format(value);
 }
 
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/** Where there is little room: 12.3M. */
+export function rounded(value: number): string {
+  return compact.format(value);
+}
+
 export function span(ms: number): string {
   const whole = Math.max(0, Math.round(ms));
   if (whole < 1_000) return `${whole} ms`;

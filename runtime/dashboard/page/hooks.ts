@@ -99,7 +99,10 @@ export function usePolled<T>(
       const slow = setTimeout(() => !stop.signal.aborted && setSlow(true), SLOW_MS);
       try {
         const found = await load(stop.signal);
-        if (!stop.signal.aborted) setAnswered({ value: found, failure: undefined });
+        // One and the same is nothing new to be drawn.
+        const newer = (now: Answered<T>): Answered<T> =>
+          now.value === found && now.failure === undefined ? now : { value: found, failure: undefined };
+        if (!stop.signal.aborted) setAnswered(newer);
         return true;
       } catch (failure) {
         if (!stop.signal.aborted) setAnswered(({ value }) => ({ value, failure }));

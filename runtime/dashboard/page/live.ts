@@ -2,6 +2,9 @@
 import { useEffect, useState } from "preact/hooks";
 import { type ActorState, actorPath, listen, textOf } from "./api.ts";
 
+/** More states a second nobody can see. */
+const PAUSE_MS = 100;
+
 export interface Live {
   readonly state: ActorState | undefined;
   readonly error: string | undefined;
@@ -18,7 +21,7 @@ export function useLive(type: string, key: string): Live {
         setLive(({ state }) => ({ state, error: (JSON.parse(data) as { detail?: string }).detail ?? data }));
     };
     const broken = (error: unknown): void => setLive(({ state }) => ({ state, error: textOf(error) }));
-    void listen(`${actorPath(type, key)}/watch`, stop.signal, heard, broken);
+    void listen(`${actorPath(type, key)}/watch?pause=${PAUSE_MS}`, stop.signal, heard, broken);
     return () => stop.abort();
   }, [type, key]);
   return live;

@@ -14,6 +14,8 @@ const ROWS = 60;
 export interface TimelineProps {
   readonly turns: ReadonlyMap<number, Turn>;
   readonly total: number;
+  /** The newest that was read; an actor at work is ahead of it. */
+  readonly latest: number;
   /** The turn that is looked at; undefined for the newest. */
   readonly selected: number | undefined;
   readonly onSelect: (turn: number | undefined) => void;
@@ -24,8 +26,8 @@ export interface TimelineProps {
 }
 
 export function Timeline(props: TimelineProps): VNode {
-  const { turns, total, selected, onSelect, isReading, chart, onWhatIf, onFork } = props;
-  const at = selected ?? total;
+  const { turns, total, latest, selected, onSelect, isReading, chart, onWhatIf, onFork } = props;
+  const at = selected ?? latest;
   const step = (by: number): void => {
     const to = Math.min(Math.max(1, at + by), total);
     onSelect(to === total ? undefined : to);
@@ -41,7 +43,7 @@ export function Timeline(props: TimelineProps): VNode {
           type="range"
           name="turn"
           aria-label="Turn"
-          aria-valuetext={`Turn ${at} of ${total}`}
+          aria-valuetext={`Turn ${count(at)} of ${count(total)}`}
           min={1}
           max={Math.max(total, 2)}
           disabled={total < 2}
@@ -118,8 +120,8 @@ function Strip(props: {
             class={kinds.join(" ")}
             title={
               turn === undefined
-                ? `Turn ${number}`
-                : `Turn ${number}: ${eventText(turn.event.type)} → ${state}`
+                ? `Turn ${count(number)}`
+                : `Turn ${count(number)}: ${eventText(turn.event.type)} → ${state}`
             }
             onClick={() => onSelect(number)}
           />
@@ -201,7 +203,7 @@ function Rows(props: {
               aria-current={number === at ? "true" : undefined}
               onClick={() => onSelect(number === total ? undefined : number)}
             >
-              <span class="n">{number}</span>
+              <span class="n">{count(number)}</span>
               <span class={`dot c${colourIn(chart, turn.value)}`} aria-hidden="true" />
               <span class="what">{eventText(turn.event.type)}</span>
               <span class="to">{stateText(turn.value)}</span>

@@ -1,6 +1,7 @@
 /** A type: its statechart with how many actors stand where, and its actors, a page at a time. */
 import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { splitConditions } from "../../words/condition-text.ts";
 import { ask, type Found, type TypeDescription } from "./api.ts";
 import { Chart, isLarge } from "./chart.tsx";
 import { CountedStates, Total } from "./cluster.tsx";
@@ -137,7 +138,7 @@ function List(props: { type: string; index: readonly string[] | undefined; given
             <input
               type="search"
               name="where"
-              placeholder={index.length > 1 ? `${index[0]}=ada, ${index[1]}=gte:10` : `${index[0]}=ada`}
+              placeholder={index.length > 1 ? `${index[0]}=ada, ${index[1]}>=10` : `${index[0]}=ada`}
               value={filters.where}
               onInput={(event) => change({ where: event.currentTarget.value })}
               autoComplete="off"
@@ -214,14 +215,20 @@ function List(props: { type: string; index: readonly string[] | undefined; given
   );
 }
 
+/** A condition that has a value. */
+const WHOLE = /[^\s=<>!^]\s*(?:==|!=|>=|<=|\^=|=|<|>)\s*[^\s=]/;
+/** As conditions were written before: total=gte:10. */
+const OLDER = /^\s*([^=<>!^]+?)\s*=\s*((?:eq|ne|gte?|lte?|in|prefix):.+)$/;
+
 function listPath(type: string, { prefix, state, status, where }: Filters, cursor: string): string {
   const query = new URLSearchParams({ limit: String(PAGE) });
   for (const [name, value] of Object.entries({ prefix, state, status, cursor }))
     if (value !== "") query.set(name, value);
-  for (const one of where.split(/,\s*/)) {
-    const at = one.indexOf("=");
-    if (at > 0 && at < one.length - 1)
-      query.set(`where.${one.slice(0, at).trim()}`, one.slice(at + 1).trim());
+  for (const one of splitConditions(where)) {
+    const [, path, older] = OLDER.exec(one) ?? [];
+    if (path !== undefined && older !== undefined) query.set(`where.${path}`, older);
+    // Not what is still being written.
+    else if (WHOLE.test(one)) query.append("where", one.trim());
   }
   return `/actors/${type}?${query}`;
 }

@@ -2,6 +2,7 @@
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { Json } from "./api.ts";
+import { count } from "./format.ts";
 
 const OPEN_PARTS = 40;
 const TEXT_LENGTH = 400;
@@ -23,7 +24,8 @@ function Parts(props: { entries: [string, Json][]; isList: boolean; depth: numbe
   const { entries, isList, depth } = props;
   const [isOpen, setOpen] = useState(depth === 0 || (depth < 2 && entries.length <= OPEN_PARTS));
   const [most, setMost] = useState(OPEN_PARTS);
-  const what = isList ? `[${entries.length}]` : `{${entries.length}}`;
+  const many = count(entries.length);
+  const what = isList ? `[${many}]` : `{${many}}`;
   if (!isOpen)
     return (
       <button type="button" class="v-fold" aria-expanded="false" onClick={() => setOpen(true)}>
@@ -46,7 +48,7 @@ function Parts(props: { entries: [string, Json][]; isList: boolean; depth: numbe
         {entries.length > most && (
           <li>
             <button type="button" class="v-fold" onClick={() => setMost(most + 200)}>
-              {entries.length - most} more
+              {count(entries.length - most)} more
             </button>
           </li>
         )}
@@ -62,7 +64,7 @@ function Text({ text }: { text: string }): VNode {
       "{isWhole ? text : text.slice(0, TEXT_LENGTH)}"
       {!isWhole && (
         <button type="button" class="v-fold" onClick={() => setWhole(true)}>
-          … {text.length} characters
+          … {count(text.length)} characters
         </button>
       )}
     </span>
@@ -75,7 +77,7 @@ function taggedOf(value: object): VNode | undefined {
   if (names.length !== 1 || !/^~(date|bytes|bigint|number|undefined)$/.test(name)) return undefined;
   const inner = (value as Record<string, Json>)[name];
   if (name === "~bytes")
-    return <span class="v-date">{Math.floor((String(inner).length * 3) / 4)} bytes</span>;
+    return <span class="v-date">{count(Math.floor((String(inner).length * 3) / 4))} bytes</span>;
   if (name === "~undefined") return <span class="v-none">undefined</span>;
   return <span class={name === "~date" ? "v-date" : "v-number"}>{String(inner)}</span>;
 }

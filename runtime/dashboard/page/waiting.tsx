@@ -1,7 +1,8 @@
 /** What waits: messages for an actor, what it has invoked, and the delays of its machine. */
 import type { VNode } from "preact";
 import { useMemo, useState } from "preact/hooks";
-import { actorPath, ask, type Invocation, type Mailbox, textOf, type Timer, type Waiting } from "./api.ts";
+import type { Invocation, MailboxState, WaitingMessage } from "../../words/mailbox.ts";
+import { actorPath, ask, textOf, type Timer } from "./api.ts";
 import { splitAddress } from "./detail.tsx";
 import { count, eventText, moment, span } from "./format.ts";
 import { linkTo, useNow, usePolled } from "./hooks.ts";
@@ -11,7 +12,7 @@ const MAILBOX_MS = 1_000;
 const TIMERS_MS = 10_000;
 const SHOWN = 12;
 
-const PHASES: Readonly<Record<Waiting["phase"], string>> = {
+const PHASES: Readonly<Record<WaitingMessage["phase"], string>> = {
   committing: "being written",
   deferred: "put off: there is no room for what it tells, or the actor cannot be read; tried again",
   loading: "until the actor is read",
@@ -20,7 +21,7 @@ const PHASES: Readonly<Record<Waiting["phase"], string>> = {
 
 export function MailboxCard({ type, actorKey }: { type: string; actorKey: string }): VNode {
   const path = `${actorPath(type, actorKey)}/mailbox`;
-  const { value, error } = usePolled((signal) => ask<Mailbox>(path, { signal }), MAILBOX_MS, [path]);
+  const { value, error } = usePolled((signal) => ask<MailboxState>(path, { signal }), MAILBOX_MS, [path]);
   const now = useNow(1_000);
   const groups = useMemo(() => grouped(value?.waiting ?? []), [value]);
   const shown = groups.slice(0, SHOWN);
@@ -73,8 +74,8 @@ export function MailboxCard({ type, actorKey }: { type: string; actorKey: string
 }
 
 /** Neighbours of one kind in one row. */
-function grouped(waiting: readonly Waiting[]): { readonly message: Waiting; many: number }[] {
-  const groups: { readonly message: Waiting; many: number }[] = [];
+function grouped(waiting: readonly WaitingMessage[]): { readonly message: WaitingMessage; many: number }[] {
+  const groups: { readonly message: WaitingMessage; many: number }[] = [];
   for (const message of waiting) {
     const last = groups.at(-1);
     const { event, from, phase } = last?.message ?? {};
@@ -85,7 +86,7 @@ function grouped(waiting: readonly Waiting[]): { readonly message: Waiting; many
   return groups;
 }
 
-function memoryText(memory: Mailbox["memory"]): string {
+function memoryText(memory: MailboxState["memory"]): string {
   return memory === "loaded" ? "" : memory === "absent" ? ", and the actor is not in memory" : `; ${memory}`;
 }
 

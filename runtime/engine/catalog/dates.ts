@@ -14,20 +14,22 @@ import type { ShardRows } from "./rows.ts";
 /** Batches that are read at once. */
 const READS_AT_ONCE = 64;
 
-/** Gives rows without a time the time of their last turn's batch. */
-export async function date(journal: Journal, shards: readonly ShardRows[]): Promise<void> {
-  const undated = new Map<number, [rows: ShardRows, row: Row][]>();
-  for (const rows of shards)
-    for (const row of rows.all()) {
-      if (row.time !== 0 || row.position === 0) continue;
-      const others = undated.get(row.position);
-      if (others === undefined) undated.set(row.position, [[rows, row]]);
-      else others.push([rows, row]);
-    }
-  await forEach([...undated], READS_AT_ONCE, async ([position, some]) => {
+/** Rows without a time, and what they lie in. */
+export type Undated = readonly [rows: ShardRows, row: Row];
+
+/** Gives rows the time of their last turn's batch. */
+export async function date(journal: Journal, some: readonly Undated[]): Promise<void> {
+  const undated = new Map<number, Undated[]>();
+  for (const one of some) {
+    const [, { position }] = one;
+    const others = undated.get(position);
+    if (others === undefined) undated.set(position, [one]);
+    else others.push(one);
+  }
+  await forEach([...undated], READS_AT_ONCE, async ([position, rest]) => {
     const time = await timeAt(journal, position);
     // What took a turn meanwhile has a time of its own.
-    for (const [rows, row] of some) if (rows.get(row.key) === row) rows.set({ ...row, time });
+    for (const [rows, row] of rest) if (rows.get(row.key) === row) rows.set({ ...row, time });
   });
 }
 

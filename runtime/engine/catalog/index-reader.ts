@@ -1,26 +1,24 @@
 /**
  * Fills catalogs from stored indexes: some large values instead of a snapshot an actor.
  *
- * Owns the order of reads. Pieces are read in the order of their keys, from where the first question begins, one of each
- * shard after the other, so that a range begins before the last one is there. Talks to Snapshots; what memory and the tail know is in the rows before.
+ * Owns the order: stretches of keys, from where the first question begins, one of each shard after the other, so that a
+ * range begins before the last piece is there. Of each stretch the rows of what is known (known.ts) are made first: it is
+ * newer than any piece. Talks to Snapshots.
  *
  * An index that cannot be read is no damage: it is made of snapshots, which are read instead.
  */
 import type { Snapshots } from "../../ports/index.ts";
+import { compareKeys } from "../../words/address.ts";
 import type { HostedType } from "../definition.ts";
 import type { ShardState } from "../shard.ts";
-import { compareKeys } from "../../words/address.ts";
 import { decodeBlock } from "./block.ts";
-import {
-  decodePiece,
-  decodeRoot,
-  type PieceRef,
-  pieceId,
-  type Root,
-  rootId,
-  type Run,
-} from "./index-format.ts";
-import type { ShardRows } from "./rows.ts";
+import type { Share } from "./finding.ts";
+import { decodePiece, decodeRoot, type PieceRef, pieceId, type Root, rootId } from "./index-format.ts";
+import { addUp, type Changes } from "./index-merge.ts";
+import type { Known } from "./known.ts";
+import type { Taken } from "./pile.ts";
+import type { Row } from "./row.ts";
+import { ROW_LOOKS, type Stint } from "./stint.ts";
 
 /** Roots in one call of the store. */
 const ROOTS_AT_ONCE = 32;
@@ -28,64 +26,94 @@ const ROOTS_AT_ONCE = 32;
 const PIECES_AT_ONCE = 64;
 /** How often a root is read again whose pieces are not there: a checkpoint is just replacing it. */
 const READ_TRIES = 3;
+/** Items of what is known in a stretch, at most: of the first one, which is to be there soon, and of the others. */
+const FIRST_ITEMS = 48;
+const ITEMS = 512;
 
-/** A shard whose rows are being found. */
-export interface Filling {
-  readonly shard: ShardState;
-  readonly rows: ShardRows;
-}
-
-interface Reading<F extends Filling> {
-  readonly one: F;
+/** A shard whose rows are being found, from `start` on to the end, then from the first key on to `start`. */
+interface Reading {
+  readonly one: Known;
   pieces: readonly PieceRef[];
-  /** Place of the piece that was read first, and how many are read: from there to the end, then from the first on. */
-  begin: number;
-  read: number;
+  ahead: boolean;
+  /** All up to here is found, from where this direction begins. */
+  at: string;
+  /** The piece that was read last. */
+  piece: { readonly number: number; readonly rows: readonly Row[] } | undefined;
+  most: number;
   tries: number;
 }
 
-export interface Fill<F extends Filling> {
+/** What comes next of a shard. */
+interface Stretch extends Taken<Share["items"][number]> {
+  readonly reading: Reading;
+  /** The one that it lies in; undefined if the index has none. */
+  readonly ref: PieceRef | undefined;
+  /** Whether that is all of it. */
+  readonly whole: boolean;
+}
+
+export interface Fill {
   readonly snapshots: Snapshots;
   readonly hosted: HostedType;
   /** What is asked for first. */
   readonly start: string;
-  readonly breathe: () => Promise<void>;
+  readonly stint: Stint;
   /** Whether a shard is still to be filled. */
-  readonly isWanted: (one: F) => boolean;
-  /** Looks at the patches of some shards: what they say is newer than an index. */
-  readonly settle: (some: readonly F[]) => Promise<void>;
+  readonly isWanted: (one: Known) => boolean;
+  /** What was stored of a shard's actors and is not in its root, the newest first. */
+  readonly waiting: (shard: ShardState) => readonly Changes[];
+  /** Makes rows of what is known. */
+  readonly lay: (some: readonly Share[]) => Promise<void>;
+  readonly layAll: (one: Known) => Promise<void>;
   /** Rows were added. Throws if there are too many. */
   readonly grown: () => void;
 }
 
 /** Completes the rows of shards whose index can be read. Returns the others. */
-export async function fillFromIndexes<F extends Filling>(
-  fill: Fill<F>,
-  wanted: readonly F[],
-): Promise<readonly F[]> {
+export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Promise<readonly Known[]> {
   const { type, index } = fill.hosted.definition;
   const listed = wanted.filter(({ shard }) => index !== undefined && shard.indexed.has(type));
   const others = new Set(wanted.filter((one) => !listed.includes(one)));
-  const readings: Reading<F>[] = [];
+  const readings: Reading[] = [];
+  let next = beginOf(fill, listed, 0);
   for (let at = 0; at < listed.length; at += ROOTS_AT_ONCE) {
-    const some = listed.slice(at, at + ROOTS_AT_ONCE);
-    const roots = await rootsOf(fill, some);
-    const whole = some.filter((_, place) => roots[place] !== undefined);
-    await fill.settle(whole);
-    for (const [place, one] of some.entries()) {
-      const root = roots[place];
+    const some = await next;
+    next = beginOf(fill, listed, at + ROOTS_AT_ONCE);
+    // Whatever becomes of these: it is awaited above, or nobody wants it any more.
+    next.catch(() => undefined);
+    const begun: Reading[] = [];
+    for (const { one, waiting, root } of some) {
       if (root === undefined) others.add(one);
-      else readings.push({ one, ...begin(one, root, fill.start), tries: 0 });
+      else begun.push(await readingOf(fill, one, waiting, root));
     }
-    await fill.breathe();
+    await readOn(fill, begun, others);
+    readings.push(...begun);
   }
-  await readPieces(fill, readings, others);
+  for (let open = readings; open.length > 0; ) {
+    open = open.filter(({ one }) => !others.has(one) && !one.rows.complete && fill.isWanted(one));
+    await readOn(fill, open, others);
+  }
   return [...others].filter(fill.isWanted);
 }
 
-async function rootsOf<F extends Filling>(
-  { snapshots, hosted: { definition } }: Fill<F>,
-  some: readonly F[],
+interface Begun {
+  readonly one: Known;
+  readonly waiting: readonly Changes[];
+  readonly root: Root | undefined;
+}
+
+/** What waits is looked at before the root is read: what is written meanwhile stands in one of them. */
+async function beginOf(fill: Fill, listed: readonly Known[], at: number): Promise<Begun[]> {
+  const some = listed.slice(at, at + ROOTS_AT_ONCE);
+  if (some.length === 0) return [];
+  const waiting = some.map(({ shard }) => fill.waiting(shard));
+  const roots = await rootsOf(fill, some);
+  return some.map((one, place) => ({ one, waiting: waiting[place] as Changes[], root: roots[place] }));
+}
+
+async function rootsOf(
+  { snapshots, hosted: { definition } }: Fill,
+  some: readonly Known[],
 ): Promise<(Root | undefined)[]> {
   const found = await snapshots.read(some.map(({ shard }) => rootId(shard.shard, definition.type)));
   return some.map(({ shard }, at) => {
@@ -94,88 +122,132 @@ async function rootsOf<F extends Filling>(
   });
 }
 
-/** Lays a root's runs over what is there, which is newer: the newest run first, since what is known stands. */
-function begin(
-  { rows }: Filling,
+async function readingOf(
+  { start, stint }: Fill,
+  one: Known,
+  waiting: readonly Changes[],
   { runs, pieces }: Root,
-  start: string,
-): Pick<Reading<Filling>, "pieces" | "begin" | "read"> {
-  for (let at = runs.length - 1; at >= 0; at--) {
-    const block = decodeBlock((runs[at] as Run).block);
-    rows.fill(block.rows);
-    for (const key of block.gone) if (!rows.knows(key)) rows.delete(key);
+): Promise<Reading> {
+  await one.arrange(start, [...waiting, addUp(runs, new Map())], stint);
+  return { one, pieces, ahead: true, at: start, piece: undefined, most: FIRST_ITEMS, tries: 0 };
+}
+
+/** Reads the next stretch of each. */
+async function readOn(fill: Fill, readings: readonly Reading[], others: Set<Known>): Promise<void> {
+  for (let from = 0; from < readings.length; from += PIECES_AT_ONCE) {
+    const stretches: Stretch[] = [];
+    for (const reading of readings.slice(from, from + PIECES_AT_ONCE))
+      stretches.push(await nextOf(reading, fill.start));
+    const torn = await readPieces(fill, stretches);
+    await fill.lay(stretches.map(({ reading, items }) => ({ one: reading.one, items })));
+    const found = stretches.filter(({ reading }) => !torn.has(reading) && fill.isWanted(reading.one));
+    let rows = 0;
+    for (const stretch of found) rows += fillFrom(stretch);
+    // Before anybody is answered.
+    fill.grown();
+    for (const stretch of found) advance(stretch, fill.start);
+    const pause = fill.stint.spend(rows * ROW_LOOKS);
+    if (pause !== undefined) await pause;
+    await beginAgain(fill, torn, others);
   }
-  if (pieces.length === 0) rows.finish();
-  let first = 0;
-  while (first + 1 < pieces.length && compareKeys((pieces[first + 1] as PieceRef).first, start) <= 0) first++;
-  return { pieces, begin: first, read: 0 };
+  await fill.stint.rest();
 }
 
-/** The piece that is read next. */
-function nextOf({ pieces, begin: first, read }: Reading<Filling>): PieceRef {
-  return pieces[(first + read) % pieces.length] as PieceRef;
+async function nextOf(reading: Reading, start: string): Promise<Stretch> {
+  const { one, pieces, ahead, at, most } = reading;
+  const place = placeOf(pieces, at);
+  const ref = pieces[place];
+  const last = ahead ? undefined : start;
+  let end = pieces[place + 1]?.first;
+  if (last !== undefined && (end === undefined || compareKeys(end, last) > 0)) end = last;
+  const { items, to } = await one.take(ahead, end, most);
+  const whole = ref !== undefined && compareKeys(at, ref.first) <= 0 && to === pieces[place + 1]?.first;
+  return { reading, ref, items, to, whole };
 }
 
-/** A piece was read. */
-function advance(reading: Reading<Filling>): void {
-  const { pieces, begin: first } = reading;
+/** Place of the last piece that begins at a key or before; of the first one, if there is none. */
+function placeOf(pieces: readonly PieceRef[], key: string): number {
+  let low = 1;
+  let high = pieces.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (compareKeys((pieces[middle] as PieceRef).first, key) <= 0) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+/** Reads the pieces that stretches lie in. Returns those of which they are not there. */
+async function readPieces(
+  { snapshots, hosted: { definition } }: Fill,
+  stretches: readonly Stretch[],
+): Promise<Set<Reading>> {
+  const { type } = definition;
+  const torn = new Set<Reading>();
+  const unread = stretches.filter(
+    ({ reading, ref }) => ref !== undefined && reading.piece?.number !== ref.number,
+  );
+  if (unread.length === 0) return torn;
+  const idOf = ({ reading, ref }: Stretch): string =>
+    pieceId(reading.one.shard.shard, type, (ref as PieceRef).number);
+  const found = await snapshots.read(unread.map(idOf));
+  for (const [place, { reading, ref }] of unread.entries()) {
+    const piece = ref as PieceRef;
+    const block = decodePiece(reading.one.shard.shard, type, piece, found[place]?.value);
+    if (block === undefined) torn.add(reading);
+    else reading.piece = { number: piece.number, rows: decodeBlock(block).rows };
+  }
+  return torn;
+}
+
+/** Rows of a stretch from its piece. Returns how many that were. */
+function fillFrom({ reading, ref, to, whole }: Stretch): number {
+  if (ref === undefined) return 0;
+  const { rows } = reading.piece as NonNullable<Reading["piece"]>;
+  const within = whole
+    ? rows
+    : rows.filter(
+        ({ key }) => compareKeys(key, reading.at) >= 0 && (to === undefined || compareKeys(key, to) < 0),
+      );
+  reading.one.rows.fill(within);
+  return within.length;
+}
+
+/** A stretch is found. */
+function advance({ reading, to }: Stretch, start: string): void {
   const { rows } = reading.one;
-  reading.read++;
-  const behind = first + reading.read;
-  if (reading.read === pieces.length) rows.finish();
-  else if (behind <= pieces.length)
-    rows.reach({ from: first === 0 ? "" : (pieces[first] as PieceRef).first, to: pieces[behind]?.first });
+  reading.most = ITEMS;
+  if (reading.ahead) {
+    if (to !== undefined || start !== "") rows.reach({ from: start, to });
+    if (to !== undefined) reading.at = to;
+    else if (start === "") rows.finish();
+    else Object.assign(reading, { ahead: false, at: "" });
+  } else if (to === start) rows.finish();
+  else reading.at = to as string;
 }
 
-async function readPieces<F extends Filling>(
-  fill: Fill<F>,
-  readings: readonly Reading<F>[],
-  others: Set<F>,
-): Promise<void> {
-  const { snapshots, hosted, isWanted, breathe, grown } = fill;
-  const { type } = hosted.definition;
-  let open = readings.filter(({ pieces }) => pieces.length > 0);
-  while (open.length > 0) {
-    for (let from = 0; from < open.length; from += PIECES_AT_ONCE) {
-      const some = open.slice(from, from + PIECES_AT_ONCE);
-      const ids = some.map((reading) => pieceId(reading.one.shard.shard, type, nextOf(reading).number));
-      const found = await snapshots.read(ids);
-      const torn: Reading<F>[] = [];
-      for (const [place, reading] of some.entries()) {
-        const { rows, shard } = reading.one;
-        const block = decodePiece(shard.shard, type, nextOf(reading), found[place]?.value);
-        if (block === undefined) torn.push(reading);
-        else {
-          rows.fill(decodeBlock(block).rows);
-          advance(reading);
-        }
-      }
-      // Before anybody is answered.
-      grown();
-      await beginAgain(fill, torn, others);
-      await breathe();
-    }
-    open = open.filter(({ one }) => !others.has(one) && !one.rows.complete && isWanted(one));
-  }
-}
-
-/** Pieces were not there. What was read is as of an older root, and everything newer is known: it stands. */
-async function beginAgain<F extends Filling>(
-  fill: Fill<F>,
-  torn: readonly Reading<F>[],
-  others: Set<F>,
-): Promise<void> {
-  if (torn.length === 0) return;
+/** Pieces were not there. What was found is as of an older root, and everything newer is known: it stands. */
+async function beginAgain(fill: Fill, torn: ReadonlySet<Reading>, others: Set<Known>): Promise<void> {
+  if (torn.size === 0) return;
+  const readings = [...torn];
   const roots = await rootsOf(
     fill,
-    torn.map(({ one }) => one),
+    readings.map(({ one }) => one),
   );
-  for (const [place, reading] of torn.entries()) {
+  for (const [place, reading] of readings.entries()) {
     const root = roots[place];
     if (root === undefined || ++reading.tries > READ_TRIES) {
       others.add(reading.one);
       continue;
     }
-    Object.assign(reading, begin(reading.one, root, fill.start));
+    // It is newer than the runs.
+    await fill.layAll(reading.one);
+    for (const [key, row] of addUp(root.runs, new Map())) {
+      if (reading.one.rows.knows(key)) continue;
+      if (row === undefined) reading.one.rows.delete(key);
+      else reading.one.rows.set(row);
+    }
+    reading.pieces = root.pieces;
+    reading.piece = undefined;
   }
 }

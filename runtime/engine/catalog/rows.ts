@@ -11,6 +11,7 @@
 import { compareKeys } from "../../words/address.ts";
 import { journalAt } from "../../words/position.ts";
 import type { StateValue } from "../machine/internals.ts";
+import { Best, type Ranked } from "./best.ts";
 import type { Row } from "./row.ts";
 
 /** Keys that are kept unsorted, besides twice as many as there are rows. */
@@ -18,6 +19,9 @@ const ADDED_MAX = 1_024;
 
 /** Changes that are remembered for watchers, of one type in one shard. */
 const CHANGES_MAX = 8_192;
+
+/** Of the best rows so many are kept, also if fewer are asked for: they fall, too. */
+const BEST_MIN = 64;
 
 const nothing: readonly never[] = [];
 
@@ -58,6 +62,8 @@ export class ShardRows {
   /** Until all rows are found: actors that were deleted, which may still be found in the store. */
   deleted: Set<string> | undefined = new Set();
   #stretch: Stretch | undefined;
+  /** By place in the index, of those that somebody has asked for. */
+  readonly #best = new Map<number, Best>();
 
   constructor(log: string) {
     this.log = log;
@@ -114,6 +120,7 @@ export class ShardRows {
     if (before === undefined) this.#add(row.key);
     else this.#uncount(before);
     this.#count(row);
+    for (const best of this.#best.values()) best.set(row);
     const { position } = row;
     const journal = journalAt(position);
     if (position > (this.#last[journal] ?? 0)) this.#last[journal] = position;
@@ -127,6 +134,7 @@ export class ShardRows {
       this.#rows.delete(key);
       this.#uncount(before);
       this.#gone++;
+      for (const best of this.#best.values()) best.delete(key);
     }
     this.deleted?.add(key);
     this.#change(key);
@@ -135,6 +143,16 @@ export class ShardRows {
   /** How many actors stand in each state. */
   *tallies(): Generator<Tally> {
     for (const states of this.#tallies.values()) yield* states.values();
+  }
+
+  /** The rows with the highest numbers at a place of the index, once all are found. */
+  top(place: number, count: number): readonly Ranked[] {
+    let best = this.#best.get(place);
+    if (best === undefined || best.size < count) {
+      best = new Best(place, Math.max(BEST_MIN, count), this.#rows.values());
+      this.#best.set(place, best);
+    }
+    return best.first(count, () => this.#rows.values());
   }
 
   #count({ status, state, value, turn }: Row): void {
@@ -207,6 +225,11 @@ export class ShardRows {
       this.#gone = 0;
     }
     return this.#sorted;
+  }
+
+  /** Keys that the next `keys()` sorts. */
+  get unsorted(): number {
+    return this.#added.length;
   }
 
   /** How many keys are kept, some of them gone. */

@@ -221,7 +221,7 @@ export interface AskInput {
 /**
  * Asks another actor, from inside a machine: `invoke: { src: ask, input: { to: "account/bob", event } }`. Durable: the
  * question leaves with the turn's record, the answer comes back as `done` (the machine's reply, or else the new state)
- * or as `error` (`{ name, code, message, outcome, retryable }`) exactly once, also when either side moves. Leaving the
+ * or as `error` (an Error with `code`, `outcome` and `retryable`) exactly once, also when either side moves. Leaving the
  * state does not take the question back; its answer is ignored then.
  */
 // biome-ignore lint/suspicious/noExplicitAny: an answer is what the asked actor gives

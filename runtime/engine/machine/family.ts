@@ -16,7 +16,7 @@ import type { StateValue } from "xstate";
 import { OPAQUE, seal } from "../../words/values.ts";
 import type { ChildSnapshot, MachineSnapshot, XActor } from "./internals.ts";
 import { isMachineSnapshot } from "./internals.ts";
-import type { LogicKind } from "./logic.ts";
+import type { LogicKind } from "../../words/mailbox.ts";
 
 /** A machine's snapshot as plain data: value, context, status, output, history, error. */
 export type PackedMachine = readonly [

@@ -9,6 +9,7 @@
  */
 import type { EventObject } from "xstate";
 import { limits } from "../../words/limits.ts";
+import type { LogicKind } from "../../words/mailbox.ts";
 import { ask } from "./actions.ts";
 import {
   type ActorLogic,
@@ -21,20 +22,6 @@ import {
 } from "./internals.ts";
 import { planSteps } from "./planned.ts";
 import type { Scope, XActor } from "./internals.ts";
-
-/**
- * `pure` is a logic without a `start`, as `fromTransition` makes; `events` is `fromEventObservable`; `custom` is a logic
- * of the user's own with a `start`.
- */
-export type LogicKind =
-  | "machine"
-  | "pure"
-  | "ask"
-  | "promise"
-  | "callback"
-  | "observable"
-  | "events"
-  | "custom";
 
 /** Whether what it does is run after the commit. */
 export function isWork(kind: LogicKind): boolean {

@@ -19,7 +19,7 @@ import {
   Stopped,
   type XActor,
 } from "./internals.ts";
-import type { LogicKind } from "./logic.ts";
+import type { LogicKind } from "../../words/mailbox.ts";
 
 export interface ReadingHost {
   readonly root: XActor;

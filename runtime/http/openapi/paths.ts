@@ -87,6 +87,11 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     ),
     cursor: query("cursor", text(), "`next` of the page before."),
     order: query("order", text({ enum: ["newest", "oldest"] }), "Which turns come first."),
+    pause: query(
+      "pause",
+      { type: "integer", minimum: 1, maximum: 60_000 },
+      "Milliseconds between two states at the least; the newest is told then.",
+    ),
     upTo: query("upTo", { type: "integer", minimum: 1 }, "Turns up to this one, newest first."),
     id: path("id", text({ minLength: 1 }), "The timer's id."),
     child: query("child", text(), "Path of the child whose timer it is."),
@@ -95,7 +100,7 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     where: query(
       "where",
       text(),
-      'Conditions on the type\'s index, as JSON: {"total": {"gte": 10}}; or one by one: where.total=gte:10.',
+      'Conditions on the type\'s index: total>=10, customer.id=ada; = != < <= > >= ^= (begins with), and a list is one of. Or as JSON: {"total": {"gte": 10}}.',
     ),
     olderThan: query(
       "olderThan",
@@ -148,7 +153,11 @@ export function pathsOf(
         tags,
         summary: "Asks the actor, sends it an event, or begins it; answers once the turn is committed.",
         parameters: [...key, param("mode"), param("idempotencyKey"), param("timeout")],
-        requestBody: { description: "The event; with mode=create the input, or nothing.", ...json(body) },
+        requestBody: {
+          description:
+            "The event; with mode=create the input, or nothing (or {}, where no schema takes it): then it begins as its address says.",
+          ...json(body),
+        },
         responses: {
           "200": {
             description: `The reply and the new state.${output}`,
@@ -270,7 +279,7 @@ export function pathsOf(
       get: get(
         "watch",
         "The state now and after every commit, as server-sent events.",
-        [...key, param("lastEventId"), param("timeout")],
+        [...key, param("pause"), param("lastEventId"), param("timeout")],
         events(
           "`state` events, with the version as id. A slow reader misses some in between, never the last.",
         ),

@@ -28,6 +28,8 @@ interface TimerPlace {
 const MODES = ["ask", "send", "create"] as const;
 type Mode = (typeof MODES)[number];
 const HISTORY_PAGE = 50;
+/** The longest that a watch may want to hear nothing. */
+const PAUSE_MAX_MS = 60_000;
 
 export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
   const refOf = ({ params: { type, key } }: FastifyRequest<Place>): ActorRef =>
@@ -39,7 +41,7 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
     const { type, key } = request.params;
     const ref = refOf(request);
     if (mode === "create") {
-      const input = request.body === undefined ? undefined : valueIn(request.body, "input", "invalid_input");
+      const input = context.inputIn(type, request.body);
       await context.allow(request, "create", type, key, input);
       const state = await ref.create(input as undefined, context.callOptions(request));
       reply.header("etag", etagOf(state)).header("location", pathOf(ref));
@@ -124,7 +126,7 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
 
   const ofStream = { exposeHeadRoute: false, config: { stream: true } };
   app.get<Place>("/actors/:type/:key/watch", ofStream, async (request, reply) => {
-    queryOf(request, []);
+    const pause_ms = wholeIn(queryOf(request, ["pause"]), "pause", PAUSE_MAX_MS, 0);
     const { type, key } = request.params;
     await context.allow(request, "watch", type, key);
     const ref = refOf(request);
@@ -133,7 +135,7 @@ export function actorRoutes(app: FastifyInstance, context: HttpContext): void {
     try {
       const states = ref.watch({ signal: stop.signal });
       const first = await within(states.next(), context.callOptions(request).timeout_ms ?? 1);
-      await stream(context, request, reply, giveBack, { first, states, stop });
+      await stream(context, request, reply, giveBack, { first, states, stop, pause_ms });
     } catch (error) {
       stop.abort();
       giveBack();
@@ -147,6 +149,8 @@ interface Watched {
   readonly first: IteratorResult<ActorState>;
   readonly states: AsyncGenerator<ActorState>;
   readonly stop: AbortController;
+  /** Between two states, at the least. */
+  readonly pause_ms: number;
 }
 
 /** Sends a state at a time: a slow reader is told the newest when it is ready. */
@@ -155,7 +159,7 @@ async function stream(
   request: FastifyRequest,
   reply: FastifyReply,
   giveBack: () => void,
-  { first, states, stop }: Watched,
+  { first, states, stop, pause_ms }: Watched,
 ): Promise<void> {
   const known = request.headers["last-event-id"];
   const out = context.openStream(request, reply, giveBack);
@@ -166,12 +170,27 @@ async function stream(
       const id = versionOf(next.value);
       if (next === first && id === known) continue;
       await out.send({ id, event: "state", data: JSON.stringify(stateJson(next.value)) });
+      if (pause_ms > 0) await rested(pause_ms, out.signal);
     }
   } catch (error) {
     await out.send({ event: "problem", data: JSON.stringify(context.problem(error)) });
   } finally {
     out.end();
   }
+}
+
+/** Resolves after so long, or when the stream is over. */
+function rested(ms: number, over: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      over.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    over.addEventListener("abort", done);
+    if (over.aborted) done();
+  });
 }
 
 async function within<T>(promise: Promise<T>, timeout_ms: number): Promise<T> {
@@ -193,7 +212,12 @@ type Answer = Awaited<ReturnType<ActorRef["call"]>>;
 
 /** @throws KeyturnError `invalid_event` */
 export function eventIn(body: unknown): { type: string } {
-  return valueIn(body === undefined ? null : body, "event", "invalid_event") as { type: string };
+  if (body === undefined)
+    throw new KeyturnError(
+      "invalid_event",
+      'There is no event. It is the body, as JSON: {"type": "add", "by": 1}.',
+    );
+  return valueIn(body, "event", "invalid_event") as { type: string };
 }
 
 export function stateJson(state: ActorState): Json {

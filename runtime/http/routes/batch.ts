@@ -136,7 +136,7 @@ function askedIn(context: HttpContext, one: unknown, refs: Map<string, ActorRef>
   if (ref === undefined) refs.set(named, (ref = context.client.actor(named)));
   let given: unknown;
   if (mode === "ask" || mode === "send") given = eventIn(event);
-  else if (mode === "create" && input !== undefined) given = valueIn(input, "input", "invalid_input");
+  else if (mode === "create") given = context.inputIn(ref.type, input);
   const id = requestId === undefined ? undefined : checkedId(requestId);
   return { mode: mode as Asked["mode"], ref, given, requestId: id };
 }

@@ -292,7 +292,7 @@ function failed(kind: SinkKind, { failures }: SinkContext, error: unknown): Part
   return { failures: failures + 1, error: whyOf(error).slice(0, 1_000), pause_ms };
 }
 
-/** One of our own errors comes as plain data. */
+/** Errors, and whatever else a target throws. */
 function whyOf(error: unknown): string {
   const { message } = (error ?? {}) as { message?: unknown };
   return typeof message === "string" ? message : textOf(error);

@@ -12,12 +12,13 @@
  *    partition stands. So any number of runners may bring batches; one of them gets on.
  * 3. `delivered` is a revision below which everything told is committed by whom it was told to: a gate in each shard
  *    answers, in the order of the channel that the items went, after them.
- * 4. Dead letters of a partition lie in a ring of pages of a bounded number; older ones are overwritten.
+ * 4. Dead letters of a partition lie in a ring of pages of a bounded number; older ones are overwritten. A letter whose
+ *    item can be used after all is told by its page, in the turn that drops the letter: so that counts once too.
  */
 import { and, assign, cancel, enqueueActions, setup } from "xstate";
 import { reply, tellAll } from "../../engine/machine.ts";
 import { type ActorDefinition, type AnyActorDefinition, defineActor } from "../../engine/definition.ts";
-import { partitionType, planType } from "../../words/sources.ts";
+import { lettersType, partitionType, planType } from "../../words/sources.ts";
 import { partitionMachine } from "./partition-machine.ts";
 import {
   PAGE_LETTERS,
@@ -44,12 +45,16 @@ export interface SourceActors {
  */
 export function sourceActors(name: string, letters: number): SourceActors {
   const type = partitionType(name);
-  const pages = Math.ceil(letters / PAGE_LETTERS) + 1;
   return {
-    partition: defineActor({ type, machine: partitionMachine(type, pages) }),
+    partition: defineActor({
+      type,
+      machine: partitionMachine(type, letters),
+      // What is posted again counts as the same, however this version of the source maps it.
+      fingerprint: (event) => ("of" in event ? event.of : undefined),
+    }),
     plan: defineActor({ type: planType(name), machine: planMachine }),
     gate: defineActor({ type: `${type}-gate`, machine: gateMachine }),
-    page: defineActor({ type: `${type}-letters`, machine: pageMachine }),
+    page: defineActor({ type: lettersType(name), machine: pageMachine }),
   };
 }
 
@@ -123,6 +128,15 @@ const gateMachine = setup({
 
 const pageMachine = setup({
   types: { context: {} as PageContext, events: {} as PageEvent },
+  guards: {
+    isThere: ({ context: { first, letters }, event }) => {
+      const { letter, number } = event as Retry;
+      return letters[letter - first]?.[0] === number;
+    },
+  },
+  actions: {
+    tellItem: tellAll(({ event }) => (event as Retry).tells),
+  },
 }).createMachine({
   context: { first: 0, letters: [] },
   on: {
@@ -133,5 +147,27 @@ const pageMachine = setup({
         return { first, letters: [...kept, ...event.letters] };
       }),
     },
+    drop: {
+      actions: [
+        reply(
+          ({ context, event }) => event.letters.filter((one) => context.letters[one - context.first]).length,
+        ),
+        assign(({ context, event }) => without(context, event.letters)),
+      ],
+    },
+    retry: [
+      {
+        guard: "isThere",
+        actions: ["tellItem", assign(({ context, event }) => without(context, [event.letter])), reply(true)],
+      },
+      { actions: reply(false) },
+    ],
   },
 });
+
+type Retry = Extract<PageEvent, { type: "retry" }>;
+
+function without({ first, letters }: PageContext, dropped: readonly number[]): Pick<PageContext, "letters"> {
+  const gone = new Set(dropped);
+  return { letters: letters.map((letter, at) => (gone.has(first + at) ? null : letter)) };
+}

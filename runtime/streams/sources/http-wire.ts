@@ -155,6 +155,6 @@ function refusalOf(error: unknown): Refused {
   if (!isKeyturnError(error)) return new Refused(500, textOf(error));
   const { code, retryable, outcome } = error;
   if (retryable) return busy(error);
-  const status = code === "source_malformed" ? 422 : 500;
+  const status = code === "source_malformed" || code === "request_id_reused" ? 422 : 500;
   return new Refused(status, error.message, {}, { code, retryable, outcome });
 }

@@ -7,6 +7,7 @@
  * so whatever it repeats, after whatever crash of either side, counts once, with no window. Requests with an
  * `Idempotency-Key` share some partitions, whose actors remember the last keys.
  */
+import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Client } from "../../client/client.ts";
 import { hashTokens } from "../../words/address.ts";
@@ -50,6 +51,8 @@ const TIMEOUT_MS = 10_000;
 const TIMEOUT_MAX_MS = 5 * 60_000;
 /** Partitions that requests with keys share. Each remembers the last `limits.requestsPerActor` of their ids. */
 const KEY_PARTITIONS = 16;
+/** 128 bits of what was posted. */
+const HASH_LENGTH = 22;
 const FENCE_MS = 100;
 const MOVES_MAX = 20;
 
@@ -78,6 +81,7 @@ export function http<T = unknown>(): SourceReader<T> {
  *   is skipped; the answer has `next`, the number that is expected. A gap is 409, and has it too. `GET` with the producer's
  *   name answers `next`: where a producer goes on after a restart. Or
  * - `Idempotency-Key: KEY`: the request counts once, as long as its partition remembers the key (its last 256 requests).
+ *   With another body the key is refused: 422.
  *
  * Other answers: 400 and 415 for what is no such request, 413 and 429 for too much, 503 with `Retry-After` where it has to
  * wait too long; then nothing or a part of it counts, and it is to be repeated as it was. Errors are `application/
@@ -164,6 +168,7 @@ class Ingest {
         items,
         new Mapper(this.#source, group, () => this.#client.world.clock.now()),
         key as string,
+        createHash("sha256").update(body).digest("base64url").slice(0, HASH_LENGTH),
       );
     } finally {
       this.#limits.inFlight -= body.length;
@@ -251,6 +256,7 @@ class Ingest {
     items: readonly Item<unknown>[],
     mapper: Mapper,
     key: string,
+    of: string,
   ): Promise<object> {
     const ref = partitionRef(this.#client, this.#source, partition);
     let malformed = 0;
@@ -267,6 +273,7 @@ class Ingest {
         letters,
         tells,
         ended: false,
+        of,
       };
       try {
         await ref.ask(event as never, { requestId: id, timeout_ms: this.#timeout_ms });

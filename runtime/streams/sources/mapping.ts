@@ -227,12 +227,13 @@ class Draft implements Batch {
   }
 
   addLetter(item: Item<unknown>): void {
+    const before = this.source.at(-1);
     this.#took(item);
-    this.#letter(item);
+    this.#letter(item, before);
   }
 
   addAll(items: readonly Item<unknown>[], told: readonly Told[]): void {
-    for (const item of items) if (item.fault !== undefined) this.#letter(item);
+    for (const [at, item] of items.entries()) if (item.fault !== undefined) this.#letter(item, items[at - 1]);
     this.source = items as Item<unknown>[];
     this.items = items.length;
     this.position = items.at(-1)?.after ?? null;
@@ -245,9 +246,10 @@ class Draft implements Batch {
     this.position = item.after;
   }
 
-  #letter(item: Item<unknown>): void {
+  #letter(item: Item<unknown>, before: Item<unknown> | undefined): void {
     const reason = clip(item.fault as string, REASON_MAX);
-    this.letters.push([item.number, reason, clip(beginningOf(item), TEXT_MAX), this.#now()]);
+    const letter = [item.number, reason, clip(beginningOf(item), TEXT_MAX), this.#now()] as const;
+    this.letters.push(before === undefined ? letter : [...letter, before.after]);
   }
 }
 

@@ -14,6 +14,8 @@ import {
   type ItemsEvent,
   PAGE_LETTERS,
   pageKey,
+  type PackedLetter,
+  pagesFor,
   same,
   type PartitionContext,
   type PartitionEvent,
@@ -37,8 +39,9 @@ const fresh: PartitionContext = {
   fences: [],
 };
 
-/** @param pages in which the letters of a partition lie */
-export function partitionMachine(type: string, pages: number) {
+/** @param keep how many letters of a partition are kept */
+export function partitionMachine(type: string, keep: number) {
+  const pages = pagesFor(keep);
   return setup({
     types: {
       context: {} as PartitionContext & { readonly key: string },
@@ -65,7 +68,7 @@ export function partitionMachine(type: string, pages: number) {
           position,
           items: context.items + items,
           ...(skipped === 0 ? {} : { skipped: context.skipped + skipped }),
-          ...(letters.length === 0 ? {} : { malformed: context.malformed + letters.length }),
+          ...(letters.length === 0 ? {} : { malformed: context.malformed + letters.length, keep }),
           ...(missed === 0 ? {} : { missed: context.missed + missed }),
           told: context.told + tells.length,
           ended,
@@ -154,14 +157,22 @@ function sinceThen(
 
 function pagesOf(
   type: string,
-  { key, malformed }: { readonly key: string; readonly malformed: number },
+  {
+    key,
+    malformed,
+    position,
+  }: { readonly key: string; readonly malformed: number; readonly position: PartitionContext["position"] },
   { letters }: ItemsEvent,
   pages: number,
 ): readonly AddressedEvent[] {
   const tells: AddressedEvent[] = [];
+  const placed = letters.map((letter): PackedLetter => {
+    const [number, reason, text, time, before = position] = letter;
+    return [number, reason, text, time, before];
+  });
   for (let at = 0; at < letters.length; ) {
     const first = malformed + at;
-    const here = letters.slice(at, at + PAGE_LETTERS - (first % PAGE_LETTERS));
+    const here = placed.slice(at, at + PAGE_LETTERS - (first % PAGE_LETTERS));
     tells.push([`${type}/${pageKey(key, first, pages)}`, { type: "letters", first, letters: here }]);
     at += here.length;
   }

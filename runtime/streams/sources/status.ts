@@ -1,14 +1,14 @@
 /**
- * What became of a source: how far it is, and its dead letters.
+ * What became of a source: how far it is.
  *
  * Owns nothing. Talks to the source's actors, and to its reader for how much there is.
  */
 import type { ActorRef, Client } from "../../client/client.ts";
-import { PAGE_LETTERS, pageKey, type PageContext, type PartitionContext, type PlanContext } from "./words.ts";
+import { PAGE_LETTERS, pagesFor, type PartitionContext, type PlanContext } from "./words.ts";
 import { PLAN_KEY, type SourceShare } from "../../words/sources.ts";
 import type { AnySource } from "./define.ts";
 import { held } from "./held.ts";
-import { checkWhole, type Extent } from "./reader.ts";
+import type { Extent } from "./reader.ts";
 
 /** How far one part is. */
 export interface SourcePartitionStatus {
@@ -61,18 +61,6 @@ export interface SourceStatus {
   readonly partitions: readonly SourcePartitionStatus[];
 }
 
-/** An item that could not be used. */
-export interface SourceDeadLetter {
-  readonly partition: string;
-  readonly of: string;
-  /** Line, row or sequence; counts from 1. */
-  readonly number: number;
-  readonly reason: string;
-  /** How it begins. */
-  readonly text: string;
-  readonly time: Date;
-}
-
 /** How far a source is. Changes nothing; linearizable for each partition. */
 export function sourceStatus(client: Client, source: AnySource): Promise<SourceStatus> {
   return held(source.from, () => statusOf(client, source));
@@ -122,50 +110,17 @@ async function statusOf(client: Client, source: AnySource): Promise<SourceStatus
   };
 }
 
-export interface LetterOptions {
-  /** At most so many of each partition; all that are kept by default. */
-  readonly limit?: number;
-}
-
-/** The items that could not be used, newest first in each partition; as many as the source keeps. */
-export async function* sourceDeadLetters(
-  client: Client,
-  source: AnySource,
-  { limit = Number.MAX_SAFE_INTEGER }: LetterOptions = {},
-): AsyncGenerator<SourceDeadLetter> {
-  checkWhole("limit", limit, 0, Number.MAX_SAFE_INTEGER);
-  const { partitions } = await planOf(client, source);
-  const pages = pagesOf(source);
-  for (const [index, { group }] of partitions.entries()) {
-    const key = String(index);
-    const { context } = await partitionRef(client, source, key).get();
-    const { malformed } = context as unknown as PartitionContext;
-    const oldest = Math.max(0, malformed - Math.min(limit, source.keepLetters));
-    for (let end = malformed; end > oldest; ) {
-      const page = client.actor(`${source.parts.page.type}/${pageKey(key, end - 1, pages)}`);
-      const { first, letters } = (await page.get()).context as unknown as PageContext;
-      // Letters that are told may be on their way, and older ones be overwritten while this is read.
-      const shown = first === end - 1 - ((end - 1) % PAGE_LETTERS) ? letters : [];
-      for (let at = Math.min(end - first, shown.length) - 1; at >= 0 && first + at >= oldest; at--) {
-        const [number, reason, text, time] = shown[at] as PageContext["letters"][number];
-        yield { partition: key, of: group, number, reason, text, time: new Date(time) };
-      }
-      end -= ((end - 1) % PAGE_LETTERS) + 1;
-    }
-  }
-}
-
 /**
  * Forgets a source: its plan, positions, counts and letters. The next run begins anew, and its items count again. Not
  * while it is run.
  */
 export async function resetSource(client: Client, source: AnySource): Promise<void> {
   const { partitions } = await planOf(client, source);
-  const pages = pagesOf(source);
   for (const index of partitions.keys()) {
     const key = String(index);
     const ref = partitionRef(client, source, key);
-    const { malformed } = (await ref.get()).context as unknown as PartitionContext;
+    const { malformed, keep = source.keepLetters } = (await ref.get()).context as unknown as PartitionContext;
+    const pages = Math.max(pagesFor(keep), pagesFor(source.keepLetters));
     const written = Math.min(pages, Math.ceil(malformed / PAGE_LETTERS));
     const page = (at: number): ActorRef => client.actor(`${source.parts.page.type}/${key}:${at}`);
     for (let at = 0; at < written; at++) await page(at).delete();
@@ -180,8 +135,4 @@ export async function planOf(client: Client, source: AnySource): Promise<PlanCon
 
 export function partitionRef(client: Client, source: AnySource, key: string): ActorRef {
   return client.actor(`${source.parts.partition.type}/${key}`);
-}
-
-function pagesOf({ keepLetters }: AnySource): number {
-  return Math.ceil(keepLetters / PAGE_LETTERS) + 1;
 }

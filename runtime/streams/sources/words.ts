@@ -20,8 +20,18 @@ export interface PlannedPartition {
   readonly identity: Readonly<Record<string, string | number | null>>;
 }
 
-/** An item that could not be used: its number (line, row, sequence), why, and its beginning. */
-export type PackedLetter = readonly [number: number, reason: string, text: string, time: number];
+/**
+ * An item that could not be used: its number (line, row, sequence), why, its beginning, and the position before it, from
+ * which it can be read again. A batch leaves that out for its first item, since the partition knows it; letters of older
+ * versions have none.
+ */
+export type PackedLetter = readonly [
+  number: number,
+  reason: string,
+  text: string,
+  time: number,
+  before?: Position,
+];
 
 export type PartitionEvent =
   | {
@@ -42,6 +52,8 @@ export type PartitionEvent =
       readonly tells: readonly AddressedEvent[];
       /** Nothing came after it. */
       readonly ended: boolean;
+      /** Of one that is told apart by a request id: the hash of what was posted. */
+      readonly of?: string;
     }
   | FenceEvent
   | { readonly type: "arrived"; readonly fence: number };
@@ -69,6 +81,8 @@ export interface PartitionContext {
   readonly skipped: number;
   /** Also the number of letters that it has written. */
   readonly malformed: number;
+  /** How many letters were kept when the last was written: says in which pages they lie. Missing without letters. */
+  readonly keep?: number;
   /** Items that were gone before they could be read. */
   readonly missed: number;
   readonly told: number;
@@ -116,16 +130,23 @@ export type PlanEvent =
     }
   | { readonly type: "left"; readonly runner: string };
 
-export type PageEvent = {
-  readonly type: "letters";
-  readonly first: number;
-  readonly letters: readonly PackedLetter[];
-};
+export type PageEvent =
+  | { readonly type: "letters"; readonly first: number; readonly letters: readonly PackedLetter[] }
+  /** Those letters are dropped that are there; the answer is how many. */
+  | { readonly type: "drop"; readonly letters: readonly number[] }
+  /** The letter is dropped and its messages are told, in one turn, if it is there and of that item; the answer says so. */
+  | {
+      readonly type: "retry";
+      readonly letter: number;
+      readonly number: number;
+      readonly tells: readonly AddressedEvent[];
+    };
 
 export interface PageContext {
   /** Number of the first letter in it. */
   readonly first: number;
-  readonly letters: readonly PackedLetter[];
+  /** Null where one was dropped, or taken. */
+  readonly letters: readonly (PackedLetter | null)[];
 }
 
 /** Follows any revision. */
@@ -151,6 +172,11 @@ export type ItemsEvent = Extract<PartitionEvent, { type: "items" }>;
 /** Whether two positions are the same. They are flat, and each reader writes its own in one way. */
 export function same(a: Position, b: Position): boolean {
   return a === b || JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** How many pages a partition's letters lie in: one more than they fill, since the last is being filled. */
+export function pagesFor(keep: number): number {
+  return Math.ceil(keep / PAGE_LETTERS) + 1;
 }
 
 /** Key of the page that holds a partition's letter. */

@@ -11,6 +11,7 @@ import { VIEW_LANE } from "../../words/lanes.ts";
 import type { Aggregates, Values } from "./aggregates.ts";
 import { FAULTS_KEY, type viewMachine, type ViewKind, valuesOf } from "./machine.ts";
 import {
+  lightPath,
   mergedWindows,
   type Meta,
   partKey,
@@ -19,6 +20,7 @@ import {
   watermarkOf,
   windowsOf,
 } from "./state.ts";
+import { highest } from "./top.ts";
 import { type Time, timeFrom } from "./windows.ts";
 
 export interface WindowResult<A extends Aggregates = Aggregates> {
@@ -98,6 +100,8 @@ export interface ViewParts {
   readonly split: number;
   /** Views behind one another, this one included. */
   readonly depth: number;
+  /** Aggregates that are in the type's index. */
+  readonly index: readonly string[];
 }
 
 /** Reads what a view holds of its keys. Made by `view.reader(client)`. */
@@ -107,14 +111,16 @@ export class ViewReader<A extends Aggregates = Aggregates> {
   readonly #definition: Definition;
   readonly #split: number;
   readonly #depth: number;
+  readonly #index: readonly string[];
 
   /** @internal */
-  constructor(client: Client, { kind, definition, split, depth }: ViewParts) {
+  constructor(client: Client, { kind, definition, split, depth, index }: ViewParts) {
     this.#client = client;
     this.#kind = kind;
     this.#definition = definition;
     this.#split = split;
     this.#depth = depth;
+    this.#index = index;
   }
 
   /**
@@ -152,13 +158,20 @@ export class ViewReader<A extends Aggregates = Aggregates> {
   }
 
   /** The keys with what the view has of them, in the order of the keys. Each is read when it is near. */
-  async *entries(query: KeysQuery = {}): AsyncGenerator<ViewEntry<A>> {
+  entries(query: KeysQuery = {}): AsyncGenerator<ViewEntry<A>> {
+    return this.#entriesOf(this.keys(query), query);
+  }
+
+  async *#entriesOf(
+    keys: Iterable<string> | AsyncIterable<string>,
+    { timeout_ms }: KeysQuery,
+  ): AsyncGenerator<ViewEntry<A>> {
     const open: Promise<ViewEntry<A>>[] = [];
     const read = async (key: string): Promise<ViewEntry<A>> => ({
       key,
-      ...(await this.get(key, { timeout_ms: query.timeout_ms })),
+      ...(await this.get(key, { timeout_ms })),
     });
-    for await (const key of this.keys(query)) {
+    for await (const key of keys) {
       const entry = read(key);
       // It may fail while others are waited for; whoever takes it learns it.
       entry.catch(() => undefined);
@@ -178,8 +191,9 @@ export class ViewReader<A extends Aggregates = Aggregates> {
   }
 
   /**
-   * The keys with the highest values, highest first; of equal ones the first by key. Reads all keys, and keeps as many as
-   * are wanted.
+   * The keys with the highest values, highest first; of equal ones the first by key. By the name of an aggregate that is in
+   * the view's `index`, without `prefix` and `after`, each shard gives its best, and only the keys of the answer are read.
+   * Else all keys are read, and as many kept as are wanted.
    * @param limit how many, from 1 to 10,000
    * @param by the name of an aggregate whose value is a number, or a function of what the view has of a key; one that gives
    *   undefined or null leaves a key out
@@ -201,22 +215,16 @@ export class ViewReader<A extends Aggregates = Aggregates> {
         `The view "${this.#kind.name}" has no "${name}". It has ${Object.keys(this.#kind.aggregates).join(", ")}.`,
       );
     const numberIn = typeof by === "function" ? by : (entry: ViewEntry<A>) => entry.values[by] as unknown;
-    const best: { readonly entry: ViewEntry<A>; readonly value: number }[] = [];
-    for await (const entry of this.entries(query)) {
-      const value = numberIn(entry) ?? undefined;
-      if (value === undefined) continue;
-      if (typeof value !== "number" || Number.isNaN(value))
-        throw new KeyturnError(
-          "invalid_options",
-          `"${name ?? "by"}" of the key ${JSON.stringify(entry.key)} is no number; say by which number: top(10, ({ values }) => …).`,
-        );
-      if (best.length === limit && value <= (best.at(-1)?.value as number)) continue;
-      let at = best.length;
-      while (at > 0 && (best[at - 1] as { value: number }).value < value) at--;
-      best.splice(at, 0, { entry, value });
-      if (best.length > limit) best.pop();
-    }
-    return best.map(({ entry }) => entry);
+    const { prefix = "", after, timeout_ms } = query;
+    const isIndexed =
+      name !== undefined && this.#index.includes(name) && prefix === "" && after === undefined;
+    const entries = isIndexed
+      ? this.#entriesOf(
+          await this.#client.top(this.#definition, lightPath(name), limit, { timeout_ms }),
+          query,
+        )
+      : this.entries(query);
+    return await highest(entries, limit, numberIn, name ?? "by");
   }
 
   /** Of a split view each part has keys of its own. */

@@ -354,6 +354,11 @@ function nameOf(at: number): string {
   return `w${at}`;
 }
 
+/** Where the state of a light aggregate stands in the context of a key without windows, as a path. */
+export function lightPath(name: string): string {
+  return `${nameOf(0)}.light.${name}`;
+}
+
 function heavyName(at: number, name: string): string {
   return `w${at}.${name}`;
 }

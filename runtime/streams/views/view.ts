@@ -29,7 +29,7 @@ import {
 import type { Aggregates } from "./aggregates.ts";
 import { ADD, FAULT, FAULTS_KEY, viewMachine, type ViewKind } from "./machine.ts";
 import { ViewReader } from "./reader.ts";
-import { partKey } from "./state.ts";
+import { lightPath, partKey } from "./state.ts";
 import { openMax, type WindowSpec } from "./windows.ts";
 
 export interface ViewOptions<
@@ -55,6 +55,11 @@ export interface ViewOptions<
    * The events of one emitting actor go to one part; what is late is judged by each part, by what has come to it.
    */
   readonly split?: number;
+  /**
+   * Names of aggregates by which `top` is asked: kept in the index of the view's type, in step with each commit, so that
+   * `top` reads only the keys that it gives. Of `count`, `sum`, `min` and `max`, without `window` and `split`.
+   */
+  readonly index?: readonly (keyof A & string)[];
   /** A key is forgotten so long after its last event, by the clock; without it, never. */
   readonly idleAfter?: Duration;
   /** See `defineActor`. */
@@ -110,8 +115,9 @@ export function defineView<
   checkType(name);
   if (typeof options?.aggregate !== "object" || options.aggregate === null)
     throw invalid(name, "says what it keeps: { aggregate: { orders: count() } }");
-  const { aggregate, window, split = 1, version, idleAfter } = options;
+  const { aggregate, window, split = 1, version, idleAfter, index } = options;
   checkAggregates(name, aggregate, window, split);
+  if (index !== undefined) checkIndex(name, index, options);
   const kind: ViewKind = { name, aggregates: aggregate, window, tells: split === 1 };
   const deliver = delivering(kind, options as unknown as ViewOptions<Emitting, string, A>, split);
   const routes = routesOver(name, options.over, options.on ?? "*", VIEW_LANE, deliver);
@@ -121,6 +127,7 @@ export function defineView<
     machine: viewMachine(kind),
     ...(version === undefined ? {} : { version }),
     ...(idleAfter === undefined ? {} : { idleAfter }),
+    ...(index === undefined ? {} : { index: index.map(lightPath) }),
   });
   const definition: ViewDefinition = withRoutes(plain, routes);
   if (split > 1) splitViews.add(definition);
@@ -131,7 +138,8 @@ export function defineView<
     actors: Object.freeze([definition]),
     definition,
     split,
-    reader: (client: Client) => new ViewReader<A>(client, { kind, definition, split, depth }),
+    reader: (client: Client) =>
+      new ViewReader<A>(client, { kind, definition, split, depth, index: index ?? [] }),
   });
 }
 
@@ -236,6 +244,42 @@ function checkAggregates(
     list.reduce((sum, [, { bytes }]) => sum + bytes, SLOT_BYTES),
     window,
   );
+}
+
+/** Their states are their results. */
+const RANKED: ReadonlySet<string> = new Set(["count", "sum", "min", "max"]);
+
+function checkIndex(
+  name: string,
+  index: unknown,
+  {
+    aggregate,
+    window,
+    split = 1,
+  }: Pick<ViewOptions<Emitting, string, Aggregates>, "aggregate" | "window" | "split">,
+): void {
+  if (!Array.isArray(index) || new Set(index).size !== index.length)
+    throw invalid(name, 'has an index that is none: a list of names of its aggregates, ["cents"], each once');
+  if (window !== undefined || split > 1)
+    throw invalid(
+      name,
+      `has no index, since ${window === undefined ? "its keys are split: no part has all of one" : "its values are of windows"}. Leave "index" out: top reads all keys`,
+    );
+  for (const one of index as readonly unknown[]) {
+    const { [String(one)]: found } = aggregate;
+    if (found === undefined || !Object.hasOwn(aggregate, String(one)))
+      throw invalid(
+        name,
+        `has no aggregate "${String(one)}" for its index. It has ${Object.keys(aggregate).join(", ")}`,
+      );
+    if (!RANKED.has(found.kind))
+      throw invalid(
+        name,
+        `cannot have "${String(one)}" (${found.kind}) in its index: only count, sum, min and max`,
+      );
+    if (String(one).includes("."))
+      throw invalid(name, `cannot have "${String(one)}" in its index: a name there has no dot`);
+  }
 }
 
 function checkRoom(name: string, bytes: number, window: WindowSpec | undefined): void {

@@ -12,6 +12,7 @@ import { type Result, resultOf } from "../simulator/workload.ts";
 import { differences, show, showEvent, TestFailure } from "./failure.ts";
 import { type AnyEvent, isTime, pathsOf } from "./paths.ts";
 import { PlainActor } from "./plain.ts";
+import { refuseQuestions } from "./questions.ts";
 import { checkWhole, testRuntime, type TestRuntime } from "./runtime.ts";
 
 export interface ModelOptions<D extends AnyActorDefinition> {
@@ -71,7 +72,8 @@ const TRIES = 5;
  *
  * An `after` of the machine is a step too: both let its time pass. Custom actions run in both; machines that read a clock
  * or draw random numbers differ from themselves and are reported. A step at which the machine throws ends its path: the
- * durable actor must have refused the event and be as it was.
+ * durable actor must have refused the event and be as it was. A machine that asks other actors needs a stand-in for that:
+ * `machine.provide({ actors: { ask: fromPromise(async () => answer) } })`.
  *
  * @returns what was played
  * @throws TestFailure with the path, the step, the seed and both states; KeyturnError `invalid_options`
@@ -105,6 +107,7 @@ export async function checkModel<D extends AnyActorDefinition>(
     throw new KeyturnError("invalid_options", `paths is "${String(paths)}"; it is "shortest" or "simple".`);
   const t = await testRuntime({ actors: [definition, ...actors], seed, nodes });
   try {
+    refuseQuestions(definition);
     const random = new Prng(seed, "model");
     const input = { type: definition.type, key: "graph" };
     const found = generated(definition, {

@@ -62,7 +62,7 @@ export function workloadOf<D extends AnyActorDefinition, const E extends EventFo
   if (definition?.machine?.root !== undefined && hasChildren(definition.machine)) {
     throw new KeyturnError(
       "invalid_options",
-      `"${definition.type}" invokes or spawns actors, which the pure machine that a simulation compares it with does not run. Check it with checkModel, or write a Workload of your own.`,
+      `"${definition.type}" invokes or spawns actors, which the pure machine that a simulation compares it with does not run. Check it with checkModel (with stand-ins for what it asks other actors), or write a Workload of your own.`,
     );
   }
   const { keys = 3, processes = 3, actors = [] } = options;

@@ -9,20 +9,23 @@ import { KeyturnError } from "../../../words/errors.ts";
 import type { PlannedPartition } from "../words.ts";
 import { checkWhole, type Chunk, type Item, type ReadOptions, type SourceReader } from "../reader.ts";
 import {
+  checkRotated,
   FileBytes,
   type FileOptions,
   type FollowOptions,
   type LineOptions,
   opened,
   pathsOf,
+  type RotationOptions,
 } from "./file.ts";
-import { type Line, LineCutter, type LinePosition } from "./lines.ts";
-import { extent, faultyLine, isBroken, LINE_BYTES, LINE_BYTES_MAX, lineAt, partsOf } from "./ndjson.ts";
+import { type Line, lineAt, LineCutter, type LinePosition } from "./lines.ts";
+import { extent, faultyLine, isBroken, LINE_BYTES, LINE_BYTES_MAX, partsOf } from "./ndjson.ts";
+import { logReader } from "./rotated.ts";
 import { type ItemCutter, readText } from "./text.ts";
 
-export interface CsvOptions extends FileOptions, FollowOptions, LineOptions {
+export interface CsvOptions extends FileOptions, FollowOptions, LineOptions, RotationOptions {
   /**
-   * What the fields are called: by default the first record says so. With a list of names the first record is an item;
+   * What the fields are called: by default the first record says so, of each file of a log that is rotated. With a list of names the first record is an item;
    * with false there are no names, and items are lists.
    */
   readonly header?: boolean | readonly string[];
@@ -51,7 +54,7 @@ export function csv<T = Readonly<Record<string, string>>>(options: CsvOptions): 
 export function csv(options: CsvOptions): SourceReader<unknown> {
   const paths = pathsOf(options);
   const { header = true, delimiter = ",", quote = '"', maxRecordBytes = LINE_BYTES } = options;
-  const { follow = false, poll_ms = 100, wholeLines = false } = options;
+  const { follow = false, poll_ms = 100, wholeLines = false, rotated = false } = options;
   checkWhole("maxRecordBytes", maxRecordBytes, 1, LINE_BYTES_MAX);
   checkWhole("poll_ms", poll_ms, 1, 60_000);
   for (const [name, one] of Object.entries({ delimiter, quote }))
@@ -59,9 +62,15 @@ export function csv(options: CsvOptions): SourceReader<unknown> {
       throw new KeyturnError("invalid_options", `The ${name} of a CSV file is one ASCII character.`);
   if (typeof header === "object" && (header.length === 0 || new Set(header).size !== header.length))
     throw new KeyturnError("invalid_options", "A header is a list of names, each one once.");
+  checkRotated(rotated, follow, 1);
   const format: Format = { delimiter, quote, max: maxRecordBytes };
+  const description = `CSV of ${paths.join(", ")}`;
+  if (rotated)
+    return logReader(description, paths, { maxLineBytes: maxRecordBytes, poll_ms }, (path, begin) =>
+      recordsOfLog(path, begin, header, format),
+    );
   return {
-    description: `CSV of ${paths.join(", ")}`,
+    description,
     unit: "bytes",
     follow,
     numberAt: lineAt,
@@ -129,34 +138,67 @@ async function headerOf(
         if (records.items.length === 0) return undefined;
       }
     }
-    const { fault, value, after } = records.items[0] as Item<readonly string[]>;
-    if (fault !== undefined || value === undefined)
-      throw new KeyturnError("source_malformed", `The header of ${path} cannot be read: ${fault}`);
-    if (new Set(value).size !== value.length)
-      throw new KeyturnError(
-        "source_malformed",
-        `The header of ${path} has a name twice. Give the names as { header: [ … ] }, and skip its first record.`,
-      );
-    return { names: value, after: after as LinePosition };
+    const [first] = records.items;
+    return { names: namesIn(first as Item<unknown>, path), after: first?.after as LinePosition };
   } finally {
     await file.close();
   }
+}
+
+/** @throws KeyturnError `source_malformed` */
+function namesIn({ fault, value }: Item<unknown>, path: string): readonly string[] {
+  if (fault !== undefined)
+    throw new KeyturnError("source_malformed", `The header of ${path} cannot be read: ${fault}`);
+  const names = value as readonly string[];
+  if (new Set(names).size !== names.length)
+    throw new KeyturnError(
+      "source_malformed",
+      `The header of ${path} has a name twice. Give the names as { header: [ … ] }, and skip its first record.`,
+    );
+  return names;
+}
+
+/** Of a log's file: where its reading does not begin with the header, that is read before. */
+async function recordsOfLog(
+  path: string,
+  begin: (() => AsyncIterable<Buffer>) | undefined,
+  header: boolean | readonly string[],
+  format: Format,
+): Promise<Records> {
+  if (header !== true) return new Records(header === false ? undefined : header, format);
+  if (begin === undefined) return new Records(undefined, format, path);
+  const records = new Records(undefined, format);
+  const lines = new LineCutter({ byte: 0, line: 0 }, format.max, (line) => records.line(line));
+  for await (const block of begin()) {
+    lines.add(block, Number.POSITIVE_INFINITY);
+    if (records.items.length > 0) break;
+  }
+  if (records.items.length === 0) {
+    lines.end();
+    records.end();
+  }
+  const [first = { fault: "there is none.", number: 1, after: null }] = records.items;
+  return new Records(namesIn(first, path), format);
 }
 
 /** Makes records of lines. */
 class Records implements ItemCutter<unknown> {
   items: Item<unknown>[] = [];
   position: LinePosition | undefined;
-  readonly #names: readonly string[] | undefined;
+  #names: readonly string[] | undefined;
+  /** The file of which the first record, which did not come yet, is the header. */
+  #headerOf: string | undefined;
   readonly #format: Format;
   /** Lines of a record that goes on. */
   #held: Line[] = [];
   #heldBytes = 0;
   #record: OpenRecord | undefined;
 
-  constructor(names: readonly string[] | undefined, format: Format) {
+  /** @param headerOf a file whose first record says the names; no position is before it but the beginning */
+  constructor(names: readonly string[] | undefined, format: Format, headerOf?: string) {
     this.#names = names;
     this.#format = format;
+    this.#headerOf = headerOf;
   }
 
   line(line: Line): void {
@@ -191,18 +233,24 @@ class Records implements ItemCutter<unknown> {
     if (fault !== undefined) return this.#giveUp(fault);
     if (!this.#record.complete) return [];
     const { fields } = this.#record;
+    const number = (this.#held[0] as Line).after.line;
+    if (this.#headerOf !== undefined) {
+      this.#names = namesIn({ number, after: line.after, value: fields }, this.#headerOf);
+      this.#headerOf = undefined;
+      this.#settle();
+      return [];
+    }
     const names = this.#names;
     if (names !== undefined && names.length !== fields.length)
       return this.#giveUp(`It has ${fields.length} fields, not ${names.length}.`, true);
     const value = names === undefined ? fields : objectOf(names, fields);
-    const number = (this.#held[0] as Line).after.line;
     this.items.push({ number, after: line.after, value });
     this.#settle();
     return [];
   }
 
   #settle(): void {
-    this.position = this.#held.at(-1)?.after ?? this.position;
+    if (this.#headerOf === undefined) this.position = this.#held.at(-1)?.after ?? this.position;
     this.#held = [];
     this.#heldBytes = 0;
     this.#record = undefined;
@@ -211,6 +259,7 @@ class Records implements ItemCutter<unknown> {
   /** The record is malformed: its first line (or all of it) is a letter. */
   #giveUp(fault: string, whole = false): readonly Line[] {
     const first = this.#held[0] as Line;
+    if (this.#headerOf !== undefined) namesIn(faultyLine(first, fault), this.#headerOf);
     const after = whole ? (this.#held.at(-1) as Line).after : first.after;
     this.items.push({ ...faultyLine(first, fault), after });
     const rest = whole ? [] : this.#held.slice(1);

@@ -3,6 +3,7 @@
  *
  * Owns the bytes of a line that is not complete, at most as many as a line may have.
  */
+import type { Position } from "../words.ts";
 import type { FileBytes } from "./file.ts";
 
 const NEWLINE = 10;
@@ -13,6 +14,11 @@ export interface LinePosition {
   readonly byte: number;
   /** Lines before it. */
   readonly line: number;
+}
+
+/** Lines before a position. */
+export function lineAt(position: Position): number {
+  return (position as LinePosition | null)?.line ?? 0;
 }
 
 export interface Line {

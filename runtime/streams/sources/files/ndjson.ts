@@ -18,8 +18,8 @@ import {
   type RotationOptions,
   sizeOfFile,
 } from "./file.ts";
-import { extentOfLog, readRotated } from "./rotated.ts";
-import type { Line, LinePosition } from "./lines.ts";
+import { type Line, lineAt, type LinePosition } from "./lines.ts";
+import { logReader } from "./rotated.ts";
 import { type ItemCutter, readText } from "./text.ts";
 
 export interface NdjsonOptions extends FileOptions, FollowOptions, LineOptions, RotationOptions {
@@ -70,14 +70,7 @@ export function textReader<T>(
 ): SourceReader<T> {
   checkRotated(rotated, follow, partitions);
   const common = { description, unit: "bytes", follow, numberAt: lineAt } as const;
-  if (rotated)
-    return {
-      ...common,
-      plan: async () => paths.map((path) => ({ group: path, spec: { path, rotated: 1 }, identity: {} })),
-      read: ({ spec }, position, { signal }) =>
-        readRotated(spec.path as string, position as never, { maxLineBytes, poll_ms, signal }, cutter),
-      extent: ({ spec }, position) => extentOfLog(spec.path as string, position),
-    };
+  if (rotated) return logReader(description, paths, { maxLineBytes, poll_ms }, cutter);
   return {
     ...common,
     ...(wholeLines ? { isPartial: true } : {}),
@@ -88,11 +81,6 @@ export function textReader<T>(
     },
     extent,
   };
-}
-
-/** Lines before a position. */
-export function lineAt(position: Position): number {
-  return (position as LinePosition | null)?.line ?? 0;
 }
 
 export async function partsOf(path: string, count: number): Promise<PlannedPartition[]> {

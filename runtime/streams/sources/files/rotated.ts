@@ -19,9 +19,16 @@ import { basename, dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
-import { type Chunk, changed, type Extent, unreadable } from "../reader.ts";
+import {
+  type Chunk,
+  changed,
+  type Extent,
+  type ReadOptions,
+  type SourceReader,
+  unreadable,
+} from "../reader.ts";
 import type { Position } from "../words.ts";
-import type { LinePosition } from "./lines.ts";
+import { lineAt, type LinePosition } from "./lines.ts";
 import { cutLines, type ItemCutter } from "./text.ts";
 
 const HEAD_BYTES = 4_096;
@@ -50,18 +57,44 @@ interface LogFile {
   readonly isCurrent: boolean;
 }
 
-export interface RotatedOptions {
+interface LogOptions {
   readonly maxLineBytes: number;
   readonly poll_ms: number;
-  readonly signal: AbortSignal;
 }
 
-/** @param cutter makes the format, for each file */
-export async function* readRotated<T>(
+/**
+ * Makes the format, for each file.
+ * @param begin the file's bytes from its beginning; undefined if that is where the reading begins
+ */
+export type LogCutter<T> = (
+  path: string,
+  begin: (() => AsyncIterable<Buffer>) | undefined,
+) => ItemCutter<T> | Promise<ItemCutter<T>>;
+
+/** A reader of logs that are rotated. */
+export function logReader<T>(
+  description: string,
+  paths: readonly string[],
+  options: LogOptions,
+  cutter: LogCutter<T>,
+): SourceReader<T> {
+  return {
+    description,
+    unit: "bytes",
+    follow: true,
+    numberAt: lineAt,
+    plan: async () => paths.map((path) => ({ group: path, spec: { path, rotated: 1 }, identity: {} })),
+    read: ({ spec }, position, { signal }) =>
+      readRotated(spec.path as string, position as LogPosition | null, { ...options, signal }, cutter),
+    extent: ({ spec }, position) => extentOfLog(spec.path as string, position),
+  };
+}
+
+async function* readRotated<T>(
   path: string,
   position: LogPosition | null,
-  { maxLineBytes, poll_ms, signal }: RotatedOptions,
-  cutter: () => ItemCutter<T>,
+  { maxLineBytes, poll_ms, signal }: LogOptions & ReadOptions,
+  cutter: LogCutter<T>,
 ): AsyncGenerator<Chunk<T>> {
   let at = position;
   while (!signal.aborted) {
@@ -78,7 +111,10 @@ export async function* readRotated<T>(
     const log = new LogBytes(path, found, start.byte, poll_ms, signal);
     try {
       await log.open();
-      for await (const chunk of cutLines(log, start, cutter(), {
+      const { path: file, zipped } = found;
+      const begin = (): AsyncIterable<Buffer> => streamOf(file, zipped);
+      const items = await cutter(file, start.byte === 0 ? undefined : begin);
+      for await (const chunk of cutLines(log, start, items, {
         maxLineBytes,
         signal,
         isLast: () => !log.wasCut,
@@ -109,7 +145,7 @@ function beginOf({ ino }: LogFile): LogPosition {
 }
 
 /** How much there is: of the file that is read, and of those after it that are not compressed. */
-export async function extentOfLog(path: string, position: Position): Promise<Extent> {
+async function extentOfLog(path: string, position: Position): Promise<Extent> {
   const at = position as LogPosition | null;
   const files = await filesOf(path);
   const found = at === null ? files.find(({ isCurrent }) => isCurrent) : await located(path, at);
