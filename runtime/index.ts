@@ -41,7 +41,8 @@ export {
 } from "./engine/definition.ts";
 export type { HistoryTurn, PastState } from "./engine/history.ts";
 export type { DelayPolicy } from "./engine/resume.ts";
-export type { Keep, TrimReport } from "./engine/retention.ts";
+export type { Keep } from "./engine/keep.ts";
+export type { TrimReport } from "./engine/retention.ts";
 export { trimJournal } from "./retention.ts";
 export type { MigratedChild, MigratedState, Migration, Migrations } from "./engine/migration.ts";
 export { connect, type ConnectedClient, type ConnectOptions } from "./connect.ts";

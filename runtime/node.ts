@@ -5,10 +5,11 @@
  */
 import { Client } from "./client/client.ts";
 import { Incarnation, type NodeParts } from "./cluster/incarnation.ts";
-import { type AnyActorDefinition, registryOf } from "./engine/definition.ts";
+import { type AnyActorDefinition, type Registry, registryOf } from "./engine/definition.ts";
 import { metricsOf, type NodeMetrics } from "./engine/metrics.ts";
 import { type Observer, silent } from "./engine/observer.ts";
-import { type Keep, policyOf } from "./engine/retention.ts";
+import { keepForTypes } from "./engine/holds.ts";
+import { type Keep, policyOf } from "./engine/keep.ts";
 import { Tally } from "./engine/tally.ts";
 import { guarded, type Telemetry } from "./engine/telemetry.ts";
 import { PlainGateway } from "./gateway.ts";
@@ -57,7 +58,7 @@ export interface NodeOptions {
   readonly settings?: Partial<NodeSettings>;
   /**
    * How much of the journal is kept: `"forever"` by default, `{ age: "30 days" }`, `{ bytes: "10GB" }` or both. The same on
-   * every node. Never less than the last hour and what recovery needs. On NATS the nodes then need the permission to purge
+   * every node. Never less than the last hour, what recovery needs, and what types ask for (`defineActor({ keep })`). On NATS the nodes then need the permission to purge
    * the journal's streams.
    */
   readonly keep?: Keep | undefined;
@@ -114,6 +115,7 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
       `The app was created with ${app.shards} shards in format ${app.format}; this node was started with ${shards} in format ${FORMAT}. Both are frozen: start it as the app is, or use another store.`,
     );
   }
+  await keepOwn(registry, store, world);
   const tally = new Tally();
   const observer = tally.over({ ...silent, logged: writeLog, ...options.observer });
   const node = new KeyturnNode(
@@ -142,6 +144,20 @@ export async function startNode(options: NodeOptions): Promise<KeyturnNode> {
     throw error;
   }
   return node;
+}
+
+/** Notes in the store what the types of a node ask to be kept, for whoever trims. */
+async function keepOwn(registry: Registry, store: Store, world: World): Promise<void> {
+  if (store.retention === undefined) return;
+  const asked = [...registry].flatMap(
+    ([
+      type,
+      {
+        definition: { keep },
+      },
+    ]) => (keep === undefined ? [] : [[type, policyOf(keep)] as const]),
+  );
+  if (asked.length > 0) await keepForTypes(store.snapshots, world, new Map(asked));
 }
 
 /** A node that runs: hosts actors, and has a client to reach them. Made by `startNode`. */

@@ -161,7 +161,7 @@ describe("on a folder", { timeout: 60_000 }, () => {
     expect(promoted.code).toBe(0);
     expect(documents(promoted)).toEqual([
       expect.objectContaining({ event: "rebuilt", same: false, keys: 20, differing: 20, records: 44 }),
-      { event: "promoted", promoted: 20, gone: 0, failed: 0, failures: [], notTold: 0 },
+      { event: "promoted", promoted: 20, told: 0, gone: 0, failed: 0, failures: [], notTold: 0 },
     ]);
     const again = await run("rebuild", "till", "--actors", "./v2.ts", "--json");
     // The tips are in the journal, and still rejected.

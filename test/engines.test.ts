@@ -39,6 +39,7 @@ it("a new project has these versions too, where it needs them", () => {
     name: "app",
     keyturn: "^0.1.0",
     xstate: "^5",
+    zod: "^4",
     vitest: "^4",
     typescript: "^5",
     types: "^20",

@@ -77,7 +77,7 @@ describe("while the rows of most actors are not made yet", () => {
     const all = found(r);
     const count = r.node.client.count(order);
     release();
-    const expected = new Map(keys(2_000).map((key) => [key, 1] as const));
+    const expected = new Map<string, number>(keys(2_000).map((key) => [key, 1]));
     for (const key of ["k0500", "k1001", "k1500", "k0000"]) expected.set(key, 2);
     expected.set("k1500x", 1);
     for (const key of ["k0600", "k1002", "k1600"]) expected.delete(key);

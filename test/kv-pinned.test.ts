@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Pinned } from "../runtime/kv/pinned.ts";
 import { Client } from "../runtime/client/client.ts";
-import { KeepPolicy } from "../runtime/engine/retention.ts";
+import { KeepPolicy } from "../runtime/engine/keep.ts";
 import { type Keep, type KeyturnNode, memory, startNode, trimJournal } from "../runtime/index.ts";
 import { collected } from "./support/collected.ts";
 import { VirtualWorld } from "./support/virtual-world.ts";

@@ -82,7 +82,7 @@ it("follows actors whose shards have moved between journals, and promotes under 
   await nodeOf(app, 2);
   await nodeOf(app, 2);
   const end = traffic.begin(client);
-  expect(await rebuild.promote(client)).toEqual({ promoted: 100, failed: 0, gone: 0, failures: [] });
+  expect(await rebuild.promote(client)).toEqual({ promoted: 100, told: 0, failed: 0, gone: 0, failures: [] });
   await end();
   expect(await traffic.found(client)).toEqual(traffic.expected);
 });
@@ -178,7 +178,7 @@ it("lets go on what nodes have begun before a promotion, and gives it no second 
   runOf("ended")?.end("done");
   await until(client.actor(jobV2, "ended"), ({ got }) => got === "done");
   const rebuild = await rebuildType({ store: second.store, actors: jobV2 });
-  expect(await rebuild.promote(client)).toEqual({ promoted: 2, failed: 0, gone: 0, failures: [] });
+  expect(await rebuild.promote(client)).toEqual({ promoted: 2, told: 0, failed: 0, gone: 0, failures: [] });
   runOf("running")?.end("late");
   await until(client.actor(jobV2, "running"), ({ got }) => got === "late");
   for (const [key, got] of [

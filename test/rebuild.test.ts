@@ -53,7 +53,7 @@ describe.each(stores)("a rebuild on the store %s", (_name, open) => {
       const end = traffic.begin(client);
       const promoted = await rebuild.promote(client);
       await end();
-      expect(promoted).toEqual({ promoted: 200, failed: 0, gone: 0, failures: [] });
+      expect(promoted).toEqual({ promoted: 200, told: 0, failed: 0, gone: 0, failures: [] });
       await traffic.send(client, 300);
       expect(await traffic.found(client)).toEqual(traffic.expected);
 

@@ -12,7 +12,7 @@ import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { AnyActorDefinition } from "../engine/definition.ts";
-import { type Keep, policyOf } from "../engine/retention.ts";
+import { type Keep, policyOf } from "../engine/keep.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { packageFolder } from "./packages.ts";
 

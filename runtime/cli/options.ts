@@ -8,7 +8,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Durability } from "../ports/index.ts";
 import { LAYOUT_MAX } from "../stores/nats/layout.ts";
 import type { NatsOptions } from "../stores/nats/options.ts";
-import { type Keep, policyOf } from "../engine/retention.ts";
+import { type Keep, policyOf } from "../engine/keep.ts";
 import { isBytes } from "../words/bytes.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";

@@ -136,7 +136,7 @@ function table<T>(
 }
 
 export function promotedText(
-  { promoted, gone, failed, failures }: PromoteReport,
+  { promoted, told, gone, failed, failures }: PromoteReport,
   report: RebuildReport,
 ): string {
   const lines = [`${number(promoted)} actors have the rebuilt state now.`];
@@ -145,7 +145,8 @@ export function promotedText(
     lines.push(
       `${number(report.notWhole.count)} whose history is trimmed stay as they are, but for those begun with --from-snapshots.`,
     );
-  const untold = untoldBy(report);
+  if (told > 0) lines.push(`${number(told)} messages that only it would have told were told with it.`);
+  const untold = untoldBy(report) - told;
   if (untold > 0) {
     lines.push(
       `${number(untold)} messages of theirs were otherwise or would be told by the new definition only: nobody is told now, and nothing is taken back.`,

@@ -11,7 +11,7 @@ import type { EngineParts } from "../engine/parts.ts";
 import type { Registry } from "../engine/definition.ts";
 import type { Observer } from "../engine/observer.ts";
 import { Repeated } from "../engine/concurrently.ts";
-import type { KeepPolicy } from "../engine/retention.ts";
+import type { KeepPolicy } from "../engine/keep.ts";
 import type { Tally } from "../engine/tally.ts";
 import type { Telemetry } from "../engine/telemetry.ts";
 import type { Store, World } from "../ports/index.ts";

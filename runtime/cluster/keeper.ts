@@ -5,7 +5,8 @@
  * when it is gone; where two believe it of themselves, the second one finds that the first trims (engine/holds.ts).
  */
 import type { Observer } from "../engine/observer.ts";
-import { type KeepPolicy, trimJournal } from "../engine/retention.ts";
+import type { KeepPolicy } from "../engine/keep.ts";
+import { trimJournal } from "../engine/retention.ts";
 import type { Tally } from "../engine/tally.ts";
 import type { Store, World } from "../ports/index.ts";
 

@@ -4,9 +4,10 @@
  * Owns `defineActor` and the registry of a node. Talks to the machine.
  */
 import { checkType } from "../words/address.ts";
-import { KeyturnError } from "../words/errors.ts";
+import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { StateValue } from "./machine/internals.ts";
+import { type Keep, policyOf } from "./keep.ts";
 import { type LifeOptions, type LifePolicy, lifePolicyOf } from "./life.ts";
 import {
   type ContextOf,
@@ -77,6 +78,8 @@ export interface ActorDefinition<
   readonly index?: readonly string[] | undefined;
   /** How long its actors live; without one, until they are deleted. */
   readonly life?: LifePolicy | undefined;
+  /** What of the journal is kept at least, for its actors' sake. */
+  readonly keep?: Keep | undefined;
   /** "always": each record holds the whole state. For small states whose past is looked up where older records are trimmed. */
   readonly keyframes?: "always" | undefined;
   /** What of an event makes it the same request when its request id comes again; all of it without one. */
@@ -164,6 +167,9 @@ export interface ActorState<M extends Machine = Machine> {
  * @param options.fingerprint what of an event makes it the same when a request id (`Idempotency-Key`) is used again, as
  *   plain data: `({ at, ...event }) => event` for senders that put their time into each try. All of the event without
  *   one; with another it is refused as `request_id_reused`. Where it gives undefined nothing is compared
+ * @param options.keep how much of the journal is kept at least, for these actors' sake, whatever the app says and whoever
+ *   trims: `"forever"`, `{ age: "1 year" }`, `{ bytes: "10GB" }`. All types share the journal, so what one asks for keeps the
+ *   others' records too; it never makes less kept than the app's `keep` says
  * @param options.types `{} as { replies: { <event type>: <reply type> } }` for machines that use `reply`
  * @throws KeyturnError `invalid_address`, `invalid_options`, `unsupported_machine`
  */
@@ -188,6 +194,7 @@ export function defineActor<
   idleAfter?: number | string;
   keepFor?: number | string;
   fingerprint?: (event: EventOf<NoInfer<M>>) => unknown;
+  keep?: Keep;
   types?: { replies: R };
 }): ActorDefinition<T, M, R> {
   if (typeof options !== "object" || options === null) {
@@ -229,6 +236,7 @@ export function defineActor<
   const delays = delayPolicyOf(type, options.delays);
   new MachineHost(type, machine, children);
   const life = lifePolicyOf(type, options as LifeOptions);
+  const keep = checkKeep(type, options.keep);
   return Object.freeze({
     type,
     machine,
@@ -244,7 +252,18 @@ export function defineActor<
     index,
     life,
     ...(fingerprint === undefined ? {} : { fingerprint }),
+    ...(keep === undefined ? {} : { keep }),
   });
+}
+
+function checkKeep(type: string, keep: Keep | undefined): Keep | undefined {
+  if (keep === undefined) return undefined;
+  try {
+    policyOf(keep);
+    return keep;
+  } catch (cause) {
+    throw new KeyturnError("invalid_options", `The keep of "${type}": ${textOf(cause)}`, { cause });
+  }
 }
 
 function checkIndex(type: string, index: unknown): readonly string[] | undefined {

@@ -2,7 +2,7 @@
  * Who reads the journal from its beginning, and who trims it: never both at once.
  *
  * Owns one entry of the store, `_keep`, beside the snapshots: the readers with the time until which they are taken to
- * be there, and until when somebody trims. Each change is a compare-and-set. Whoever dies is forgotten when its time is
+ * be there, until when somebody trims, and how much types ask to be kept, whoever hosts them. Each change is a compare-and-set. Whoever dies is forgotten when its time is
  * over; clocks are taken to agree within a part of that.
  *
  * Invariants:
@@ -12,6 +12,7 @@
 import type { Snapshots, World } from "../ports/index.ts";
 import { decode, encode } from "../words/codec.ts";
 import { HOLDS_ENTRY } from "../words/format.ts";
+import { KeepPolicy } from "./keep.ts";
 
 /** A mark holds so long, and is renewed after half of it. */
 const MARK_MS = 60_000;
@@ -25,7 +26,12 @@ interface Keep {
   readonly readers: Readonly<Record<string, number>>;
   /** Who trims, and until when. */
   readonly trimmer: readonly [name: string, until: number] | null;
+  /** What types ask to be kept; missing where nobody ever did. */
+  readonly types?: Readonly<Record<string, PackedPolicy>>;
 }
+
+/** Milliseconds and bytes; both null for everything. */
+type PackedPolicy = readonly [age_ms: number | null, bytes: number | null];
 
 const nobody: Keep = { readers: {}, trimmer: null };
 
@@ -57,9 +63,10 @@ async function changed(
 
 function living(bytes: Uint8Array | undefined, now: number): Keep {
   if (bytes === undefined) return nobody;
-  const { readers, trimmer } = decode(bytes) as Keep;
+  const { readers, trimmer, ...others } = decode(bytes) as Keep;
   const there = Object.entries(readers).filter(([, until]) => until > now);
   return {
+    ...others,
     readers: Object.fromEntries(there),
     trimmer: trimmer !== null && trimmer[1] > now ? trimmer : null,
   };
@@ -67,13 +74,14 @@ function living(bytes: Uint8Array | undefined, now: number): Keep {
 
 /**
  * Trims, unless somebody reads from the beginning or trims already.
- * @param work is given what to ask before each step: whether it may still go on
+ * @param work is given what to ask before each step, whether it may still go on; and what types ask to be kept, as of the
+ *   moment in which it began
  * @returns false if it did not begin, or was not to go on
  */
 export async function trimmingAlone(
   snapshots: Snapshots,
   world: World,
-  work: (isAlone: () => Promise<boolean>) => Promise<void>,
+  work: (isAlone: () => Promise<boolean>, types: ReadonlyMap<string, KeepPolicy>) => Promise<void>,
 ): Promise<boolean> {
   const { clock, random } = world;
   const name = random.id();
@@ -84,8 +92,9 @@ export async function trimmingAlone(
       ? undefined
       : { ...keep, trimmer: [name, now + MARK_MS] };
   };
-  let alone = (await changed(snapshots, world, take)) !== undefined;
-  if (!alone) return false;
+  const begun = await changed(snapshots, world, take);
+  if (begun === undefined) return false;
+  let alone = true;
   let renewal: Promise<void> | undefined;
   const renew = async (): Promise<void> => {
     const now = clock.monotonic();
@@ -99,13 +108,53 @@ export async function trimmingAlone(
           renewal = undefined;
         }));
       return alone;
-    });
+    }, policiesIn(begun));
   } finally {
     await changed(snapshots, world, (keep) =>
       keep.trimmer?.[0] === name ? { ...keep, trimmer: null } : undefined,
     );
   }
   return alone;
+}
+
+/** Notes what types ask to be kept. What others ask, and what these asked before they asked no more, stays. */
+export async function keepForTypes(
+  snapshots: Snapshots,
+  world: World,
+  policies: ReadonlyMap<string, KeepPolicy>,
+): Promise<void> {
+  const asked = Object.fromEntries(
+    Array.from(policies, ([type, { age_ms, bytes }]): [string, PackedPolicy] => [
+      type,
+      [age_ms ?? null, bytes ?? null],
+    ]),
+  );
+  await changed(snapshots, world, (keep) => {
+    const types = { ...keep.types, ...asked };
+    const isNew = Object.entries(asked).some(([type, [age, bytes]]) => {
+      const before = keep.types?.[type];
+      return before === undefined || before[0] !== age || before[1] !== bytes;
+    });
+    return isNew ? { ...keep, types } : undefined;
+  });
+}
+
+/** Forgets what types asked to be kept. */
+export async function liftTypes(snapshots: Snapshots, world: World, names: readonly string[]): Promise<void> {
+  await changed(snapshots, world, (keep) => {
+    const before = Object.entries(keep.types ?? {});
+    const left = before.filter(([type]) => !names.includes(type));
+    return left.length === before.length ? undefined : { ...keep, types: Object.fromEntries(left) };
+  });
+}
+
+function policiesIn({ types = {} }: Keep): ReadonlyMap<string, KeepPolicy> {
+  return new Map(
+    Object.entries(types).map(([type, [age_ms, bytes]]) => [
+      type,
+      new KeepPolicy(age_ms ?? undefined, bytes ?? undefined),
+    ]),
+  );
 }
 
 /**
@@ -139,8 +188,8 @@ export async function holdJournal(snapshots: Snapshots, world: World): Promise<(
   return async () => {
     over = true;
     cancel();
-    await changed(snapshots, world, ({ readers: { [name]: own, ...readers }, trimmer }) =>
-      own === undefined ? undefined : { readers, trimmer },
+    await changed(snapshots, world, ({ readers: { [name]: own, ...readers }, ...others }) =>
+      own === undefined ? undefined : { ...others, readers },
     ).catch(() => undefined);
   };
 }

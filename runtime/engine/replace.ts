@@ -9,14 +9,15 @@
  * 1. A replacement is taken only by an actor that stands where its maker saw it stand: at that turn, recorded there.
  *    Otherwise it changes nothing and is answered `false`. So nothing that came meanwhile is lost.
  * 2. Its record is a keyframe: recovery and history need nothing of what was before.
- * 3. It answers nobody, runs no action, and tells nobody what its machine told in the past. What its state waits for is
- *    begun: timers, work, and questions that the former state had not asked.
+ * 3. It answers nobody, runs no action, and tells others only what its maker says. What its state waits for is begun: timers,
+ *    work, and questions that the former state had not asked.
  * 4. A state that the hosted machine does not have is refused by name, and the actor stays as it was.
  */
 import { KeyturnError } from "../words/errors.ts";
 import { type Activation, type Job, linkOf, linkTo, NoPlace, placeAt, Turn } from "./activation.ts";
 import { isWake } from "./delays.ts";
 import { isLifeTimer, withLife } from "./life.ts";
+import type { EventObject } from "./machine/internals.ts";
 import { familyOf, type MachineSnapshot, type MachineState, type Timer } from "./machine.ts";
 import { adopt } from "./migration.ts";
 import { Outgoing } from "./outgoing.ts";
@@ -39,6 +40,8 @@ export interface Replacement {
   readonly version: number;
   readonly machine: MachineState;
   readonly timers: readonly PackedTimer[];
+  /** What others are told with it. */
+  readonly tells?: readonly (readonly [to: string, event: EventObject])[];
   /** For people: of what it is a fork. */
   readonly of?: string;
 }
@@ -49,7 +52,7 @@ export interface Replacement {
  */
 export function checkReplacement(value: unknown): Replacement {
   const given = (value ?? {}) as Partial<Record<keyof Replacement, unknown>>;
-  const { why, turn, at, version, machine, timers } = given;
+  const { why, turn, at, version, machine, timers, tells = [] } = given;
   const { context, status, value: states } = (machine ?? {}) as Partial<Record<keyof MachineState, unknown>>;
   const fits =
     (why === REBUILT || why === FORKED) &&
@@ -62,7 +65,9 @@ export function checkReplacement(value: unknown): Replacement {
     (typeof states === "string" || (typeof states === "object" && states !== null)) &&
     (status === "active" || status === "done" || status === "error") &&
     Array.isArray(timers) &&
-    timers.every(isPackedTimer);
+    timers.every(isPackedTimer) &&
+    Array.isArray(tells) &&
+    tells.every((tell) => Array.isArray(tell) && tell.length === 2);
   if (!fits) throw new KeyturnError("invalid_frame", "A replacement is not one that this runtime makes.");
   return given as unknown as Replacement;
 }
@@ -151,7 +156,7 @@ export function takeReplace(
   // How long it lives was the actor's own before, and goes on.
   const living = known === undefined ? own : [...own, known];
   const left = withLife({ hosted: a.hosted, latest: before }, adopted.snapshot, living, number, now);
-  const out = given.why === REBUILT ? questions(a, adopted.snapshot, shards) : [];
+  const out = given.why === REBUILT ? toldWith(a, given, adopted.snapshot, shards) : [];
   const event = given.of === undefined ? { type: given.why } : { type: given.why, of: given.of };
   const record = encoded({
     ...blank(a.id, slot, sourceOf(job)),
@@ -181,17 +186,22 @@ export function takeReplace(
   return { ...effectless, a, job, turn, index: slot.index, record, out, refusal: undefined };
 }
 
-/** Questions that a state waits for, and that nobody was asked by the one before. */
-function questions(a: Activation, next: MachineSnapshot, shards: number): readonly OutMessage[] {
+/** What others are told with a state, and questions that it waits for and that nobody was asked by the one before. */
+function toldWith(
+  a: Activation,
+  { tells = [] }: Replacement,
+  next: MachineSnapshot,
+  shards: number,
+): readonly OutMessage[] {
   const asked = new Set<string>();
   for (const { session } of familyOf(a.latest.snapshot)?.members.values() ?? []) asked.add(session);
   if (a.failed !== undefined) for (const [, session] of a.stored?.machine.children ?? []) asked.add(session);
-  let outgoing: Outgoing | undefined;
+  const outgoing = new Outgoing(a.shard, undefined, shards);
+  for (const [to, event] of tells) outgoing.tell({ to, event, asker: undefined }, a.id);
   for (const { kind, session, snapshot } of familyOf(next)?.members.values() ?? []) {
     if (kind !== "ask" || snapshot.status !== "active" || asked.has(session)) continue;
     const { to, event } = (snapshot.input ?? {}) as Record<string, unknown>;
-    outgoing ??= new Outgoing(a.shard, undefined, shards);
     outgoing.tell({ to, event, asker: session }, a.id);
   }
-  return outgoing?.messages ?? [];
+  return outgoing.messages;
 }

@@ -1,7 +1,7 @@
 /**
  * Retention: how much of the past is kept in the journal.
  *
- * Owns the policy and the bounds of what may be trimmed. Talks to the store's reading calls and to its `retention`. Run
+ * Owns the bounds of what may be trimmed. Talks to the store's reading calls and to its `retention`. Run
  * by nodes that are told to keep less than everything (cluster/keeper.ts), or by hand (`keyturn trim`).
  *
  * Invariants:
@@ -12,30 +12,18 @@
  *    so do pinned snapshots of stores, whose entries tell what they were before (kv/entry.ts).
  * 4. What is trimmed is told: histories say that they are, and so do rebuilds. A request with an id of the caller's that
  *    is repeated after its turn was trimmed is still not applied again; it is told that its answer is gone.
- * 5. Nothing is trimmed while somebody reads the journal from its beginning: see holds.ts.
+ * 5. What a type asks to be kept (`defineActor({ keep })`) is kept, whoever trims: nodes note it in the store when they start,
+ *    and trimming reads it there. Since all types share the lanes, it holds everything that is as young.
+ * 6. Nothing is trimmed while somebody reads the journal from its beginning: see holds.ts.
  */
 import type { Journal, JournalEnds, Retention, Store, World } from "../ports/index.ts";
-import { type Bytes, bytesOf } from "../words/bytes.ts";
-import { type Duration, durationOf } from "../words/duration.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { journalAt } from "../words/position.ts";
 import { forEach } from "./concurrently.ts";
 import { trimmingAlone } from "./holds.ts";
+import { type Keep, type KeepPolicy, policyOf } from "./keep.ts";
 import { decodeBatch } from "./record.ts";
 
-/**
- * How much is kept of the journal: all of it; what is not older (`{ age: "30 days" }`); or about the newest so many
- * bytes, of all journals together (`{ bytes: "10GB" }`). With both, what is older or beyond goes: whichever is met first.
- */
-export type Keep =
-  | "forever"
-  | { readonly age: Duration; readonly bytes?: Bytes }
-  | { readonly age?: Duration; readonly bytes: Bytes };
-
-/** The least age that may be asked for. */
-const YOUNGEST_MS = 60 * 60_000;
-/** A pinned snapshot of an hour asks for what is this much older: see kv/entry.ts. */
-const MARGIN_MS = 10 * 60_000;
 const SHARDS_AT_ONCE = 32;
 const LANES_AT_ONCE = 8;
 
@@ -47,44 +35,8 @@ export interface TrimReport {
   readonly heldBack: number;
   /** Somebody reads the journal from its beginning, or trims it already: nothing was trimmed, or not all. */
   readonly held: boolean;
-}
-
-/** What is to be kept, checked. */
-export class KeepPolicy {
-  readonly age_ms: number | undefined;
-  readonly bytes: number | undefined;
-  /** What is younger stays in any case. */
-  readonly youngest_ms: number;
-
-  constructor(age_ms: number | undefined, bytes: number | undefined, youngest_ms = YOUNGEST_MS + MARGIN_MS) {
-    this.age_ms = age_ms;
-    this.bytes = bytes;
-    this.youngest_ms = youngest_ms;
-  }
-
-  get isForever(): boolean {
-    return this.age_ms === undefined && this.bytes === undefined;
-  }
-}
-
-/** @throws KeyturnError `invalid_options` */
-export function policyOf(keep: unknown): KeepPolicy {
-  if (keep instanceof KeepPolicy) return keep;
-  if (keep === "forever") return new KeepPolicy(undefined, undefined);
-  const given = (typeof keep === "object" && keep !== null ? keep : {}) as Record<string, unknown>;
-  const { age, bytes, ...others } = given;
-  if ((age === undefined && bytes === undefined) || Object.keys(others).length > 0)
-    throw new KeyturnError(
-      "invalid_options",
-      'What is kept of the journal is "forever", { age: "30 days" }, { bytes: "10GB" } or both of these.',
-    );
-  const age_ms = age === undefined ? undefined : durationOf(age, "The age of what is kept");
-  if (age_ms !== undefined && age_ms < YOUNGEST_MS)
-    throw new KeyturnError(
-      "invalid_options",
-      'At least the last hour of the journal is kept: { age: "1 hour" }.',
-    );
-  return new KeepPolicy(age_ms, bytes === undefined ? undefined : bytesOf(bytes, "The size of what is kept"));
+  /** Types that ask for more to be kept, and for which more was. */
+  readonly keptFor: readonly string[];
 }
 
 /**
@@ -102,31 +54,41 @@ export async function trimJournal(
   const { retention } = store;
   if (retention === undefined)
     throw new KeyturnError("invalid_options", `The journal of ${store.description} cannot be trimmed.`);
-  if (policy.isForever) return { lanes: 0, trimmed: 0, heldBack: 0, held: false };
-  const cuts = await cutsOf(store, retention, policy, world.clock.now());
+  const none = { lanes: 0, trimmed: 0, heldBack: 0, held: false, keptFor: [] };
+  if (policy.isForever) return none;
+  const now = world.clock.now();
+  const cuts = await cutsOf(store, retention, policy, now);
   // Asked before the shard table is read: a lane that is new since then is not touched.
   const lanes = await retention.lanes();
   const limits = await neededOf(store);
   let trimmed = 0;
   let heldBack = 0;
-  const todo: [lane: string, upTo: number][] = [];
+  const todo: [lane: string, upTo: number, journal: number][] = [];
   await forEach(lanes, LANES_AT_ONCE, async (lane) => {
     const last = await store.journal.last(lane);
     const cut = cuts.get(journalAt(last)) ?? 0;
     const limit = (limits.get(lane) ?? Number.POSITIVE_INFINITY) - 1;
     if (limit < Math.min(cut, last - 1)) heldBack++;
     const upTo = Math.min(cut, limit, last - 1);
-    if (upTo >= 1) todo.push([lane, upTo]);
+    if (upTo >= 1) todo.push([lane, upTo, journalAt(last)]);
   });
-  if (todo.length === 0) return { lanes: lanes.length, trimmed, heldBack, held: false };
-  const alone = await trimmingAlone(store.snapshots, world, async (isAlone) => {
-    await forEach(todo, LANES_AT_ONCE, async ([lane, upTo]) => {
-      if (!goesOn() || !(await isAlone())) return;
+  if (todo.length === 0) return { ...none, lanes: lanes.length, heldBack };
+  const keptFor: string[] = [];
+  const alone = await trimmingAlone(store.snapshots, world, async (isAlone, types) => {
+    const permitted: ReadonlyMap<number, number>[] = [];
+    for (const [type, own] of types) {
+      const most = own.isForever ? new Map<number, number>() : await cutsOf(store, retention, own, now);
+      if (todo.some(([, upTo, journal]) => (most.get(journal) ?? 0) < upTo)) keptFor.push(type);
+      permitted.push(most);
+    }
+    await forEach(todo, LANES_AT_ONCE, async ([lane, wanted, journal]) => {
+      const upTo = Math.min(wanted, ...permitted.map((most) => most.get(journal) ?? 0));
+      if (upTo < 1 || !goesOn() || !(await isAlone())) return;
       trimmed++;
       await retention.trim(lane, upTo);
     });
   });
-  return { lanes: lanes.length, trimmed, heldBack, held: !alone };
+  return { lanes: lanes.length, trimmed, heldBack, held: !alone, keptFor: keptFor.sort() };
 }
 
 /** Up to where each journal may go, whatever recovery needs of it. */

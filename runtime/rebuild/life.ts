@@ -43,7 +43,7 @@ import { asError } from "../engine/step.ts";
 import { decodeKey } from "../words/address.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import { takeNames } from "./sessions.ts";
-import { type TellFindings, Tells } from "./tells.ts";
+import { type Sent, type TellFindings, Tells } from "./tells.ts";
 
 /** Type of the event of a turn that only begins an actor. */
 const INIT = "xstate.init";
@@ -109,11 +109,11 @@ export class Replayer {
   /** That turn's record, where it says more than its event. */
   #record: TurnRecord | undefined = undefined;
 
-  constructor(hosted: HostedType, findings: Findings, retryRefused: boolean) {
+  constructor(hosted: HostedType, findings: Findings, retryRefused: boolean, tell: boolean) {
     this.#hosted = hosted;
     this.#findings = findings;
     this.#retryRefused = retryRefused;
-    this.#tells = new Tells(findings);
+    this.#tells = new Tells(findings, tell);
   }
 
   /**
@@ -166,6 +166,12 @@ export class Replayer {
   /** An actor's life is over. */
   ended(life: Life): void {
     this.#tells.settle(life);
+  }
+
+  /** What an actor would have told and has not, see Tells; undefined if that is not known. */
+  untold(life: Life): readonly Sent[] | undefined {
+    if (!this.#tells.exact) return undefined;
+    return life.whole ? this.#tells.missing(life) : [];
   }
 
   /** Nothing more is replayed. */

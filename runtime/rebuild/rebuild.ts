@@ -49,6 +49,12 @@ export interface RebuildOptions {
   readonly retryRefused?: boolean;
   /** Begin actors whose oldest turns have been trimmed with the first whole state that is left; false by default. */
   readonly fromSnapshots?: boolean;
+  /**
+   * `promote` also tells others what the new definition would have told them and the running one has not: each message
+   * once, in the turn that replaces its actor. Nothing that others were told is taken back, and what they were told
+   * otherwise stands. False by default.
+   */
+  readonly tell?: boolean;
   /** Actors in memory at once, 500,000 by default; more take further passes over the journal. */
   readonly keysMax?: number;
   readonly onProgress?: ((progress: RebuildProgress) => void) | undefined;
@@ -209,7 +215,7 @@ export class Rebuild {
   }
 
   async #promote(client: Client, signal: AbortSignal | undefined): Promise<PromoteReport> {
-    const total: PromoteReport = { promoted: 0, failed: 0, gone: 0, failures: [] };
+    const total: PromoteReport = { promoted: 0, told: 0, failed: 0, gone: 0, failures: [] };
     const todo = [...this.#parts];
     for (let number = 1; todo.length > 0 && !signal?.aborted; number++) {
       const part = todo.shift() as Part;
@@ -226,10 +232,12 @@ export class Rebuild {
         client,
         definition: this.hosted.definition,
         signal,
+        tell: this.#options.tell === true,
         compare: (lives) => this.#changedOf(lives, part),
         progress: (count, of) => this.#progress("promote", number, number + todo.length, count, of, 0, pass),
       });
       total.promoted += done.promoted;
+      total.told += done.told;
       total.failed += done.failed;
       total.gone += done.gone;
       total.failures.push(...done.failures.slice(0, Math.max(0, 100 - total.failures.length)));
@@ -244,11 +252,11 @@ export class Rebuild {
     number: number,
     left: number,
   ): Promise<Pass | undefined> {
-    const { store, retryRefused = false, fromSnapshots = false } = this.#options;
+    const { store, retryRefused = false, fromSnapshots = false, tell = false } = this.#options;
     const tally = new Tally();
     const counts = { batches: 0, bytes: 0, records: 0, deleted: 0 };
     const replay = new Replay(
-      { hosted: this.hosted, findings: tally, retryRefused, fromSnapshots },
+      { hosted: this.hosted, findings: tally, retryRefused, fromSnapshots, tell },
       part,
       counts,
     );
@@ -307,6 +315,8 @@ export class Rebuild {
       return differs;
     });
     for (const life of found) changed.set(life.id, life);
+    if (this.#options.tell === true)
+      for (const life of whole) if (replay.untold(life).length > 0) changed.set(life.id, life);
     // Also where nothing is left at all: whoever has snapshots has had a past.
     if (replay.trimmed || replay.counts.batches === 0 || ends.some(({ first }) => seqAt(first) > 1))
       await this.#lost(replay, tally);

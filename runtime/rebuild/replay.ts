@@ -30,9 +30,11 @@ import {
 } from "../engine/record.ts";
 import { FORKED, REBUILT } from "../engine/replace.ts";
 import { asError } from "../engine/step.ts";
+import { KeyturnError } from "../words/errors.ts";
 import { type Findings, Life, Replayer } from "./life.ts";
 import type { Part } from "./part.ts";
 import { ReplayReader } from "./records.ts";
+import type { Sent } from "./tells.ts";
 
 export interface ReplayOptions {
   readonly hosted: HostedType;
@@ -41,6 +43,8 @@ export interface ReplayOptions {
   readonly retryRefused: boolean;
   /** Whether actors whose beginning is missing begin with the first whole state that is left. */
   readonly fromSnapshots: boolean;
+  /** Whether it will be asked what others have not been told. */
+  readonly tell: boolean;
 }
 
 /** A record that waits for the one before it. */
@@ -88,7 +92,7 @@ export class Replay {
     this.#options = options;
     this.part = part;
     this.counts = counts;
-    this.#replayer = new Replayer(options.hosted, options.findings, options.retryRefused);
+    this.#replayer = new Replayer(options.hosted, options.findings, options.retryRefused, options.tell);
     this.#reader = new ReplayReader(options.hosted.definition.type);
   }
 
@@ -118,6 +122,19 @@ export class Replay {
       if (!goesOn((entries.at(-1) as JournalEntry).seq)) return false;
     }
     return true;
+  }
+
+  /**
+   * What an actor would have told others and has not, up to where it was replayed; nothing if its past is not whole.
+   * @throws KeyturnError `invalid_options` if that is too much to be known
+   */
+  untold(life: Life): readonly Sent[] {
+    const untold = this.#replayer.untold(life);
+    if (untold !== undefined) return untold;
+    throw new KeyturnError(
+      "invalid_options",
+      "More is told otherwise than fits into memory, so it is not known what others have not been told. Take fewer actors at once: keysMax, --keys-max.",
+    );
   }
 
   /** What waits for records that do not come: its actors are not whole. */

@@ -95,7 +95,7 @@ export interface ToldRow {
   readonly notYet: number;
 }
 
-/** What the new definition would have told others, beside what they were told. A rebuild tells nobody. */
+/** What the new definition would have told others, beside what they were told. Told by a promotion that is to tell, as far as they are `notYet`. */
 export interface TellsReport {
   /** Messages that were told, and that would have been. */
   readonly running: number;

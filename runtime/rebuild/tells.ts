@@ -1,8 +1,10 @@
 /**
  * What two definitions tell others: the messages in the journal beside those that a replay would have sent.
  *
- * Owns the pairing of the two. Talks to its findings, which count. Nothing is sent: the actors that were told have what
- * they were told in their own journals, and a rebuild of one type does not reach into the past of another.
+ * Owns the pairing of the two. Talks to its findings, which count. Nothing is sent here: the actors that were told have what
+ * they were told in their own journals, and a rebuild of one type does not reach into the past of another. A promotion that
+ * is to tell asks what is missing (promote.ts). What it has told is in the record of the actor's promotion, and so is the
+ * counterpart of what was missing: whoever looks again misses nothing.
  *
  * Within a turn messages are paired by their address and content, then by address and event type: those are told
  * otherwise. What is left waits for its counterpart in another turn of the actor, since the new definition may tell the
@@ -47,6 +49,8 @@ interface Open {
   readonly turn: number;
   readonly time: number;
   readonly chars: number;
+  /** In which order they came. */
+  readonly number: number;
 }
 
 /** Hears of every message that is not told as it was. */
@@ -72,9 +76,28 @@ export class Tells {
   readonly #open = new Map<Life, Map<string, Open[]>>();
   #count = 0;
   #chars = 0;
+  #number = 0;
+  #exact = true;
+  readonly #keeps: boolean;
 
-  constructor(findings: TellFindings) {
+  /** @param keeps whether what has no counterpart is still known when that was said, to be asked for by `missing` */
+  constructor(findings: TellFindings, keeps = false) {
     this.#findings = findings;
+    this.#keeps = keeps;
+  }
+
+  /** False if more waited than is kept: then it is not known what is missing. */
+  get exact(): boolean {
+    return this.#exact;
+  }
+
+  /** What an actor would have told others, and nobody was told by it up to here; in order. Questions are not among it. */
+  missing(life: Life): readonly Sent[] {
+    const open = [...(this.#open.get(life)?.values() ?? [])].flat();
+    return open
+      .filter(({ by, sent }) => by === "rebuilt" && sent.way === "told")
+      .sort((a, b) => a.number - b.number)
+      .map(({ sent }) => sent);
   }
 
   /** Takes what a step of the new definition would have sent. */
@@ -136,12 +159,14 @@ export class Tells {
   }
 
   settleAll(): void {
-    for (const life of [...this.#open.keys()]) this.settle(life);
+    for (const [life, waiting] of [...this.#open])
+      if (!this.#keeps) this.settle(life);
+      else for (const open of [...waiting.values()].flat()) this.#alone(life, open);
   }
 
   #wait(life: Life, sent: Sent, by: Open["by"], turn: number, time: number): void {
     const text = contentOf(sent);
-    const open: Open = { sent, by, turn, time, chars: text.length };
+    const open: Open = { sent, by, turn, time, chars: text.length, number: this.#number++ };
     const name = text.length > NAME_CHARS ? createHash("sha1").update(text).digest("hex") : text;
     let waiting = this.#open.get(life);
     const others = waiting?.get(name);
@@ -150,6 +175,7 @@ export class Tells {
       if (others.length === 0) waiting?.delete(name);
       if (waiting?.size === 0) this.#open.delete(life);
     } else if (this.#count >= OPEN_MAX || this.#chars >= OPEN_CHARS) {
+      this.#exact = false;
       this.#findings.overflowed();
       this.#alone(life, open);
     } else {

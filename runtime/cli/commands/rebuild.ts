@@ -15,12 +15,14 @@ import { addAppOptions, type AppFlags, withApp, withClient } from "../app.ts";
 import { whole } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { promotedText, reportText, untoldBy } from "../rebuild-report.ts";
+import { KeyturnError } from "../../words/errors.ts";
 import { DONE, FAILED, Failure, type Shell } from "../shell.ts";
 
 interface RebuildFlags extends AppFlags {
   readonly actors: readonly string[];
   readonly dryRun?: boolean;
   readonly promote?: boolean;
+  readonly tell?: boolean;
   readonly retryRefused?: boolean;
   readonly fromSnapshots?: boolean;
   readonly keysMax?: number;
@@ -37,7 +39,9 @@ journal.
 
 With --promote it then switches over, actor by actor, each in one turn that its node takes only if the actor stands where
 it was seen; what it took meanwhile is replayed first. The nodes must all host the new version by then. If it is ended in
-the middle, run it again: it goes on. Other actors are told nothing by it, and nothing that they were told is taken back.
+the middle, run it again: it goes on. Other actors are told nothing by it, unless with --tell what only the new
+definition would have told them: each message once, in the turn that switches its actor over, now. Nothing that they were
+told is taken back, and what they were told otherwise stands.
 
 Exit codes: 0 if nothing differs, or all is promoted; 3 if something differs, be it only what others are told; 1 if it failed; 2 for a wrong command line.
 
@@ -57,6 +61,7 @@ export function addRebuild(program: Command, shell: Shell): void {
   addAppOptions(command, { text: "a module that exports the new actors", mandatory: true })
     .addOption(new Option("--dry-run", "a backtest: only compare, as without --promote").conflicts("promote"))
     .option("--promote", "switch over, if the comparison went through")
+    .option("--tell", "with --promote, tell others what only the new definition would have told them")
     .option("--retry-refused", "try messages too that the running definition has refused")
     .option(
       "--from-snapshots",
@@ -78,6 +83,9 @@ export function addRebuild(program: Command, shell: Shell): void {
 const V8_FLAGS = "--no-allocation-site-pretenuring";
 
 async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<number> {
+  const { tell = false, promote = false } = flags;
+  if (tell && !promote)
+    throw new KeyturnError("invalid_options", "--tell goes with --promote: without it nothing is written.");
   setFlagsFromString(V8_FLAGS);
   const actors = await loadActors(flags.actors);
   const progress = new Progress(shell.stderr);
@@ -90,6 +98,7 @@ async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<num
         type,
         retryRefused,
         fromSnapshots,
+        tell,
         ...(keysMax === undefined ? {} : { keysMax }),
         onProgress: (now) => progress.show(now),
       });
@@ -107,7 +116,7 @@ async function run(type: string, flags: RebuildFlags, shell: Shell): Promise<num
       const hosted = async (): Promise<readonly AnyActorDefinition[]> => allOf(rebuild, actors);
       const promoted = await withClient(app, "keyturn-rebuild", hosted, (client) => rebuild.promote(client));
       progress.end();
-      if (flags.json) say(shell, "promoted", { ...promoted, notTold: untoldBy(report) });
+      if (flags.json) say(shell, "promoted", { ...promoted, notTold: untoldBy(report) - promoted.told });
       else shell.stdout.write(promotedText(promoted, report));
       return promoted.failed === 0 ? DONE : FAILED;
     });

@@ -7,7 +7,7 @@ import { fork } from "node:child_process";
 import { constants } from "node:os";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { NodeMetrics } from "../../engine/metrics.ts";
-import type { Keep } from "../../engine/retention.ts";
+import type { Keep } from "../../engine/keep.ts";
 import type { Telemetry } from "../../engine/telemetry.ts";
 import { embedded } from "../../stores/embedded/index.ts";
 import { nats } from "../../stores/nats/index.ts";

@@ -4,14 +4,15 @@
  * Talks to `trimJournal`. On NATS it takes a user who may purge the journal's streams, which nodes may not.
  */
 import { type Command, Option } from "commander";
-import { type Keep, trimJournal } from "../../engine/retention.ts";
-import { realWorld } from "../../world.ts";
+import type { Keep } from "../../engine/keep.ts";
+import { trimJournal } from "../../retention.ts";
 import { addAppOptions, type AppFlags, withApp } from "../app.ts";
-import { keepOf } from "../options.ts";
+import { gather, keepOf } from "../options.ts";
 import { DONE, type Shell } from "../shell.ts";
 
 interface TrimFlags extends AppFlags {
   readonly keep: Keep;
+  readonly lift?: readonly string[];
 }
 
 const HELP = `
@@ -34,13 +35,19 @@ export function addTrim(program: Command, shell: Shell): void {
         .argParser(keepOf)
         .makeOptionMandatory(),
     )
+    .addOption(
+      new Option(
+        "--lift <type>",
+        "a type whose definition asked for more to be kept, and asks no more: forget that; may be repeated",
+      ).argParser(gather),
+    )
     .addHelpText("after", HELP)
     .action(async (flags: TrimFlags) => shell.exit(await trim(flags, shell)));
 }
 
 async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
   const report = await withApp(flags, shell, "keyturn trim", ({ store }) =>
-    trimJournal(store, flags.keep, realWorld),
+    trimJournal({ store, keep: flags.keep, lift: flags.lift }),
   );
   if (flags.json) shell.stdout.write(`${JSON.stringify({ event: "trimmed", ...report })}\n`);
   else {
@@ -49,8 +56,10 @@ async function trim(flags: TrimFlags, shell: Shell): Promise<number> {
         ? `; ${report.heldBack} hold more that nodes have not written into snapshots yet`
         : "";
     const busy = report.held ? "; somebody reads the journal from its beginning, so not all was trimmed" : "";
+    const asked =
+      report.keptFor.length > 0 ? `; more was kept, as asked by the types ${report.keptFor.join(", ")}` : "";
     shell.stdout.write(
-      `${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}${busy}.\n`,
+      `${report.trimmed} of ${report.lanes} lanes of the journal were trimmed${held}${busy}${asked}.\n`,
     );
   }
   return DONE;

@@ -8,7 +8,7 @@ import { Client } from "../../client/client.ts";
 import type { AnyActorDefinition } from "../../engine/definition.ts";
 import { covers } from "../../cluster/versions.ts";
 import type { Observer } from "../../engine/observer.ts";
-import { KeepPolicy } from "../../engine/retention.ts";
+import { KeepPolicy } from "../../engine/keep.ts";
 import { type KeyturnNode, startNode } from "../../node.ts";
 import { textOf } from "../../words/errors.ts";
 import type { ShardEntry } from "../../ports/index.ts";
