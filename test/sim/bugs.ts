@@ -10,6 +10,7 @@ import { Catalogs } from "../../runtime/engine/catalog/catalogs.ts";
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
 import { kinds } from "../../runtime/engine/catalog/known.ts";
 import { ShardRows } from "../../runtime/engine/catalog/rows.ts";
+import { HistoryReader } from "../../runtime/engine/history.ts";
 import { Engine } from "../../runtime/engine/engine.ts";
 import { Client } from "../../runtime/client/client.ts";
 import { SharedAsks } from "../../runtime/client/shared-asks.ts";
@@ -430,6 +431,23 @@ export const bugs: readonly Bug[] = [
             const { deleted } = this;
             original.call(this, key);
             deleted?.delete(key);
+          },
+      );
+    },
+  },
+  {
+    name: "trimming-not-told",
+    text: "a history that is not whole does not say so",
+    workloads: ["remembering"],
+    budget: 60,
+    install(_disk, patch) {
+      patch.replace(
+        HistoryReader.prototype,
+        "page",
+        (original) =>
+          async function (this: HistoryReader, ...args) {
+            const page = await original.apply(this, args);
+            return { ...page, turns: page.turns.map(({ trimmed: _, ...turn }) => turn) };
           },
       );
     },

@@ -12,6 +12,7 @@ import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
 import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
+import { rememberingWorkload } from "./remembering.ts";
 import { retryWorkload } from "./retries.ts";
 import { storingWorkload } from "./storing.ts";
 import { timerWorkload } from "./timers.ts";
@@ -38,6 +39,7 @@ export const namedWorkloads: readonly Workload[] = [
   emittingWorkload,
   feedingWorkload,
   rebuildingWorkload,
+  rememberingWorkload,
   storingWorkload,
   watchingWorkload,
 ];
