@@ -6,11 +6,12 @@ import type { ActorRef, KeyturnNode } from "../runtime/index.ts";
 
 /** More blocks between keyframes than one cursor lists. */
 const TURNS = 9_000;
+const store = memory();
 let node: KeyturnNode;
 let ref: ActorRef;
 
 beforeAll(async () => {
-  node = await startNode({ actors: [counter], store: memory() });
+  node = await startNode({ actors: [counter], store });
   ref = node.client.actor("counter/long");
   for (let n = 0; n < TURNS; n += 1_000)
     await Promise.all(Array.from({ length: 1_000 }, () => ref.send({ type: "add", by: 1 })));
@@ -72,4 +73,30 @@ it("refuses what is no page, and what is no cursor", async () => {
     "o.0.zzzzzzzzzzzzzzz",
   ])
     await expect(ref.historyPage({ cursor })).rejects.toMatchObject({ code: "invalid_options" });
+});
+
+it("says so where turns are trimmed between two pages", async () => {
+  for (let n = 0; n < 20; n++)
+    await Promise.all(Array.from({ length: 64 }, () => ref.send({ type: "add", by: 1 })));
+  // Up to the last block that the cursor lists; those behind it are found anew.
+  let last = 0;
+  let cursor: string | undefined;
+  do {
+    const { turns, next } = await ref.historyPage({ order: "oldest", limit: 256, cursor });
+    last = turns.at(-1)?.turn as number;
+    cursor = next;
+  } while (cursor !== undefined && cursor.split(".").length > 3);
+  expect(cursor).toBeDefined();
+  const [until] = (await ref.historyPage({ upTo: TURNS + 600, limit: 1 })).turns;
+  // Another node has not read them.
+  await node.stop({ closeStore: false });
+  for (const lane of (await store.retention?.lanes()) ?? [])
+    await store.retention?.trim(lane, (until?.position as number) - 1);
+  node = await startNode({ actors: [counter], store });
+  ref = node.client.actor("counter/long");
+  const [first, second] = (await ref.historyPage({ cursor, limit: 2 })).turns;
+  expect(first?.turn).toBeGreaterThan(last + 1);
+  expect(first?.trimmed).toBe(true);
+  expect(second).toMatchObject({ turn: (first?.turn as number) + 1 });
+  expect(second?.trimmed).toBeUndefined();
 });

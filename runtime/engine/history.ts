@@ -71,7 +71,10 @@ export interface HistoryTurn<M extends Machine = Machine> {
   readonly position: number;
   /** What was left out because the turn is larger than what can be carried; of the event its type is left. */
   readonly omitted?: readonly ("event" | "reply" | "told" | "emitted" | "childEmitted")[];
-  /** Turns before this one have been trimmed from the journal: this is the oldest whose state can be told. */
+  /**
+   * Turns before this one have been trimmed from the journal: this is the oldest whose state can be told. Read oldest first,
+   * it may also stand in the middle: they were trimmed between two pages.
+   */
   readonly trimmed?: true;
 }
 
@@ -266,10 +269,10 @@ export class HistoryReader {
     { cursor }: HistoryQuery,
     page: Page,
   ): Promise<HistoryCursor | undefined> {
-    const begun: Blocks = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
-    let { links, skip, behind } = begun;
-    if (links.length === 0 && behind !== undefined)
-      ({ links, skip, behind } = await this.#blocks(id, last, lastKeyframe, behind));
+    let begun: Blocks = cursor ?? (await this.#blocks(id, last, lastKeyframe, 0));
+    if (begun.links.length === 0 && begun.behind !== undefined)
+      begun = await this.#blocks(id, last, lastKeyframe, begun.behind);
+    const { links, skip, behind } = begun;
     const end = links.at(-1);
     if (end === undefined) return undefined;
     const turns = describe(id, await this.#blockBack(id, await this.#find(id, end)));
@@ -283,6 +286,8 @@ export class HistoryReader {
 
   /** The blocks of turns behind one, as a cursor: the last records of the oldest of them. */
   async #blocks(id: string, last: Link, lastKeyframe: Link, after: number): Promise<Blocks> {
+    /** The first turn of the oldest block that was found. */
+    let first = Number.POSITIVE_INFINITY;
     let trimmed = false;
     const links: Link[] = [];
     let behind: number | undefined;
@@ -293,11 +298,13 @@ export class HistoryReader {
       const at = await untilTrimmed(() => this.#find(id, block));
       if (at === undefined) {
         if (links.length === 0) await this.#find(id, block);
-        trimmed = true;
+        // Of what a page before has given it does not matter.
+        trimmed = first > after + 1;
         break;
       }
       // The end of the block that this keyframe begins.
       if (at.record.turn <= after) break;
+      first = at.record.turn;
       links.push(end);
       if (links.length > 2 * CURSOR_LINKS) links.splice(0, CURSOR_LINKS);
       end = at.previous;

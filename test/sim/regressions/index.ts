@@ -88,4 +88,14 @@ export const regressions: readonly Regression[] = [
     workloads: ["family", "asking", "working", "retries"],
     found: "children that were put together from a snapshot and an older tail stood in another order",
   },
+  {
+    seed: 43,
+    workloads: ["watching"],
+    found: "a watch shared the answer to an older question and was told a state before the one it had read",
+  },
+  {
+    seed: 152,
+    workloads: ["remembering"],
+    found: "a history read oldest first left out, in silence, what was trimmed between two pages",
+  },
 ];
