@@ -60,16 +60,16 @@ it("follows actors whose shards have moved between journals, and promotes under 
   const client = await clientAfter(app, await nodeOf(app, 1, 3));
   // Each node has a lane of its own, in one of the journals; each that comes or goes moves shards.
   const nodes = [await nodeOf(app, 1)];
-  for (let round = 0; round < 4; round++) {
+  const store = await nats({ servers: server.url, app });
+  onTestFinished(() => store.close());
+  const journals = async () => (await store.journal.ends()).filter(({ last }) => last > 0).length;
+  // Which journal is drawn with the node's name: four rounds may stay within one.
+  for (let round = 0; round < 4 || (await journals()) < 2; round++) {
     await traffic.send(client, 300);
     nodes.push(await nodeOf(app, 1));
     await traffic.send(client, 300);
     await nodes.shift()?.stop();
   }
-  const store = await nats({ servers: server.url, app });
-  onTestFinished(() => store.close());
-  const ends = (await store.journal.ends()).filter(({ last }) => last > 0);
-  expect(ends.length).toBeGreaterThan(1);
   const stopping = traffic.begin(client);
   const same = await rebuildType({ store, actors: tallyV1 });
   await stopping();
