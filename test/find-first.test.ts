@@ -3,7 +3,7 @@ import { defineActor } from "keyturn";
 import fc from "fast-check";
 import { assign, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
-import { Pile } from "../runtime/engine/catalog/pile.ts";
+import { Listed, Pile, within } from "../runtime/engine/catalog/pile.ts";
 import { Stint } from "../runtime/engine/catalog/stint.ts";
 import { compareKeys } from "../runtime/words/address.ts";
 import { FaultStore } from "./support/fault-store.ts";
@@ -174,6 +174,21 @@ describe("whatever is known by memory, the tail, what waits and the index", () =
 });
 
 describe("a pile", () => {
+  it("knows which keys lie between two, whatever they are made of", () => {
+    const anyKey = fc.string({
+      maxLength: 3,
+      unit: fc.constantFrom("a", "b", "\ud7ff", "\ue000", "\uffff", "🙂", "𐀀"),
+    });
+    fc.assert(
+      fc.property(anyKey, anyKey, anyKey, fc.boolean(), (from, key, end, isOpen) => {
+        const to = isOpen ? undefined : end;
+        const isIn = compareKeys(key, from) >= 0 && (to === undefined || compareKeys(key, to) < 0);
+        expect(within(from, to)(key)).toBe(isIn);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
   it("gives what has the least keys, and all in the end", async () => {
     const anyKey = fc.string({ minLength: 1, maxLength: 3, unit: fc.constantFrom("a", "b", "c", "é", "🙂") });
     await fc.assert(
@@ -182,7 +197,7 @@ describe("a pile", () => {
         fc.uniqueArray(anyKey, { maxLength: 4 }),
         async (some, ends) => {
           const items = some.flatMap((key) => [{ key }, { key }]);
-          const pile = new Pile("", items, new Stint(() => Promise.resolve()));
+          const pile = new Pile("", undefined, [new Listed(items)], new Stint(() => Promise.resolve()));
           const left = [...items].sort((a, b) => compareKeys(a.key, b.key));
           for (const end of [...ends.sort(compareKeys), undefined])
             for (let to: string | undefined = ""; to !== end; ) {
@@ -211,7 +226,7 @@ describe("a pile", () => {
     const items = Array.from({ length: 200_000 }, (_, n) => ({
       key: String((n * 7_919) % 200_000).padStart(6, "0"),
     }));
-    const { items: taken } = await new Pile("", items, stint).take(undefined, 48);
+    const { items: taken } = await new Pile("", undefined, [new Listed(items)], stint).take(undefined, 48);
     expect(taken.length).toBeGreaterThan(8);
     expect(rests).toBeGreaterThan(8);
     expect(rests).toBeLessThan(20);

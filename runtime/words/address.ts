@@ -145,6 +145,15 @@ export function compareKeys(a: string, b: string): number {
   return a.length - b.length;
 }
 
+/**
+ * Whether a key may be compared natively with any other, which is much faster: it has no unit from U+D800 on, so the first
+ * units that differ are in the order of their bytes.
+ */
+export function comparesNatively(key: string): boolean {
+  for (let at = 0; at < key.length; at++) if (key.charCodeAt(at) >= 0xd800) return false;
+  return true;
+}
+
 function isSurrogate(unit: number): boolean {
   return unit >= 0xd800 && unit <= 0xdfff;
 }

@@ -157,7 +157,7 @@ export class Finding {
   }
 
   async #layAll(one: Known): Promise<void> {
-    if (!one.arranged) await one.arrange("", undefined, this.#stint);
+    if (!one.arranged) one.arrange("", undefined, this.#stint);
     for (const ahead of [true, false])
       for (let to: string | undefined = ""; to !== undefined; ) {
         const taken = await one.take(ahead, undefined, WALK_ENTRIES);

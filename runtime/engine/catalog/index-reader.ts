@@ -84,7 +84,7 @@ export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Pro
     const begun: Reading[] = [];
     for (const { one, waiting, root } of some) {
       if (root === undefined) others.add(one);
-      else begun.push(await readingOf(fill, one, waiting, root));
+      else begun.push(readingOf(fill, one, waiting, root));
     }
     await readOn(fill, begun, others);
     readings.push(...begun);
@@ -122,13 +122,13 @@ async function rootsOf(
   });
 }
 
-async function readingOf(
+function readingOf(
   { start, stint }: Fill,
   one: Known,
   waiting: readonly Changes[],
   { runs, pieces }: Root,
-): Promise<Reading> {
-  await one.arrange(start, [...waiting, addUp(runs, new Map())], stint);
+): Reading {
+  one.arrange(start, [...waiting, addUp(runs, new Map())], stint);
   return { one, pieces, ahead: true, at: start, piece: undefined, most: FIRST_ITEMS, tries: 0 };
 }
 

@@ -7,12 +7,12 @@
  *
  * Invariant: all that is known of one key is taken together, and its kinds say what is newer.
  */
-import { compareKeys, decodeKey } from "../../words/address.ts";
+import { decodeKey } from "../../words/address.ts";
 import { Activation } from "../activation.ts";
 import type { ShardState } from "../shard.ts";
 import type { Patch } from "../state.ts";
 import type { Changes } from "./index-merge.ts";
-import { Pile, type Taken } from "./pile.ts";
+import { Listed, Pile, type Source, type Taken, within } from "./pile.ts";
 import type { Row } from "./row.ts";
 import type { ShardRows } from "./rows.ts";
 import type { Stint } from "./stint.ts";
@@ -43,7 +43,7 @@ export class Known {
   readonly rows: ShardRows;
   /** What the tail says of actors, until it is in a row. */
   readonly patches = new Map<string, Patch>();
-  #actors: Activation[] = [];
+  readonly #actors: Activation[] = [];
   #ahead: Pile<Item> | undefined;
   #behind: Pile<Item> | undefined;
 
@@ -67,31 +67,55 @@ export class Known {
    * @param start where taking ahead begins; behind it is taken up to there
    * @param layers what was stored, the newest first; without it the tail is left out too
    */
-  async arrange(start: string, layers: readonly Changes[] | undefined, stint: Stint): Promise<void> {
-    const ahead: Item[] = [];
-    const behind: Item[] = [];
-    const put = (item: Item): void => {
-      (start === "" || compareKeys(item.key, start) >= 0 ? ahead : behind).push(item);
-    };
-    await stint.each(this.#actors, put);
-    this.#actors = [];
-    if (layers !== undefined)
-      await stint.each(this.patches.keys(), (id) =>
-        put({ key: decodeKey(id.slice(id.indexOf(".") + 1)), id }),
-      );
-    for (const [at, layer] of layers?.entries() ?? []) {
-      const newer = layers?.slice(0, at) ?? [];
-      await stint.each(layer, ([key, row]) => {
-        if (!newer.some((one) => one.has(key))) put({ key, row });
-      });
+  arrange(start: string, layers: readonly Changes[] | undefined, stint: Stint): void {
+    const sources: Source<Item>[] = [new Listed(this.#actors)];
+    if (layers !== undefined) {
+      const patched = Array.from(this.patches.keys(), (id) => ({
+        key: decodeKey(id.slice(id.indexOf(".") + 1)),
+        id,
+      }));
+      sources.push(new Listed(patched));
+      for (const [at, layer] of layers.entries())
+        if (layer.size > 0) sources.push(new Layer(layer, layers.slice(0, at)));
     }
-    this.#ahead = new Pile(start, ahead, stint);
-    this.#behind = new Pile("", behind, stint);
+    this.#ahead = new Pile(start, undefined, sources, stint);
+    this.#behind = new Pile("", start, sources, stint);
   }
 
   /** Takes what comes next, ahead of the start or behind it. */
   take(ahead: boolean, end: string | undefined, most: number): Promise<Taken<Item>> {
     const pile = ahead ? this.#ahead : this.#behind;
     return (pile as Pile<Item>).take(end, most);
+  }
+}
+
+/** What was stored, and is in no newer layer. */
+class Layer implements Source<Item> {
+  readonly #changes: Changes;
+  readonly #newer: readonly Changes[];
+
+  constructor(changes: Changes, newer: readonly Changes[]) {
+    this.#changes = changes;
+    this.#newer = newer;
+  }
+
+  get size(): number {
+    return this.#changes.size;
+  }
+
+  sample(count: number): string[] {
+    const step = Math.max(1, Math.floor(this.#changes.size / count));
+    const keys: string[] = [];
+    let at = 0;
+    for (const key of this.#changes.keys()) if (at++ % step === 0) keys.push(key);
+    return keys;
+  }
+
+  async collect(from: string, to: string | undefined, into: Item[], stint: Stint): Promise<void> {
+    const isWithin = within(from, to);
+    await stint.each(this.#changes.keys(), (key) => {
+      if (isWithin(key) && !this.#newer.some((one) => one.has(key)))
+        into.push({ key, row: this.#changes.get(key) });
+    });
   }
 }

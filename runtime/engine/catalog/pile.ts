@@ -1,21 +1,38 @@
 /**
  * A pile: items in no order, of which those with the least keys are taken, some at a time.
  *
- * Owns how they are found: the first come out after one or two looks at each item, long before all are sorted, and all
- * of them after as many as sorting takes. Source: Paredes and Navarro, Optimal Incremental Sorting (ALENEX 2006).
+ * Owns how they are found: the first come out after about one look at each item, where it lies, without moving any other,
+ * long before all are sorted; and all of them after as many looks as sorting takes. Source: Paredes and Navarro, Optimal
+ * Incremental Sorting (ALENEX 2006).
  *
  * Invariant: keys of a section are below those of the section before it, and none is below its `from`.
  */
-import { compareKeys } from "../../words/address.ts";
+import { compareKeys, comparesNatively } from "../../words/address.ts";
 import type { Stint } from "./stint.ts";
 
 /** Keys of which one divides a section. */
-const SAMPLE = 15;
+const SAMPLE = 31;
+/** A source of so many is like all of them together, about. */
+const AMPLE = 8 * SAMPLE;
 /** Items that are looked at before the stint is asked. */
 const PART = 4_096;
 
 interface Keyed {
   readonly key: string;
+}
+
+/** Where items lie. What is added to it meanwhile may be found, or not. */
+export interface Source<T extends Keyed> {
+  readonly size: number;
+  /** Some keys, from all over it. */
+  sample(count: number): readonly string[];
+  /** Adds the items with keys from one on, before another one; to the end without it. */
+  collect(from: string, to: string | undefined, into: T[], stint: Stint): Promise<void>;
+}
+
+interface Bounds {
+  readonly from: string;
+  readonly to: string | undefined;
 }
 
 interface Section<T> {
@@ -29,16 +46,62 @@ export interface Taken<T> {
   readonly to: string | undefined;
 }
 
+/** Items that lie in a list. */
+export class Listed<T extends Keyed> implements Source<T> {
+  readonly #items: readonly T[];
+
+  constructor(items: readonly T[]) {
+    this.#items = items;
+  }
+
+  get size(): number {
+    return this.#items.length;
+  }
+
+  sample(count: number): string[] {
+    const step = this.#items.length / count;
+    if (step <= 1) return this.#items.map(({ key }) => key);
+    return Array.from({ length: count }, (_, n) => (this.#items[Math.floor(n * step)] as Keyed).key);
+  }
+
+  async collect(from: string, to: string | undefined, into: T[], stint: Stint): Promise<void> {
+    const isWithin = within(from, to);
+    const items = this.#items;
+    for (let at = 0; at < items.length; ) {
+      const end = Math.min(at + PART, items.length);
+      const looks = end - at;
+      for (; at < end; at++) {
+        const item = items[at] as T;
+        if (isWithin(item.key)) into.push(item);
+      }
+      const pause = stint.spend(looks);
+      if (pause !== undefined) await pause;
+    }
+  }
+}
+
+/** Whether keys lie from one on, before another one. Most texts are compared natively: see `comparesNatively`. */
+export function within(from: string, to: string | undefined): (key: string) => boolean {
+  if (!comparesNatively(from) || (to !== undefined && !comparesNatively(to)))
+    return (key) => compareKeys(key, from) >= 0 && (to === undefined || compareKeys(key, to) < 0);
+  if (to === undefined) return from === "" ? () => true : (key) => key >= from;
+  return from === "" ? (key) => key < to : (key) => key >= from && key < to;
+}
+
 export class Pile<T extends Keyed> {
   readonly #stint: Stint;
-  /** The least is the last. */
-  readonly #sections: Section<T>[];
+  readonly #sources: readonly Source<T>[];
+  /** Where what is still in the sources begins and ends; undefined if nothing is. */
+  #rest: Bounds | undefined;
+  /** Before the rest; the least is the last. */
+  readonly #sections: Section<T>[] = [];
   /** Whether nothing was taken yet: what comes first is wanted soon, all else is to cost little. */
   #fresh = true;
 
-  /** @param from no key is below it */
-  constructor(from: string, items: readonly T[], stint: Stint) {
-    this.#sections = [{ from, items }];
+  /** The items of some sources with keys from one on, before another one; to the end without it. */
+  constructor(from: string, to: string | undefined, sources: readonly Source<T>[], stint: Stint) {
+    this.#rest = { from, to };
+    this.#sources = sources;
     this.#stint = stint;
   }
 
@@ -57,34 +120,57 @@ export class Pile<T extends Keyed> {
     const taken: T[] = [];
     while (true) {
       const section = this.#sections.at(-1);
-      if (section === undefined || (end !== undefined && compareKeys(section.from, end) >= 0))
+      const from = section?.from ?? this.#rest?.from;
+      if (from === undefined || (end !== undefined && compareKeys(from, end) >= 0))
         return { items: taken, to: end };
-      const { from, items } = section;
+      if (section === undefined) {
+        // Whether it fits is known when it is looked through.
+        if (taken.length > 0) return { items: taken, to: from };
+        await this.#collect(most);
+        continue;
+      }
+      const { items } = section;
       if (taken.length > 0 && taken.length + items.length > most) return { items: taken, to: from };
       if (items.length > most) await this.#split(section, this.#fresh ? (2 * most) / items.length : 1 / 2);
       else {
         this.#sections.pop();
         const behind: T[] = [];
-        for (const item of items) {
-          if (end === undefined || compareKeys(item.key, end) < 0) taken.push(item);
-          else behind.push(item);
-        }
+        const isTaken = within("", end);
+        for (const item of items) (isTaken(item.key) ? taken : behind).push(item);
         if (behind.length > 0) this.#sections.push({ from: end as string, items: behind });
       }
     }
   }
 
+  /** What is still in the sources becomes a section: the first time only the least of it, if there is much. */
+  async #collect(most: number): Promise<void> {
+    const { from, to } = this.#rest as Bounds;
+    const size = this.#sources.reduce((sum, source) => sum + source.size, 0);
+    const pivot = this.#fresh && size > 2 * most ? this.#pivot(from, to, (2 * most) / size) : undefined;
+    const items: T[] = [];
+    for (const source of this.#sources) await source.collect(from, pivot ?? to, items, this.#stint);
+    this.#rest = pivot === undefined ? undefined : { from: pivot, to };
+    this.#sections.push({ from, items });
+  }
+
+  #pivot(from: string, to: string | undefined, share: number): string | undefined {
+    const largest = this.#sources.toSorted((a, b) => b.size - a.size)[0];
+    // Lists come first, and need not be walked through.
+    const source = this.#sources.find(({ size }) => size >= AMPLE) ?? largest;
+    return pivotOf((source?.sample(SAMPLE) ?? []).filter(within(from, to)), share);
+  }
+
   /** Divides the last section, so that about a share of it, the half at most, comes first. */
   async #split({ from, items }: Section<T>, share: number): Promise<void> {
-    const pivot = pivotOf(items, share);
+    const pivot = pivotOf(new Listed(items).sample(SAMPLE), share) as string;
+    const isLow = within("", pivot);
     const low: T[] = [];
     const high: T[] = [];
     for (let at = 0; at < items.length; at += PART) {
       const end = Math.min(at + PART, items.length);
       for (let i = at; i < end; i++) {
         const item = items[i] as T;
-        if (compareKeys(item.key, pivot) < 0) low.push(item);
-        else high.push(item);
+        (isLow(item.key) ? low : high).push(item);
       }
       const pause = this.#stint.spend(end - at);
       if (pause !== undefined) await pause;
@@ -94,12 +180,10 @@ export class Pile<T extends Keyed> {
   }
 }
 
-/** A key behind about a share of the keys that is not the least. */
-function pivotOf(items: readonly Keyed[], share: number): string {
-  const step = items.length / SAMPLE;
-  const keys = Array.from({ length: SAMPLE }, (_, n) => (items[Math.floor(n * step)] as Keyed).key);
-  keys.sort(compareKeys);
+/** A key behind about a share of some keys, the half at most, that is not the least; undefined if there is none. */
+function pivotOf(some: readonly string[], share: number): string | undefined {
+  const keys = [...some].sort(compareKeys);
   const [least] = keys;
-  const place = Math.min(SAMPLE >> 1, Math.ceil(SAMPLE * share));
-  return keys.slice(place).find((key) => key !== least) as string;
+  const place = Math.min(keys.length >> 1, Math.ceil(keys.length * share));
+  return keys.slice(place).find((key) => key !== least);
 }
