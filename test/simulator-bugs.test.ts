@@ -1,6 +1,6 @@
 /** Seeded bugs: each is caught by the simulation, or the simulation is too weak. */
 import { describe, expect, it } from "vitest";
-import { bugs } from "./sim/bugs.ts";
+import { bugs } from "./sim/bugs/index.ts";
 import { play } from "./sim/play.ts";
 
 describe("seeded bugs are caught", () => {

@@ -3,7 +3,7 @@ import { defineActor, isKeyturnError, reply } from "keyturn";
 import { TestFailure, testRuntime, type TestRuntime, type TestRuntimeOptions } from "keyturn/testing";
 import { assign, raise, setup } from "xstate";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { bugs, Patcher } from "./sim/bugs.ts";
+import { bugs, Patcher } from "./sim/bugs/index.ts";
 import { ledger, order } from "./support/shop.ts";
 import { collected } from "./support/collected.ts";
 

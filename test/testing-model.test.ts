@@ -4,7 +4,7 @@ import { checkModel, TestFailure } from "keyturn/testing";
 import { type AnyStateMachine, assign, createMachine, fromPromise, raise, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
 import { ledger, order } from "./support/shop.ts";
-import { bugs, Patcher } from "./sim/bugs.ts";
+import { bugs, Patcher } from "./sim/bugs/index.ts";
 
 const patcher = new Patcher();
 afterEach(() => patcher.undo());

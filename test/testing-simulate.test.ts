@@ -4,7 +4,7 @@ import { type Disk, simulateActor, TestFailure } from "keyturn/testing";
 import { assign, raise, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
 import { ledger, order } from "./support/shop.ts";
-import { type Bug, bugs, Patcher } from "./sim/bugs.ts";
+import { type Bug, bugs, Patcher } from "./sim/bugs/index.ts";
 
 const patcher = new Patcher();
 afterEach(() => patcher.undo());

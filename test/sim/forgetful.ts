@@ -4,7 +4,7 @@
  */
 import { IndexWriter } from "../../runtime/engine/catalog/index-writer.ts";
 import type { ShardState } from "../../runtime/engine/shard.ts";
-import type { Patcher } from "./bugs.ts";
+import type { Patcher } from "./bugs/index.ts";
 
 /** Those before the first checkpoint, and every third or so; the same in every run of a seed. */
 export function isForgetful({ shard, epoch, stored }: ShardState): boolean {

@@ -7,7 +7,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { parseArgs, type ParseArgsConfig } from "node:util";
 import { describeScenario } from "../../runtime/testing/simulator/index.ts";
-import { bugs } from "./bugs.ts";
+import { bugs } from "./bugs/index.ts";
 import { scale } from "./scale.ts";
 import { commandOf, play, type PlayOptions, scenarioOf } from "./play.ts";
 import { namedWorkloads, workloads } from "./workloads/index.ts";

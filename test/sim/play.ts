@@ -5,7 +5,7 @@ import {
   type Scenario,
   simulate,
 } from "../../runtime/testing/simulator/index.ts";
-import { type Bug, bugs, Patcher } from "./bugs.ts";
+import { type Bug, bugs, Patcher } from "./bugs/index.ts";
 import { forgetIndexes } from "./forgetful.ts";
 import { namedWorkloads, workloads } from "./workloads/index.ts";
 
