@@ -3,9 +3,10 @@
  *
  * Owns how much that is. Talks to the clock's deferral only.
  */
+import { limits } from "../../words/limits.ts";
 
 /** Looks at an item in memory that are done at once: a few milliseconds. */
-const LOOKS = 16_384;
+const LOOKS = limits.queryLooks;
 /** Looks that are done before they are counted. */
 const PART = 1_024;
 /** What making a row costs, in looks. */
