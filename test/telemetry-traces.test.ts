@@ -172,6 +172,33 @@ describe("a trace", () => {
     await node.stop();
   });
 
+  it("is begun so many times a second at most, by each node and each client", async () => {
+    const spans = new Spans();
+    const world = new VirtualWorld();
+    const r = await rig({ world, actors: [relay], telemetry: spans.telemetry({ perSecond: 5 }) });
+    const asked = async (count: number): Promise<number> => {
+      const before = spans.all.filter(({ name }) => name === "ask relay pass").length;
+      const asks = Array.from({ length: count }, () =>
+        r.node.client.actor(relay, "a").ask({ type: "pass", via: [] }),
+      );
+      await world.run(Promise.all(asks));
+      return spans.all.filter(({ name }) => name === "ask relay pass").length - before;
+    };
+    const begun = world.clock.monotonic();
+    expect(await asked(50)).toBe(5);
+    // What these have taken of the second is worth less than one more.
+    expect(world.clock.monotonic() - begun).toBeLessThan(200);
+    await world.advance(400);
+    expect(await asked(50)).toBe(2);
+    await world.advance(60_000);
+    expect(await asked(50)).toBe(5);
+    for (const perSecond of [0, -1, Number.NaN, "5"])
+      expect(() => spans.telemetry({ perSecond: perSecond as number })).toThrow(
+        /perSecond is a number above 0/,
+      );
+    await r.world.run(r.node.stop());
+  });
+
   it("has the refusal of a turn, of a told message, and a repetition's answer", async () => {
     const spans = new Spans();
     const node = await oneNode(spans.telemetry());

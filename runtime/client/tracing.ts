@@ -2,9 +2,9 @@
  * Spans of a client's requests.
  *
  * Owns the decision which requests are traced: those made inside of a sampled trace, or with the `traceparent` of one;
- * of the others the share `sample` is drawn. Talks to the telemetry port. Made only where there is one.
+ * of the others some are drawn. Talks to the telemetry port. Made only where there is one.
  */
-import { type Telemetry, WallTime } from "../engine/telemetry.ts";
+import { Draw, type Telemetry, WallTime } from "../engine/telemetry.ts";
 import type { World } from "../ports/index.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import {
@@ -40,12 +40,12 @@ const OPERATIONS: ReadonlyMap<number, string> = new Map([
 
 export class RequestTracing {
   readonly #telemetry: Telemetry;
-  readonly #world: World;
+  readonly #draw: Draw;
   readonly #time: WallTime;
 
   constructor(telemetry: Telemetry, world: World) {
     this.#telemetry = telemetry;
-    this.#world = world;
+    this.#draw = new Draw(telemetry, world);
     this.#time = new WallTime(world.clock);
   }
 
@@ -61,7 +61,7 @@ export class RequestTracing {
     reject: (error: KeyturnError) => void,
   ): Call {
     const parent = trace !== undefined && traceFlags(trace) !== undefined ? trace : undefined;
-    const isWanted = parent === undefined ? this.#telemetry.active() || this.#draw() : isSampled(parent);
+    const isWanted = parent === undefined ? this.#telemetry.active() || this.#draw.next() : isSampled(parent);
     const operation = isWanted ? OPERATIONS.get(kind) : undefined;
     // Most requests come by here: nothing is made for them but the call itself.
     if (operation === undefined)
@@ -94,11 +94,6 @@ export class RequestTracing {
         reject(error);
       },
     );
-  }
-
-  #draw(): boolean {
-    const { sample } = this.#telemetry;
-    return sample > 0 && this.#world.random.next() < sample;
   }
 }
 

@@ -3,7 +3,8 @@
  *
  * `keyturn/telemetry` implements it on OpenTelemetry; without one the runtime pays one comparison a message. Owns the
  * decision what is traced: a message that brings a sampled W3C `traceparent` is; one that brings an unsampled one is
- * not; of those that bring none and begin something (requests, timers, what came of work), the share `sample` is drawn.
+ * not; of those that bring none and begin something (requests, timers, what came of work), the share `sample` is drawn,
+ * but never more than `perSecond`, so that what tracing costs is bounded however much there is to do.
  * What an actor is told, and what comes of its work, follows the turn that told or began it. A timer's turn begins a
  * trace of its own, with a link to the turn that set it, and is traced if that one was; only where that one belongs to
  * a trace that a timer began too is it drawn, or a timer that sets itself anew would be traced for ever. Talks to nobody.
@@ -97,6 +98,8 @@ export interface BatchCommit {
 export interface Telemetry {
   /** Share of the traces that are begun here, 0 to 1. */
   readonly sample: number;
+  /** How many each node and each client begins a second at most; without it as many as are drawn. */
+  readonly perSecond?: number | undefined;
   /** Whether a request may be part of a trace that the caller is in at this moment. */
   active(): boolean;
   /** Undefined if it is not to be recorded after all. */
@@ -141,6 +144,41 @@ const JUMP_MS = 50;
 /** Of how many of a batch's turns the durations are told. */
 const BATCH_TURNS = 8;
 
+/** Draws which traces begin. */
+export class Draw {
+  readonly #sample: number;
+  readonly #perSecond: number;
+  readonly #world: World;
+  /** How many may begin, and since when no more were added. A second's worth at most, or one. */
+  #left: number;
+  #since_ms: number;
+
+  constructor({ sample, perSecond = Number.POSITIVE_INFINITY }: Telemetry, world: World) {
+    this.#sample = sample;
+    this.#perSecond = perSecond;
+    this.#world = world;
+    this.#left = Math.max(1, perSecond);
+    this.#since_ms = world.clock.monotonic();
+  }
+
+  /** Whether one begins. */
+  next(): boolean {
+    return this.#sample > 0 && this.#world.random.next() < this.#sample && this.#isAllowed();
+  }
+
+  #isAllowed(): boolean {
+    const perSecond = this.#perSecond;
+    if (perSecond === Number.POSITIVE_INFINITY) return true;
+    const now_ms = this.#world.clock.monotonic();
+    const added = ((now_ms - this.#since_ms) * perSecond) / 1_000;
+    this.#left = Math.min(Math.max(1, perSecond), this.#left + added);
+    this.#since_ms = now_ms;
+    if (this.#left < 1) return false;
+    this.#left--;
+    return true;
+  }
+}
+
 /** The same; what it throws is told, and nothing else comes of it. */
 export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void): Telemetry {
   const safely = <T>(run: () => T): T | undefined => {
@@ -154,6 +192,7 @@ export function guarded(telemetry: Telemetry, troubled: (error: unknown) => void
   const { batch } = telemetry;
   return {
     sample: telemetry.sample,
+    perSecond: telemetry.perSecond,
     // Once for every request: no function is made for it.
     active() {
       try {
@@ -231,6 +270,7 @@ class GuardedTurn extends GuardedSpan implements TurnSpan {
 export class Tracing {
   readonly #telemetry: Telemetry;
   readonly #world: World;
+  readonly #draw: Draw;
   readonly time: WallTime;
   /** Of the batch that is told; given anew with each. */
   readonly #turns: number[] = [];
@@ -239,6 +279,7 @@ export class Tracing {
   constructor(telemetry: Telemetry, world: World) {
     this.#telemetry = telemetry;
     this.#world = world;
+    this.#draw = new Draw(telemetry, world);
     this.time = new WallTime(world.clock);
   }
 
@@ -257,7 +298,7 @@ export class Tracing {
     }
     // Whoever told it was not drawn.
     const linked = setter !== undefined && isSampled(setter) ? setter : undefined;
-    if (parent === undefined && (fromShard >= 0 || !(follows(linked) || this.#draw()))) return;
+    if (parent === undefined && (fromShard >= 0 || !(follows(linked) || this.#draw.next()))) return;
     const span = this.#telemetry.turn({
       parent,
       setter: linked,
@@ -307,11 +348,6 @@ export class Tracing {
   late(seconds: number): void {
     if (this.#telemetry.batch !== undefined && this.#lateness.length < BATCH_TURNS)
       this.#lateness.push(seconds);
-  }
-
-  #draw(): boolean {
-    const { sample } = this.#telemetry;
-    return sample > 0 && this.#world.random.next() < sample;
   }
 }
 

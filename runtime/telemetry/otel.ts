@@ -33,6 +33,11 @@ export interface TelemetryOptions {
    * work; what belongs to a trace already is recorded if that one is. The program's own sampler is asked after it.
    */
   readonly sample?: number;
+  /**
+   * How many of those each node and each client begins a second at most, so that what they cost is bounded; 100 by
+   * default, `Infinity` for all that are drawn.
+   */
+  readonly perSecond?: number;
   /** Whether spans show the actors' keys; false by default, since they often name people. */
   readonly keys?: boolean;
 }
@@ -45,15 +50,18 @@ const NAME = "keyturn";
  * @throws KeyturnError `invalid_options`
  */
 export function telemetry(options: TelemetryOptions = {}): Telemetry {
-  const { sample = 0.01, keys = false } = options;
+  const { sample = 0.01, perSecond = 100, keys = false } = options;
   if (!(typeof sample === "number" && sample >= 0 && sample <= 1))
     throw new KeyturnError("invalid_options", `sample is a number from 0 to 1, not ${String(sample)}.`);
+  if (!(typeof perSecond === "number" && perSecond > 0))
+    throw new KeyturnError("invalid_options", `perSecond is a number above 0, not ${String(perSecond)}.`);
   const tracer = options.tracer ?? globalTrace.getTracer(NAME);
   const meter = options.meter ?? globalMetrics.getMeter(NAME);
   const traces = tracer === false ? undefined : { tracer, keys };
   const instruments = meter === false ? undefined : new Instruments(meter);
   return {
     sample: traces === undefined ? 0 : sample,
+    perSecond,
     active: () => traces !== undefined && isActive(),
     turn: (start) => traces && turnSpan(traces, start),
     request: (start) => traces && requestSpan(traces, start),

@@ -21,12 +21,13 @@ export const MODES = {
   off: "nothing: what a node does by itself",
   again: "the same once more: what comes of chance",
   uncounted: "as off, and the counts for metrics are taken out from outside",
-  on: "metrics and 1 % of the traces",
+  on: "as it is by itself: metrics, and 1 % of the traces, 100 a second at most",
+  unbounded: "metrics and 1 % of the traces, however many that are",
   all: "metrics and all traces",
 } as const;
 export type Mode = keyof typeof MODES;
 
-const SHARES: Readonly<Partial<Record<Mode, number>>> = { on: 0.01, all: 1 };
+const SHARES: Readonly<Partial<Record<Mode, number>>> = { on: 0.01, unbounded: 0.01, all: 1 };
 
 export interface SideOptions {
   readonly mode: Mode;
@@ -54,7 +55,7 @@ class Sdk {
   readonly #traces: BasicTracerProvider;
   readonly #metrics: MeterProvider;
 
-  constructor(sample: number) {
+  constructor(sample: number, perSecond: number | undefined) {
     const spans: SpanExporter = {
       export: (batch, done) => {
         this.spans += batch.length;
@@ -82,6 +83,7 @@ class Sdk {
       tracer: this.#traces.getTracer("bench"),
       meter: this.#metrics.getMeter("bench"),
       sample,
+      ...(perSecond === undefined ? {} : { perSecond }),
     });
   }
 
@@ -98,7 +100,8 @@ function stopCounting(): void {
 async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promise<void> {
   if (mode === "uncounted") stopCounting();
   const share = SHARES[mode];
-  const sdk = share === undefined ? undefined : new Sdk(share);
+  const sdk =
+    share === undefined ? undefined : new Sdk(share, mode === "on" ? undefined : Number.POSITIVE_INFINITY);
   const bench = await openBench(options, {}, sdk?.telemetry);
   const load = new CountingLoad(bench.node, keys);
   for (let key = 0; key < keys; key += 1_024)

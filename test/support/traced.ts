@@ -25,7 +25,13 @@ export class Spans {
   readonly tracer: Tracer = this.#provider.getTracer("test");
 
   telemetry(options: Partial<TelemetryOptions> = {}): Telemetry {
-    return telemetry({ tracer: this.tracer, meter: false, sample: 1, ...options });
+    return telemetry({
+      tracer: this.tracer,
+      meter: false,
+      sample: 1,
+      perSecond: Number.POSITIVE_INFINITY,
+      ...options,
+    });
   }
 
   get all(): ReadableSpan[] {

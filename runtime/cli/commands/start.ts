@@ -46,6 +46,7 @@ interface StartFlags extends NatsFlags, HttpFlags, LogFlags {
   readonly supervised?: string;
   readonly health?: HostPort;
   readonly telemetry?: number;
+  readonly tracesPerSecond?: number;
   readonly set?: Partial<NodeSettings>;
   readonly keep?: Keep;
   readonly wait: number;
@@ -133,6 +134,12 @@ export function addStart(program: Command, shell: Shell): void {
       )
         .argParser(share)
         .env("KEYTURN_TELEMETRY"),
+    )
+    .addOption(
+      new Option(
+        "--traces-per-second <number>",
+        "begin so many traces a second at most; 100 by default",
+      ).argParser(positive()),
     )
     .addOption(
       new Option("--set <name=value>", `change a bound: ${Object.keys(nodeDefaults).join(", ")}`).argParser(
@@ -314,7 +321,7 @@ function storeOf(
 
 async function nodeOf(
   name: string,
-  { actors: modules, weight, shards, set, telemetry, keep }: StartFlags,
+  { actors: modules, weight, shards, set, telemetry, tracesPerSecond, keep }: StartFlags,
 ): Promise<ServeOptions["node"]> {
   const app = modules === undefined ? { actors: await readyMadeActors() } : await loadApp(modules);
   return {
@@ -324,7 +331,7 @@ async function nodeOf(
     weight,
     ...(shards === undefined ? {} : { shards }),
     ...(set === undefined ? {} : { settings: set }),
-    ...(telemetry === undefined ? {} : { telemetry: await openTelemetry(telemetry) }),
+    ...(telemetry === undefined ? {} : { telemetry: await openTelemetry(telemetry, tracesPerSecond) }),
   };
 }
 
@@ -335,12 +342,12 @@ function placeOf(supervised: string | undefined): number {
 }
 
 /** Loaded only if it is wanted: OpenTelemetry's API may be missing. */
-async function openTelemetry(sample: number): Promise<Telemetry> {
+async function openTelemetry(sample: number, perSecond: number | undefined): Promise<Telemetry> {
   const { telemetry } = await import("../../telemetry/otel.ts").catch((cause: unknown) => {
     const text = `--telemetry needs the package @opentelemetry/api: ${textOf(cause)}`;
     throw new KeyturnError("invalid_options", text, { cause });
   });
-  return telemetry({ sample });
+  return telemetry({ sample, ...(perSecond === undefined ? {} : { perSecond }) });
 }
 
 function share(text: string): number {
