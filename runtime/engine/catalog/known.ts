@@ -12,7 +12,7 @@ import { Activation } from "../activation.ts";
 import type { ShardState } from "../shard.ts";
 import type { Patch } from "../state.ts";
 import type { Changes } from "./index-merge.ts";
-import { Listed, Pile, type Source, type Taken, within } from "./pile.ts";
+import { Listed, Pile, type Sieve, type Source, type Taken } from "./pile.ts";
 import type { Row } from "./row.ts";
 import type { ShardRows } from "./rows.ts";
 import type { Stint } from "./stint.ts";
@@ -103,19 +103,10 @@ class Layer implements Source<Item> {
     return this.#changes.size;
   }
 
-  sample(count: number): string[] {
-    const step = Math.max(1, Math.floor(this.#changes.size / count));
-    const keys: string[] = [];
-    let at = 0;
-    for (const key of this.#changes.keys()) if (at++ % step === 0) keys.push(key);
-    return keys;
-  }
-
-  async collect(from: string, to: string | undefined, into: Item[], stint: Stint): Promise<void> {
-    const isWithin = within(from, to);
+  async sift(sieve: Sieve<Item>, stint: Stint): Promise<void> {
     await stint.each(this.#changes.keys(), (key) => {
-      if (isWithin(key) && !this.#newer.some((one) => one.has(key)))
-        into.push({ key, row: this.#changes.get(key) });
+      if (sieve.wants(key) && !this.#newer.some((one) => one.has(key)))
+        sieve.put({ key, row: this.#changes.get(key) });
     });
   }
 }

@@ -12,8 +12,8 @@ import type { Stint } from "./stint.ts";
 
 /** Keys of which one divides a section. */
 const SAMPLE = 31;
-/** A source of so many is like all of them together, about. */
-const AMPLE = 8 * SAMPLE;
+/** Of so many times what is wanted the least half is kept while all is looked through. */
+const SIEVED = 4;
 /** Items that are looked at before the stint is asked. */
 const PART = 4_096;
 
@@ -24,10 +24,8 @@ interface Keyed {
 /** Where items lie. What is added to it meanwhile may be found, or not. */
 export interface Source<T extends Keyed> {
   readonly size: number;
-  /** Some keys, from all over it. */
-  sample(count: number): readonly string[];
-  /** Adds the items with keys from one on, before another one; to the end without it. */
-  collect(from: string, to: string | undefined, into: T[], stint: Stint): Promise<void>;
+  /** Puts the items into a sieve whose keys it wants. */
+  sift(sieve: Sieve<T>, stint: Stint): Promise<void>;
 }
 
 interface Bounds {
@@ -58,25 +56,59 @@ export class Listed<T extends Keyed> implements Source<T> {
     return this.#items.length;
   }
 
-  sample(count: number): string[] {
-    const step = this.#items.length / count;
-    if (step <= 1) return this.#items.map(({ key }) => key);
-    return Array.from({ length: count }, (_, n) => (this.#items[Math.floor(n * step)] as Keyed).key);
-  }
-
-  async collect(from: string, to: string | undefined, into: T[], stint: Stint): Promise<void> {
-    const isWithin = within(from, to);
+  async sift(sieve: Sieve<T>, stint: Stint): Promise<void> {
     const items = this.#items;
     for (let at = 0; at < items.length; ) {
       const end = Math.min(at + PART, items.length);
       const looks = end - at;
       for (; at < end; at++) {
         const item = items[at] as T;
-        if (isWithin(item.key)) into.push(item);
+        if (sieve.wants(item.key)) sieve.put(item);
       }
       const pause = stint.spend(looks);
       if (pause !== undefined) await pause;
     }
+  }
+}
+
+/** Holds what comes with the least keys within bounds. */
+export class Sieve<T extends Keyed> {
+  readonly #most: number;
+  #isWithin: (key: string) => boolean;
+  #from: string;
+  #to: string | undefined;
+  #items: T[] = [];
+
+  /** @param most of so many that come, about half stay; far more than there are of one key */
+  constructor(from: string, to: string | undefined, most: number) {
+    this.#most = most;
+    this.#from = from;
+    this.#to = to;
+    this.#isWithin = within(from, to);
+  }
+
+  /** All that came with keys before `to`. */
+  get items(): readonly T[] {
+    return this.#items;
+  }
+
+  get to(): string | undefined {
+    return this.#to;
+  }
+
+  wants(key: string): boolean {
+    return this.#isWithin(key);
+  }
+
+  put(item: T): void {
+    this.#items.push(item);
+    if (this.#items.length < this.#most) return;
+    this.#items.sort((a, b) => compareKeys(a.key, b.key));
+    const to = (this.#items[this.#most >> 1] as T).key;
+    // All of one key stay, or none.
+    this.#isWithin = within(this.#from, to);
+    this.#items = this.#items.filter(({ key }) => this.#isWithin(key));
+    this.#to = to;
   }
 }
 
@@ -145,24 +177,15 @@ export class Pile<T extends Keyed> {
   /** What is still in the sources becomes a section: the first time only the least of it, if there is much. */
   async #collect(most: number): Promise<void> {
     const { from, to } = this.#rest as Bounds;
-    const size = this.#sources.reduce((sum, source) => sum + source.size, 0);
-    const pivot = this.#fresh && size > 2 * most ? this.#pivot(from, to, (2 * most) / size) : undefined;
-    const items: T[] = [];
-    for (const source of this.#sources) await source.collect(from, pivot ?? to, items, this.#stint);
-    this.#rest = pivot === undefined ? undefined : { from: pivot, to };
-    this.#sections.push({ from, items });
-  }
-
-  #pivot(from: string, to: string | undefined, share: number): string | undefined {
-    const largest = this.#sources.toSorted((a, b) => b.size - a.size)[0];
-    // Lists come first, and need not be walked through.
-    const source = this.#sources.find(({ size }) => size >= AMPLE) ?? largest;
-    return pivotOf((source?.sample(SAMPLE) ?? []).filter(within(from, to)), share);
+    const sieve = new Sieve<T>(from, to, this.#fresh ? SIEVED * most : Number.POSITIVE_INFINITY);
+    for (const source of this.#sources) await source.sift(sieve, this.#stint);
+    this.#rest = sieve.to === to ? undefined : { from: sieve.to as string, to };
+    this.#sections.push({ from, items: sieve.items });
   }
 
   /** Divides the last section, so that about a share of it, the half at most, comes first. */
   async #split({ from, items }: Section<T>, share: number): Promise<void> {
-    const pivot = pivotOf(new Listed(items).sample(SAMPLE), share) as string;
+    const pivot = pivotOf(sampleOf(items), share) as string;
     const isLow = within("", pivot);
     const low: T[] = [];
     const high: T[] = [];
@@ -186,4 +209,10 @@ function pivotOf(some: readonly string[], share: number): string | undefined {
   const [least] = keys;
   const place = Math.min(keys.length >> 1, Math.ceil(keys.length * share));
   return keys.slice(place).find((key) => key !== least);
+}
+
+function sampleOf(items: readonly Keyed[]): string[] {
+  const step = Math.max(1, items.length / SAMPLE);
+  const count = Math.min(SAMPLE, items.length);
+  return Array.from({ length: count }, (_, n) => (items[Math.floor(n * step)] as Keyed).key);
 }
