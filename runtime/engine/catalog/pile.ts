@@ -75,7 +75,7 @@ export class Listed<T extends Keyed> implements Source<T> {
 export class Sieve<T extends Keyed> {
   readonly #most: number;
   #isWithin: (key: string) => boolean;
-  #from: string;
+  readonly #from: string;
   #to: string | undefined;
   #items: T[] = [];
 
