@@ -1,36 +1,16 @@
 /** What types ask to be kept: stands in the store, so it holds whoever trims and whoever hosts them. On all stores. */
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { counter } from "../actors/index.ts";
 import { holdJournal } from "../runtime/engine/holds.ts";
-import {
-  defineActor,
-  embedded,
-  type Keep,
-  memory,
-  nats,
-  type Store,
-  startNode,
-  trimJournal,
-} from "../runtime/index.ts";
+import { defineActor, embedded, type Keep, type Store, startNode, trimJournal } from "../runtime/index.ts";
 import { realWorld } from "../runtime/world.ts";
 import { scanAll } from "./conformance/helpers.ts";
 import { cli } from "./support/cli-run.ts";
-import { type NatsServer, startServer } from "./support/nats-server.ts";
 import { temporaryPath } from "./support/temporary.ts";
+import { threeStores } from "./support/three-stores.ts";
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await startServer({ durability: "process" });
-});
-afterAll(() => server.stop());
-let apps = 0;
-
-const stores: readonly [string, () => Promise<Store>][] = [
-  ["memory", async () => memory()],
-  ["embedded", () => embedded({ path: join(temporaryPath(), "data"), durability: "process" })],
-  ["nats", () => nats({ servers: server.url, app: `keeps${++apps}`, journals: apps % 2 === 0 ? 2 : 1 })],
-];
+const stores = threeStores("keeps");
 
 const HOUR = 3_600_000;
 

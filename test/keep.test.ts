@@ -1,15 +1,13 @@
 /** Nodes that keep less than everything: what they trim by themselves, what stays, and what says so. On all stores. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { loadApp } from "../runtime/cli/actors.ts";
 import { keepOf } from "../runtime/cli/options.ts";
 import { holdJournal, trimmingAlone } from "../runtime/engine/holds.ts";
 import {
-  embedded,
   type Keep,
   memory,
-  nats,
   type NodeOptions,
   rebuildType,
   type Store,
@@ -18,22 +16,11 @@ import {
 } from "../runtime/index.ts";
 import { realWorld } from "../runtime/world.ts";
 import { scanAll } from "./conformance/helpers.ts";
-import { type NatsServer, startServer } from "./support/nats-server.ts";
 import { tallyV1, tallyV2 } from "./support/rebuild.ts";
 import { temporaryPath } from "./support/temporary.ts";
+import { threeStores } from "./support/three-stores.ts";
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await startServer({ durability: "process" });
-});
-afterAll(() => server.stop());
-let apps = 0;
-
-const stores: readonly [string, () => Promise<Store>][] = [
-  ["memory", async () => memory()],
-  ["embedded", () => embedded({ path: join(temporaryPath(), "data"), durability: "process" })],
-  ["nats", () => nats({ servers: server.url, app: `keep${++apps}`, journals: apps % 2 === 0 ? 2 : 1 })],
-];
+const stores = threeStores("keep");
 
 const HOUR = 3_600_000;
 

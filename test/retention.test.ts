@@ -1,25 +1,12 @@
 /** Trimming the journal: what goes, what stays, and what says so. On all three stores. */
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { embedded, memory, nats, rebuildType, type Store, startNode, trimJournal } from "../runtime/index.ts";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { memory, rebuildType, type Store, startNode, trimJournal } from "../runtime/index.ts";
 import { realWorld } from "../runtime/world.ts";
 import { appendAll, bytesOf, readAll, scanAll } from "./conformance/helpers.ts";
-import { type NatsServer, startServer } from "./support/nats-server.ts";
 import { tallyV1, tallyV2, Traffic } from "./support/rebuild.ts";
-import { temporaryPath } from "./support/temporary.ts";
+import { threeStores } from "./support/three-stores.ts";
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await startServer({ durability: "process" });
-});
-afterAll(() => server.stop());
-let apps = 0;
-
-const stores: readonly [string, () => Promise<Store>][] = [
-  ["memory", async () => memory()],
-  ["embedded", () => embedded({ path: join(temporaryPath(), "data"), durability: "process" })],
-  ["nats", () => nats({ servers: server.url, app: `app${++apps}`, journals: apps % 2 === 0 ? 2 : 1 })],
-];
+const stores = threeStores("app");
 
 /** So much later. */
 function later(hours: number) {

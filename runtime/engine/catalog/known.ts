@@ -99,10 +99,6 @@ class Layer implements Source<Item> {
     this.#newer = newer;
   }
 
-  get size(): number {
-    return this.#changes.size;
-  }
-
   async sift(sieve: Sieve<Item>, stint: Stint): Promise<void> {
     await stint.each(this.#changes.keys(), (key) => {
       if (sieve.wants(key) && !this.#newer.some((one) => one.has(key)))

@@ -23,7 +23,6 @@ interface Keyed {
 
 /** Where items lie. What is added to it meanwhile may be found, or not. */
 export interface Source<T extends Keyed> {
-  readonly size: number;
   /** Puts the items into a sieve whose keys it wants. */
   sift(sieve: Sieve<T>, stint: Stint): Promise<void>;
 }
@@ -50,10 +49,6 @@ export class Listed<T extends Keyed> implements Source<T> {
 
   constructor(items: readonly T[]) {
     this.#items = items;
-  }
-
-  get size(): number {
-    return this.#items.length;
   }
 
   async sift(sieve: Sieve<T>, stint: Stint): Promise<void> {
