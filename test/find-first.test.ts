@@ -3,8 +3,8 @@ import { defineActor } from "keyturn";
 import fc from "fast-check";
 import { assign, setup } from "xstate";
 import { afterEach, describe, expect, it } from "vitest";
-import { Listed, Pile, within } from "../runtime/engine/catalog/pile.ts";
-import { Stint } from "../runtime/engine/catalog/stint.ts";
+import { divide, Pile } from "../runtime/engine/catalog/pile.ts";
+import { Stint } from "../runtime/engine/stint.ts";
 import { compareKeys } from "../runtime/words/address.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { type Rig, rig } from "./support/probe.ts";
@@ -57,13 +57,13 @@ describe("while the rows of most actors are not made yet", () => {
     const r = await rig({ actors: [order], shards: 1 });
     await send(r, keys(2_000).toReversed());
     const release = hold(r);
-    const page = await r.world.run(found(r, "k1000", 20));
+    const page = await r.world.run(found(r, "k1000", 8));
     expect(page).toEqual(
-      keys(1_020)
+      keys(1_008)
         .slice(1_000)
         .map((key) => [key, 1]),
     );
-    expect(rowsIn(r)).toBeGreaterThanOrEqual(20);
+    expect(rowsIn(r)).toBeGreaterThanOrEqual(8);
     expect(rowsIn(r)).toBeLessThan(64);
     await send(r, ["k0500", "k1001", "k1500", "k1500x", "k0000"]);
     await remove(r, ["k0600", "k1002", "k1600"]);
@@ -174,7 +174,7 @@ describe("whatever is known by memory, the tail, what waits and the index", () =
 });
 
 describe("a pile", () => {
-  it("knows which keys lie between two, whatever they are made of", () => {
+  it("knows which keys lie before one, between two, and behind, whatever they are made of", () => {
     const anyKey = fc.string({
       maxLength: 3,
       unit: fc.constantFrom("a", "b", "\ud7ff", "\ue000", "\uffff", "🙂", "𐀀"),
@@ -182,8 +182,17 @@ describe("a pile", () => {
     fc.assert(
       fc.property(anyKey, anyKey, anyKey, fc.boolean(), (from, key, end, isOpen) => {
         const to = isOpen ? undefined : end;
-        const isIn = compareKeys(key, from) >= 0 && (to === undefined || compareKeys(key, to) < 0);
-        expect(within(from, to)(key)).toBe(isIn);
+        const before: { key: string }[] = [];
+        const within: { key: string }[] = [];
+        const behind: { key: string }[] = [];
+        divide([{ key: "beside" }, { key }], 1, 2, from, to, before, within, behind);
+        const isBefore = compareKeys(key, from) < 0;
+        const isWithin = !isBefore && (to === undefined || compareKeys(key, to) < 0);
+        expect([before.length, within.length, behind.length]).toEqual([
+          isBefore ? 1 : 0,
+          isWithin ? 1 : 0,
+          isBefore || isWithin ? 0 : 1,
+        ]);
       }),
       { numRuns: 2_000 },
     );
@@ -191,27 +200,46 @@ describe("a pile", () => {
 
   it("gives what has the least keys, and all in the end", async () => {
     const anyKey = fc.string({ minLength: 1, maxLength: 3, unit: fc.constantFrom("a", "b", "c", "é", "🙂") });
+    const drain = async (
+      pile: Pile<{ key: string }>,
+      ends: readonly (string | undefined)[],
+      all: string[],
+    ) => {
+      const left = all.sort(compareKeys);
+      for (const end of ends)
+        for (let to: string | undefined = ""; to !== end; ) {
+          const taken = await pile.take(end, 32);
+          expect(taken.items.length).toBeLessThanOrEqual(32);
+          const keysOf = taken.items.map(({ key }) => key).sort(compareKeys);
+          expect(keysOf).toEqual(left.splice(0, keysOf.length));
+          to = taken.to;
+          if (to !== undefined) {
+            expect(left.every((key) => compareKeys(key, to as string) >= 0)).toBe(true);
+            expect(keysOf.every((key) => compareKeys(key, to as string) < 0)).toBe(true);
+          }
+          const middle = keysOf[keysOf.length >> 1];
+          if (middle === undefined || middle === keysOf[0]) continue;
+          const later = taken.items.filter(({ key }) => compareKeys(key, middle) >= 0);
+          pile.putBack(middle, later);
+          left.unshift(...keysOf.slice(-later.length));
+          to = middle;
+        }
+      expect(left).toEqual([]);
+    };
     await fc.assert(
       fc.asyncProperty(
         fc.uniqueArray(anyKey, { maxLength: 100 }),
         fc.uniqueArray(anyKey, { maxLength: 4 }),
-        async (some, ends) => {
+        fc.oneof(fc.constant(""), anyKey),
+        async (some, others, start) => {
           const items = some.flatMap((key) => [{ key }, { key }]);
-          const pile = new Pile("", undefined, [new Listed(items)], new Stint(() => Promise.resolve()));
-          const left = [...items].sort((a, b) => compareKeys(a.key, b.key));
-          for (const end of [...ends.sort(compareKeys), undefined])
-            for (let to: string | undefined = ""; to !== end; ) {
-              const taken = await pile.take(end, 32);
-              expect(taken.items.length).toBeLessThanOrEqual(32);
-              const keysOf = taken.items.map(({ key }) => key).sort(compareKeys);
-              expect(keysOf).toEqual(left.splice(0, keysOf.length).map(({ key }) => key));
-              to = taken.to;
-              if (to !== undefined) {
-                expect(left.every(({ key }) => compareKeys(key, to as string) >= 0)).toBe(true);
-                expect(keysOf.every((key) => compareKeys(key, to as string) < 0)).toBe(true);
-              }
-            }
-          expect(left).toEqual([]);
+          const stint = new Stint(() => Promise.resolve());
+          const [ahead, behind] = await Pile.around(start, items, 32, stint);
+          const ends = others.sort(compareKeys);
+          const keysAhead = items.map(({ key }) => key).filter((key) => compareKeys(key, start) >= 0);
+          const keysBehind = items.map(({ key }) => key).filter((key) => compareKeys(key, start) < 0);
+          await drain(ahead, [...ends.filter((end) => compareKeys(end, start) > 0), undefined], keysAhead);
+          await drain(behind, [...ends.filter((end) => compareKeys(end, start) < 0), start], keysBehind);
         },
       ),
     );
@@ -226,7 +254,8 @@ describe("a pile", () => {
     const items = Array.from({ length: 200_000 }, (_, n) => ({
       key: String((n * 7_919) % 200_000).padStart(6, "0"),
     }));
-    const { items: taken } = await new Pile("", undefined, [new Listed(items)], stint).take(undefined, 48);
+    const [pile] = await Pile.around("", items, 48, stint);
+    const { items: taken } = await pile.take(undefined, 48);
     expect(taken.length).toBeGreaterThan(8);
     expect(rests).toBeGreaterThan(8);
     expect(rests).toBeLessThan(20);

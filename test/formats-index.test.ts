@@ -21,6 +21,7 @@ import {
   blockOf,
   type Changes,
   divide,
+  goneOf,
   merge,
   shareOut,
 } from "../runtime/engine/catalog/index-merge.ts";
@@ -159,7 +160,9 @@ function asRow({ state, ...rest }: Partial<Row>): Row {
 }
 
 function asChanges(list: readonly (readonly [Partial<Row>, boolean])[]): Changes {
-  return new Map(list.map(([row, isThere]) => [row.key as string, isThere ? asRow(row) : undefined]));
+  return new Map(
+    list.map(([row, isThere]) => [row.key as string, isThere ? asRow(row) : goneOf(row.key as string)]),
+  );
 }
 
 describe("changes worked into pieces", () => {
@@ -185,7 +188,7 @@ describe("changes worked into pieces", () => {
             })),
           );
         }
-        const expected = [...plain.values()].filter((row) => row !== undefined);
+        const expected = [...plain.values()].filter((change) => !("gone" in change));
         expect(pieces.flatMap((piece) => piece.rows)).toEqual(
           expected.sort((a, b) => compareKeys(a.key, b.key)),
         );

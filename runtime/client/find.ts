@@ -2,7 +2,8 @@
  * Questions about all actors of a type: find, count, and what they wait for.
  *
  * Owns the walk over the shards: each is asked for pages of its own, in the order of keys, and the pages are merged, so
- * memory is bounded by a page a shard, and who stops reading stops asking. Talks to the client's request channels.
+ * memory is bounded by two pages a shard, and who stops reading stops asking. Pages begin small and grow, so that what
+ * comes first comes soon; the next one is asked for when half of one is read. Talks to the client's request channels.
  *
  * What is found is consistent with every turn that was acknowledged before the shard was asked. Shards are asked at
  * different moments: there is no common one.
@@ -92,8 +93,10 @@ export interface FoundTimer extends PendingTimer {
   readonly address: string;
 }
 
-/** The first page is small, so that the first results come soon. */
-const FIRST_ROWS = 32;
+/** Rows of a shard's first page: of all shards together they are many. */
+const FIRST_ROWS = 8;
+/** How much larger each page is than the one before. */
+const PAGE_GROWTH = 4;
 const TIMEOUT_MS = 60_000;
 
 export class Finder {
@@ -217,23 +220,44 @@ export class Finder {
     if (limit <= 0) return;
     const open: Stretch<R>[] = [];
     const unknown = new UnknownState(type, asked);
-    const fill = async (stretch: Stretch<R>): Promise<void> => {
+    const ask = (stretch: Stretch<R>, most: number): Promise<ShardAnswer> => {
+      const wanted = { ...asked, after: stretch.after, limit: Math.min(stretch.page, most) };
+      stretch.page = Math.min(stretch.page * PAGE_GROWTH, limits.queryPage);
+      return this.#ask(stretch.shard, type, wanted, timeout_ms);
+    };
+    const fill = async (stretch: Stretch<R>, most: number): Promise<void> => {
       stretch.at = 0;
       stretch.rows = [];
       while (stretch.rows.length === 0 && stretch.more) {
-        const wanted = { ...asked, after: stretch.after, limit: Math.min(stretch.page, limit) };
-        const answer = await this.#ask(stretch.shard, type, wanted, timeout_ms);
+        const answer = await (stretch.next ?? ask(stretch, most));
+        stretch.next = undefined;
         unknown.see(answer);
         stretch.rows = rowsOf(answer);
         stretch.paths = answer.paths ?? [];
         stretch.after = answer.next;
         stretch.more = answer.next !== undefined;
-        stretch.page = limits.queryPage;
       }
     };
+    /** Whoever reads on does not wait for the next page. */
+    const prefetch = (stretch: Stretch<R>, left: number): void => {
+      const most = left - (stretch.rows.length - stretch.at);
+      if (!stretch.more || most <= 0) return;
+      stretch.next = ask(stretch, most);
+      // If it fails, whoever reads on learns it.
+      stretch.next.catch(() => undefined);
+    };
     await eachOf(this.#shards, async (shard) => {
-      const stretch = { shard, rows: [], at: 0, after: asked.after, more: true, page: FIRST_ROWS, paths: [] };
-      await fill(stretch);
+      const stretch: Stretch<R> = {
+        shard,
+        rows: [],
+        at: 0,
+        after: asked.after,
+        more: true,
+        page: FIRST_ROWS,
+        paths: [],
+        next: undefined,
+      };
+      await fill(stretch, limit);
       if (stretch.rows.length > 0) open.push(stretch);
     });
     if (open.length === 0) unknown.check();
@@ -242,8 +266,10 @@ export class Finder {
       const first = heap.first;
       if (first === undefined) return;
       yield { row: first.rows[first.at] as R, paths: first.paths };
+      if (left === 1) return;
       first.at++;
-      if (first.at === first.rows.length) await fill(first);
+      if (first.at === first.rows.length) await fill(first, left - 1);
+      else if (first.at === first.rows.length >> 1) prefetch(first, left - 1);
       heap.settle();
     }
   }
@@ -289,6 +315,8 @@ interface Stretch<R> {
   more: boolean;
   page: number;
   paths: readonly string[];
+  /** Asked for already. */
+  next: Promise<ShardAnswer> | undefined;
 }
 
 /** The stretches by their next keys. */

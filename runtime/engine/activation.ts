@@ -206,6 +206,8 @@ export class Activation {
   used_ms = 0;
   /** Set on every use, cleared by the passivation sweep. */
   used = true;
+  /** In the list of its shard and type; see actors.ts. */
+  place = 0;
   /** Messages that wait for the actor to be loaded; undefined once it is. */
   mailbox: Job[] | undefined = undefined;
   /** While it is loaded: what the tail said of it. */

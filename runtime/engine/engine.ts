@@ -18,6 +18,7 @@
 import { KeyturnError } from "../words/errors.ts";
 import { type Frame, Query, Replace } from "../words/frames.ts";
 import { Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
+import { Actors } from "./actors.ts";
 import { Alarm } from "./alarm.ts";
 import { Answers, isTurn } from "./answers.ts";
 import { Catalogs } from "./catalog/catalogs.ts";
@@ -58,7 +59,7 @@ export class Engine {
   readonly parts: EngineParts;
   readonly lane: Lane;
   readonly shards = new Map<number, ShardState>();
-  readonly actors = new Map<string, Activation>();
+  readonly actors = new Actors();
   readonly saver: Saver;
   readonly loader: Loader;
   readonly history: HistoryReader;
@@ -281,7 +282,7 @@ export class Engine {
   }
 
   #forget(shard: ShardState): void {
-    for (const [id, a] of this.actors) if (a.shard === shard) this.actors.delete(id);
+    this.actors.deleteShard(shard);
     this.works.stopShard(shard);
   }
 
@@ -359,7 +360,7 @@ export class Engine {
     a.used = true;
     if (a.failed?.retryable) {
       // Its snapshot could not be read just now. Who comes next tries again; what nobody sends again waits for it.
-      this.actors.delete(a.id);
+      this.actors.delete(a);
       this.#bringLater(a, job, a.failed);
       return true;
     }
@@ -389,7 +390,7 @@ export class Engine {
       this.parts.tally.activations++;
       this.loader.add(a);
     }
-    this.actors.set(id, a);
+    this.actors.add(a);
     return a;
   }
 
@@ -430,7 +431,7 @@ export class Engine {
     const waiting = a.mailbox ?? [];
     a.mailbox = undefined;
     a.used_ms = this.parts.world.clock.now();
-    if (a.failed === undefined && this.actors.get(a.id) === a) this.works.sync(a, true);
+    if (a.failed === undefined && this.actors.holds(a)) this.works.sync(a, true);
     this.#parking.loaded(a.shard);
     if (waiting.length > 0) this.#queue.unshift(waiting);
     this.schedule();

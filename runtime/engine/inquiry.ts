@@ -7,7 +7,6 @@
  *
  * Whoever asks all shards asks them at once. So many rows are looked at for all of them together, then turns go on.
  */
-import { limits } from "../words/limits.ts";
 import { laneOfChannel } from "../words/lanes.ts";
 import { journalAt } from "../words/position.ts";
 import { checkShardQuery, type ShardAnswer, type ShardQuery } from "../words/queries.ts";
@@ -17,7 +16,8 @@ import type { Answers } from "./answers.ts";
 import type { Catalogs } from "./catalog/catalogs.ts";
 import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
-import { answerChanges, answerQuery, canAnswer, type Looks, startOf } from "./queries.ts";
+import { Stint } from "./stint.ts";
+import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
 import type { ShardState } from "./shard.ts";
 import { statesBeside } from "./states.ts";
 import { asError } from "./step.ts";
@@ -26,9 +26,6 @@ import { asError } from "./step.ts";
 const HOLD_MS = 60_000;
 /** How long one waits for the actors of a type to be found, where who asks goes on asking. */
 const FINDING_MS = 10_000;
-/** Rows looked at between two breaths: some milliseconds. */
-const LOOKS = limits.queryLooks;
-
 export class Inquiry {
   /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
   readonly #held = new Set<string>();
@@ -39,10 +36,10 @@ export class Inquiry {
   readonly #current: () => Promise<void>;
   /** Position of what is committed. */
   readonly #position: () => number;
-  readonly #breathe: () => Promise<void>;
-  /** Since the last breath, and the next one while it is waited for. */
-  readonly #looks: Looks = { done: 0 };
-  #breath: Promise<void> | undefined;
+  /** Of all who ask together. */
+  readonly #stint: Stint;
+  /** Until the next question is answered, if enough were for now. */
+  #pause: Promise<void> | undefined;
 
   constructor(
     clock: Clock,
@@ -52,7 +49,7 @@ export class Inquiry {
     position: () => number,
     breathe: () => Promise<void>,
   ) {
-    this.#breathe = breathe;
+    this.#stint = new Stint(breathe);
     this.#position = position;
     this.#clock = clock;
     this.#catalogs = catalogs;
@@ -95,25 +92,25 @@ export class Inquiry {
       if (query.ask === "changes") await this.#change(rows, query);
       await this.#current();
       // The first of those who wait may use it up again.
-      while (this.#looks.done >= LOOKS) await this.#rest();
+      while (this.#pause !== undefined) await this.#pause;
       // What was enough may be gone meanwhile.
     } while (!canAnswer(rows, query) && job.shard.phase !== "gone");
     const { definition } = hosted;
     const now = this.#clock.now();
     if (query.ask === "changes") return answerChanges(rows, definition, query, now);
-    const answer = answerQuery(rows, definition, query, now, this.#looks);
+    const looks = { done: 0 };
+    const answer = answerQuery(rows, definition, query, now, looks);
+    this.#spend(looks.done);
     const unknown =
       isEmpty(answer) && query.state ? statesBeside(definition.machine, query.state) : undefined;
     const position = this.#newest(rows);
     return unknown === undefined ? { ...answer, position } : { ...answer, position, unknown };
   }
 
-  #rest(): Promise<void> {
-    this.#breath ??= this.#breathe().then(() => {
-      this.#breath = undefined;
-      this.#looks.done = 0;
+  #spend(looks: number): void {
+    this.#pause = this.#stint.spend(looks)?.then(() => {
+      this.#pause = undefined;
     });
-    return this.#breath;
   }
 
   /** Whether all that is committed now was taken over a lane, once it was or some time has passed. */

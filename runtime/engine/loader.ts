@@ -26,6 +26,8 @@ const READ_PAUSE_MS = 50;
 const READ_BATCH = 1_024;
 
 export class Loader {
+  /** Until each is ready or has failed. */
+  readonly loading = new Set<Activation>();
   readonly #engine: Engine;
   readonly #wanted: Activation[] = [];
 
@@ -38,6 +40,7 @@ export class Loader {
     a.mailbox = [];
     // Taken now: a checkpoint may write the patch into the snapshot and forget it while the snapshot is being read.
     a.patch = a.shard.patches.get(a.id);
+    this.loading.add(a);
     this.#wanted.push(a);
   }
 
@@ -53,6 +56,7 @@ export class Loader {
     const entries = await this.#read(batch.map((a) => a.id));
     if (this.#engine.stopped) return;
     batch.forEach((a, index) => {
+      this.loading.delete(a);
       if (a.shard.phase === "gone") return;
       const error = entries instanceof KeyturnError ? entries : this.#fill(a, entries[index]);
       const finish = (): void => {

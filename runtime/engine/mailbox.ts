@@ -9,6 +9,7 @@ import type { Clock } from "../ports/index.ts";
 import { CancelTimer, Create, Delete, Replace } from "../words/frames.ts";
 import { limits } from "../words/limits.ts";
 import type { Invocation, MailboxState, WaitingMessage } from "../words/mailbox.ts";
+import type { Actors } from "./actors.ts";
 import { type Activation, ChildJob, type Job, TimerJob } from "./activation.ts";
 import { type Answers, isWrite } from "./answers.ts";
 import type { Commits } from "./commits.ts";
@@ -31,7 +32,7 @@ const ASKED: ReadonlyMap<number, string> = new Map([
 
 /** Who holds messages, or what they are for. */
 export interface Holders {
-  readonly actors: ReadonlyMap<string, Activation>;
+  readonly actors: Actors;
   readonly queue: Queue;
   readonly commits: Commits;
   readonly local: LocalIntake;

@@ -120,14 +120,13 @@ export class Saver {
     const dirty: Activation[] = [];
     for (const a of victims) {
       if (a.dirty) dirty.push(a);
-      else actors.delete(a.id);
+      else actors.delete(a);
     }
     if (dirty.length === 0) return;
     this.#sweeping = true;
     this.save(dirty)
       .then(() => {
-        for (const a of dirty)
-          if (!a.used && !this.#isBusy(a) && !a.dirty && actors.get(a.id) === a) actors.delete(a.id);
+        for (const a of dirty) if (!a.used && !this.#isBusy(a) && !a.dirty) actors.delete(a);
       })
       .catch(async (error: unknown) => {
         parts.observer.troubled("passivation", error);

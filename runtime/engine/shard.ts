@@ -16,6 +16,7 @@ import { limits } from "../words/limits.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { sizeOf } from "../words/values.ts";
 import type { Activation, Job } from "./activation.ts";
+import type { Actors } from "./actors.ts";
 import { Letters } from "./dead-letters.ts";
 import { isWorkTimer } from "./machine.ts";
 import { FromSession, FromShard, type Link, type TurnRecord } from "./record.ts";
@@ -394,7 +395,7 @@ export class ShardState {
    * A time below which no actor of this shard has anything due, as far as it is committed: so the due index, corrected
    * by the tail from now on, need not be read below it.
    */
-  dueFrom(actors: ReadonlyMap<string, Activation>): number {
+  dueFrom(actors: Actors): number {
     let from = Math.min(this.indexed_ms, this.due.earliest() ?? Number.POSITIVE_INFINITY);
     for (const [id, due] of this.due.taken) {
       const a = actors.get(id);

@@ -25,7 +25,7 @@ import { fillFromIndexes } from "./index-reader.ts";
 import { type Item, Known, kinds } from "./known.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
-import { ROW_LOOKS, Stint } from "./stint.ts";
+import { ROW_LOOKS, Stint } from "../stint.ts";
 
 /** Entries asked for at once: they are decoded in some ten milliseconds, then turns go on. */
 const WALK_ENTRIES = 1_000;
@@ -67,7 +67,7 @@ export class Finding {
       this.#begin();
       this.#grown();
       await this.#lookAtTails();
-      await this.#lookAtActors();
+      this.#lookAtActors();
       await this.#read(await this.#readIndexes(start));
       for (const { shard } of this.#all)
         if (shard.phase === "gone" || shard.failed !== undefined) this.#found.delete(shard);
@@ -98,13 +98,14 @@ export class Finding {
       });
   }
 
-  /** What is brought into memory meanwhile comes last in the list, and is looked at too. */
-  async #lookAtActors(): Promise<void> {
+  /** Whoever is in memory at this moment. */
+  #lookAtActors(): void {
     const { type } = this.#hosted.definition;
-    await this.#stint.each(this.#engine.actors.values(), (a) => {
-      if (a.hosted?.definition.type === type && a.failed === undefined)
-        this.#wanted.get(a.shard.shard)?.add(a);
-    });
+    const { actors, loader } = this.#engine;
+    for (const one of this.#all) one.actors = actors.of(one.shard, type);
+    for (const { id, hosted, shard, patch } of loader.loading)
+      if (patch !== undefined && hosted.definition.type === type)
+        this.#wanted.get(shard.shard)?.patches.set(id, patch);
   }
 
   /** Returns the shards whose actors are not all found. */
@@ -183,13 +184,15 @@ export class Finding {
     if (rows.knows(key)) {
       if ("id" in item) one.patches.delete(item.id);
     } else if (item instanceof Activation) {
+      // What is stored of it tells more, with what the tail says.
+      if (item.loading || item.failed !== undefined) return;
       if (item.committed.snapshot === undefined) rows.delete(key);
       else this.#set(rows, rowOfTurn(item, item.committed));
     } else if ("id" in item) {
       const value = stored.get(item.id);
       this.#find(one, item.id, key, value && decodeSnapshot(item.id, value));
-    } else if (item.row === undefined) rows.delete(key);
-    else rows.set(item.row);
+    } else if ("gone" in item) rows.delete(key);
+    else rows.set(item);
   }
 
   /** What is stored of an actor, with what the tail says of it. */

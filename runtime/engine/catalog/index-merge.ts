@@ -14,9 +14,21 @@ const PIECE_ROWS = 64;
 /** A piece of rows with large values is divided until it is below this. */
 const PIECE_BYTES = 256 * 1024;
 
-/** What became of actors by key; undefined for one that is gone. */
-export type Changes = Map<string, Row | undefined>;
-type Change = readonly [key: string, row: Row | undefined];
+/** Says that an actor is gone. */
+export interface Gone {
+  readonly key: string;
+  readonly gone: true;
+}
+
+export function goneOf(key: string): Gone {
+  return { key, gone: true };
+}
+
+/** What became of an actor. */
+export type Change = Row | Gone;
+
+/** The same of many, by key. */
+export type Changes = Map<string, Change>;
 
 export interface NewPiece {
   readonly first: string;
@@ -28,9 +40,9 @@ export interface NewPiece {
 export function blockOf(changes: Changes): Block {
   const rows: Row[] = [];
   const gone: string[] = [];
-  for (const [key, row] of changes) {
-    if (row === undefined) gone.push(key);
-    else rows.push(row);
+  for (const change of changes.values()) {
+    if ("gone" in change) gone.push(change.key);
+    else rows.push(change);
   }
   return { rows, gone };
 }
@@ -39,22 +51,22 @@ export function blockOf(changes: Changes): Block {
 export function addUp(runs: readonly Run[], newest: Changes): Changes {
   const all: Changes = new Map();
   for (const { block } of runs) lay(all, decodeBlock(block));
-  for (const [key, row] of newest) all.set(key, row);
+  for (const [key, change] of newest) all.set(key, change);
   return all;
 }
 
 function lay(all: Changes, { rows, gone }: Block): void {
   for (const row of rows) all.set(row.key, row);
-  for (const key of gone) all.set(key, undefined);
+  for (const key of gone) all.set(key, goneOf(key));
 }
 
 /** For each piece, in order, what falls into its stretch of keys. Without pieces there is one stretch for all. */
 export function shareOut(pieces: readonly PieceRef[], changes: Changes): Change[][] {
-  const sorted = [...changes].sort(([a], [b]) => compareKeys(a, b));
+  const sorted = [...changes.values()].sort((a, b) => compareKeys(a.key, b.key));
   const shares: Change[][] = [[]];
   let at = 0;
   for (const change of sorted) {
-    while (at + 1 < pieces.length && compareKeys((pieces[at + 1] as PieceRef).first, change[0]) <= 0) at++;
+    while (at + 1 < pieces.length && compareKeys((pieces[at + 1] as PieceRef).first, change.key) <= 0) at++;
     while (shares.length <= at) shares.push([]);
     (shares[at] as Change[]).push(change);
   }
@@ -66,13 +78,13 @@ export function shareOut(pieces: readonly PieceRef[], changes: Changes): Change[
 export function merge(rows: readonly Row[], changes: readonly Change[]): Row[] {
   const merged: Row[] = [];
   let at = 0;
-  for (const [key, row] of changes) {
+  for (const change of changes) {
     for (; at < rows.length; at++) {
-      const order = compareKeys((rows[at] as Row).key, key);
+      const order = compareKeys((rows[at] as Row).key, change.key);
       if (order > 0) break;
       if (order < 0) merged.push(rows[at] as Row);
     }
-    if (row !== undefined) merged.push(row);
+    if (!("gone" in change)) merged.push(change);
   }
   for (; at < rows.length; at++) merged.push(rows[at] as Row);
   return merged;

@@ -18,16 +18,16 @@ import { addUp, type Changes } from "./index-merge.ts";
 import type { Known } from "./known.ts";
 import type { Taken } from "./pile.ts";
 import type { Row } from "./row.ts";
-import { ROW_LOOKS, type Stint } from "./stint.ts";
+import { ROW_LOOKS, type Stint } from "../stint.ts";
 
 /** Roots in one call of the store. */
-const ROOTS_AT_ONCE = 32;
+const ROOTS_AT_ONCE = 64;
 /** Pieces in one call of the store: they are decoded in some ten milliseconds, then turns go on. */
 const PIECES_AT_ONCE = 64;
 /** How often a root is read again whose pieces are not there: a checkpoint is just replacing it. */
 const READ_TRIES = 3;
 /** Items of what is known in a stretch, at most: of the first one, which is to be there soon, and of the others. */
-const FIRST_ITEMS = 48;
+const FIRST_ITEMS = 16;
 const ITEMS = 512;
 
 /** A shard whose rows are being found, from `start` on to the end, then from the first key on to `start`. */
@@ -77,15 +77,10 @@ export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Pro
   const readings: Reading[] = [];
   let next = beginOf(fill, listed, 0);
   for (let at = 0; at < listed.length; at += ROOTS_AT_ONCE) {
-    const some = await next;
+    const { some, roots } = next;
     next = beginOf(fill, listed, at + ROOTS_AT_ONCE);
-    // Whatever becomes of these: it is awaited above, or nobody wants it any more.
-    next.catch(() => undefined);
-    const begun: Reading[] = [];
-    for (const { one, waiting, root } of some) {
-      if (root === undefined) others.add(one);
-      else begun.push(readingOf(fill, one, waiting, root));
-    }
+    const begun = await readingsOf(fill, some, roots);
+    for (const one of some) if (!begun.some((reading) => reading.one === one)) others.add(one);
     await readOn(fill, begun, others);
     readings.push(...begun);
   }
@@ -97,18 +92,32 @@ export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Pro
 }
 
 interface Begun {
-  readonly one: Known;
-  readonly waiting: readonly Changes[];
-  readonly root: Root | undefined;
+  readonly some: readonly Known[];
+  readonly roots: Promise<readonly (Root | undefined)[]>;
 }
 
 /** What waits is looked at before the root is read: what is written meanwhile stands in one of them. */
-async function beginOf(fill: Fill, listed: readonly Known[], at: number): Promise<Begun[]> {
+function beginOf(fill: Fill, listed: readonly Known[], at: number): Begun {
   const some = listed.slice(at, at + ROOTS_AT_ONCE);
-  if (some.length === 0) return [];
-  const waiting = some.map(({ shard }) => fill.waiting(shard));
-  const roots = await rootsOf(fill, some);
-  return some.map((one, place) => ({ one, waiting: waiting[place] as Changes[], root: roots[place] }));
+  for (const one of some) one.arrange(fill.start, fill.waiting(one.shard), fill.stint);
+  const roots = some.length === 0 ? Promise.resolve([]) : rootsOf(fill, some);
+  // If they cannot be read, whoever awaits them learns it; there may be nobody any more.
+  roots.catch(() => undefined);
+  return { some, roots };
+}
+
+/** Of those that have a root. While it is read, what memory knows is looked through. */
+async function readingsOf({ start }: Fill, some: Begun["some"], roots: Begun["roots"]): Promise<Reading[]> {
+  for (const one of some) await one.lift(FIRST_ITEMS);
+  const readings: Reading[] = [];
+  for (const [place, root] of (await roots).entries()) {
+    if (root === undefined) continue;
+    const one = some[place] as Known;
+    one.addOlder(addUp(root.runs, new Map()));
+    const { pieces } = root;
+    readings.push({ one, pieces, ahead: true, at: start, piece: undefined, most: FIRST_ITEMS, tries: 0 });
+  }
+  return readings;
 }
 
 async function rootsOf(
@@ -120,16 +129,6 @@ async function rootsOf(
     const root = decodeRoot(shard.shard, definition, found[at]?.value);
     return root.whole ? root : undefined;
   });
-}
-
-function readingOf(
-  { start, stint }: Fill,
-  one: Known,
-  waiting: readonly Changes[],
-  { runs, pieces }: Root,
-): Reading {
-  one.arrange(start, [...waiting, addUp(runs, new Map())], stint);
-  return { one, pieces, ahead: true, at: start, piece: undefined, most: FIRST_ITEMS, tries: 0 };
 }
 
 /** Reads the next stretch of each. */
@@ -242,10 +241,10 @@ async function beginAgain(fill: Fill, torn: ReadonlySet<Reading>, others: Set<Kn
     }
     // It is newer than the runs.
     await fill.layAll(reading.one);
-    for (const [key, row] of addUp(root.runs, new Map())) {
-      if (reading.one.rows.knows(key)) continue;
-      if (row === undefined) reading.one.rows.delete(key);
-      else reading.one.rows.set(row);
+    for (const change of addUp(root.runs, new Map()).values()) {
+      if (reading.one.rows.knows(change.key)) continue;
+      if ("gone" in change) reading.one.rows.delete(change.key);
+      else reading.one.rows.set(change);
     }
     reading.pieces = root.pieces;
     reading.piece = undefined;

@@ -26,7 +26,7 @@ import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
 import { encodeBlock } from "./block.ts";
 import { encodeRoot, isFull, noRoot, type Root, RUN_ROWS_MAX } from "./index-format.ts";
-import { blockOf, type Changes } from "./index-merge.ts";
+import { blockOf, type Changes, goneOf } from "./index-merge.ts";
 import { type IndexPlace, IndexStore, rootIdOf, type StoredRoot } from "./index-store.ts";
 import { type Row, rowOfData, rowOfTurn } from "./row.ts";
 
@@ -75,12 +75,12 @@ export class IndexWriter {
   /** The saver has stored a turn's snapshot, or a deletion. */
   saved(a: Activation, turn: Turn): void {
     const kept = this.#keptOf(a.shard, a.hosted);
-    kept?.changed.set(a.key, turn.snapshot === undefined ? undefined : rowOfTurn(a, turn));
+    kept?.changed.set(a.key, turn.snapshot === undefined ? goneOf(a.key) : rowOfTurn(a, turn));
   }
 
   /** A deletion was committed: of an actor that was never stored, nothing else would say so. */
   deleted(a: Activation): void {
-    this.#keptOf(a.shard, a.hosted)?.changed.set(a.key, undefined);
+    this.#keptOf(a.shard, a.hosted)?.changed.set(a.key, goneOf(a.key));
   }
 
   /** A checkpoint has stored what the tail says of an actor. */
@@ -92,7 +92,7 @@ export class IndexWriter {
     // What the saver has stored meanwhile is newer.
     if (kept.changed.has(key) || kept.writing?.has(key) === true) return;
     const now = this.#engine.parts.world.clock.now();
-    kept.changed.set(key, data === undefined ? undefined : rowOfData(hosted, key, data, now));
+    kept.changed.set(key, data === undefined ? goneOf(key) : rowOfData(hosted, key, data, now));
   }
 
   /**
@@ -283,7 +283,7 @@ export class IndexWriter {
       return true;
     }
     const changes: Changes = new Map(kept.begun.map((row) => [row.key, row]));
-    for (const [key, row] of kept.writing ?? []) changes.set(key, row);
+    for (const [key, change] of kept.writing ?? []) changes.set(key, change);
     const empty: Root = { ...root, pieces: [], runs: [], leftovers, whole: false };
     if (!(await this.#workIn(kept, empty, revision, changes))) return false;
     kept.begun = undefined;

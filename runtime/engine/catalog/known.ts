@@ -11,11 +11,10 @@ import { decodeKey } from "../../words/address.ts";
 import { Activation } from "../activation.ts";
 import type { ShardState } from "../shard.ts";
 import type { Patch } from "../state.ts";
-import type { Changes } from "./index-merge.ts";
-import { Listed, Pile, type Sieve, type Source, type Taken } from "./pile.ts";
-import type { Row } from "./row.ts";
+import type { Change, Changes } from "./index-merge.ts";
+import { divide, Pile, type Taken } from "./pile.ts";
 import type { ShardRows } from "./rows.ts";
-import type { Stint } from "./stint.ts";
+import type { Stint } from "../stint.ts";
 
 /** Of whom the tail says something. */
 export interface Patched {
@@ -23,19 +22,14 @@ export interface Patched {
   readonly id: string;
 }
 
-/** Stored, or deleted, since the pieces of the index were written. */
-export interface Changed {
-  readonly key: string;
-  readonly row: Row | undefined;
-}
-
-export type Item = Activation | Patched | Changed;
+/** A row, or that it is gone: what was stored since the pieces of the index were written. */
+export type Item = Activation | Patched | Change;
 
 /** What is newer comes first. */
 export const kinds: readonly ((item: Item) => boolean)[] = [
   (item) => item instanceof Activation,
   (item) => "id" in item && !(item instanceof Activation),
-  (item) => "row" in item,
+  (item) => !("id" in item),
 ];
 
 export class Known {
@@ -43,23 +37,22 @@ export class Known {
   readonly rows: ShardRows;
   /** What the tail says of actors, until it is in a row. */
   readonly patches = new Map<string, Patch>();
-  readonly #actors: Activation[] = [];
-  #ahead: Pile<Item> | undefined;
-  #behind: Pile<Item> | undefined;
+  /** In memory, or on their way there. */
+  actors: readonly Activation[] = [];
+  #start = "";
+  #stint: Stint | undefined;
+  /** Lists that are in no pile yet. What is newer comes first, here and in the piles. */
+  readonly #lists: (readonly Item[])[] = [];
+  readonly #ahead: Pile<Item>[] = [];
+  readonly #behind: Pile<Item>[] = [];
 
   constructor(shard: ShardState, rows: ShardRows) {
     this.shard = shard;
     this.rows = rows;
   }
 
-  /** An actor is in memory, or is just being brought there. */
-  add(a: Activation): void {
-    if (!a.loading) this.#actors.push(a);
-    else if (a.patch !== undefined) this.patches.set(a.id, a.patch);
-  }
-
   get arranged(): boolean {
-    return this.#ahead !== undefined;
+    return this.#stint !== undefined;
   }
 
   /**
@@ -68,41 +61,49 @@ export class Known {
    * @param layers what was stored, the newest first; without it the tail is left out too
    */
   arrange(start: string, layers: readonly Changes[] | undefined, stint: Stint): void {
-    const sources: Source<Item>[] = [new Listed(this.#actors)];
-    if (layers !== undefined) {
-      const patched = Array.from(this.patches.keys(), (id) => ({
-        key: decodeKey(id.slice(id.indexOf(".") + 1)),
-        id,
-      }));
-      sources.push(new Listed(patched));
-      for (const [at, layer] of layers.entries())
-        if (layer.size > 0) sources.push(new Layer(layer, layers.slice(0, at)));
+    this.#start = start;
+    this.#stint = stint;
+    this.#lists.push(this.actors);
+    this.actors = [];
+    if (layers === undefined) return;
+    this.#lists.push(
+      Array.from(this.patches.keys(), (id) => ({ key: decodeKey(id.slice(id.indexOf(".") + 1)), id })),
+    );
+    for (const layer of layers) this.addOlder(layer);
+  }
+
+  /** Adds what was stored before all that is known, while nothing is taken. */
+  addOlder(layer: Changes): void {
+    this.#lists.push([...layer.values()]);
+  }
+
+  /** So many come sooner when they are taken. */
+  async lift(most: number): Promise<void> {
+    for (const list of this.#lists.splice(0)) {
+      if (list.length === 0) continue;
+      const [ahead, behind] = await Pile.around(this.#start, list, most, this.#stint as Stint);
+      this.#ahead.push(ahead);
+      this.#behind.push(behind);
     }
-    this.#ahead = new Pile(start, undefined, sources, stint);
-    this.#behind = new Pile("", start, sources, stint);
   }
 
-  /** Takes what comes next, ahead of the start or behind it. */
-  take(ahead: boolean, end: string | undefined, most: number): Promise<Taken<Item>> {
-    const pile = ahead ? this.#ahead : this.#behind;
-    return (pile as Pile<Item>).take(end, most);
-  }
-}
-
-/** What was stored, and is in no newer layer. */
-class Layer implements Source<Item> {
-  readonly #changes: Changes;
-  readonly #newer: readonly Changes[];
-
-  constructor(changes: Changes, newer: readonly Changes[]) {
-    this.#changes = changes;
-    this.#newer = newer;
-  }
-
-  async sift(sieve: Sieve<Item>, stint: Stint): Promise<void> {
-    await stint.each(this.#changes.keys(), (key) => {
-      if (sieve.wants(key) && !this.#newer.some((one) => one.has(key)))
-        sieve.put({ key, row: this.#changes.get(key) });
-    });
+  /** Takes what comes next, ahead of the start or behind it: of one key what is newer comes first. */
+  async take(ahead: boolean, end: string | undefined, most: number): Promise<Taken<Item>> {
+    await this.lift(most);
+    const piles = ahead ? this.#ahead : this.#behind;
+    let to = end;
+    const taken: (readonly Item[])[] = [];
+    for (const pile of piles) {
+      const found = await pile.take(to, most);
+      to = found.to;
+      taken.push(found.items);
+    }
+    const items: Item[] = [];
+    for (const [place, some] of taken.entries()) {
+      const later: Item[] = [];
+      divide(some, 0, some.length, "", to, [], items, later);
+      piles[place]?.putBack(to as string, later);
+    }
+    return { items, to };
   }
 }

@@ -3,7 +3,7 @@
  *
  * Owns how much that is. Talks to the clock's deferral only.
  */
-import { limits } from "../../words/limits.ts";
+import { limits } from "../words/limits.ts";
 
 /** Looks at an item in memory that are done at once: a few milliseconds. */
 const LOOKS = limits.queryLooks;
