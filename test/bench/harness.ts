@@ -211,3 +211,10 @@ function refOf(
 export function round(value: number, digits: number): number {
   return Number(value.toFixed(digits));
 }
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  if (Number.isInteger(middle)) return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+  return sorted[Math.floor(middle)] as number;
+}

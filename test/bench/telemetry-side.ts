@@ -1,7 +1,8 @@
 /**
- * One side of the telemetry bench, in a process of its own: a node and its load, which runs when it is told to.
+ * One generation of the telemetry bench, in a process of its own: four nodes and their loads, two of a mode and two that
+ * are off, which run in turns.
  *
- * Owns its node. Talks to telemetry.ts over the channel between the processes.
+ * Owns the nodes. Tells telemetry.ts what came of it over the channel between the processes.
  */
 import { ExportResultCode } from "@opentelemetry/core";
 import {
@@ -11,41 +12,52 @@ import {
   type PushMetricExporter,
 } from "@opentelemetry/sdk-metrics";
 import { BasicTracerProvider, BatchSpanProcessor, type SpanExporter } from "@opentelemetry/sdk-trace-base";
-import { Tally } from "../../runtime/engine/tally.ts";
 import type { Telemetry } from "../../runtime/index.ts";
 import { telemetry } from "../../runtime/telemetry/index.ts";
-import { type BenchOptions, closedLoop, CountingLoad, openBench } from "./harness.ts";
+import { type Bench, type BenchOptions, closedLoop, CountingLoad, median, openBench } from "./harness.ts";
 
-/** What a side does about telemetry. */
-export const MODES = {
-  off: "nothing: what a node does by itself",
+/** What is compared with a node by itself. */
+export const COMPARED = {
   again: "the same once more: what comes of chance",
-  uncounted: "as off, and the counts for metrics are taken out from outside",
-  on: "as it is by itself: metrics, and 1 % of the traces, 100 a second at most",
+  uncounted: "the counts for metrics are taken out from outside",
+  on: "as telemetry is by itself: metrics, and 1 % of the traces, 100 a second at most",
   unbounded: "metrics and 1 % of the traces, however many that are",
   all: "metrics and all traces",
 } as const;
-export type Mode = keyof typeof MODES;
+export type Compared = keyof typeof COMPARED;
 
-const SHARES: Readonly<Partial<Record<Mode, number>>> = { on: 0.01, unbounded: 0.01, all: 1 };
+const SHARES: Readonly<Partial<Record<Compared, number>>> = { on: 0.01, unbounded: 0.01, all: 1 };
+const SLICE_S = 0.4;
+/**
+ * So long they run before anything counts, all together: what happens rarely (a trace of a hundred) is compiled late, and
+ * while it is, compiling it costs as much as it does.
+ */
+const WARM_S = 12;
 
-export interface SideOptions {
-  readonly mode: Mode;
+export interface GenerationOptions {
+  readonly mode: Compared;
+  /** Whether the nodes of the mode are made first and last, or in between. */
+  readonly first: boolean;
   readonly bench: BenchOptions;
+  /** To measure for. */
+  readonly seconds: number;
   readonly inFlight: number;
   readonly keys: number;
 }
 
-/** To a side: run for so long, or verify everything and end. */
-export type ToSide = { readonly seconds: number } | { readonly end: true };
+export interface Found {
+  /** Of the mode. */
+  readonly per_s: number;
+  readonly spans: number;
+  /** Medians of the rounds: throughput, and processor time for an ask, of the mode to off. */
+  readonly ratio: number;
+  readonly cpu_ratio: number;
+}
 
-export interface FromSide {
-  readonly count: number;
+interface Slice {
   readonly per_s: number;
   /** Processor time of the whole process for an ask, microseconds; the SDK's work counts too. */
   readonly cpu_us: number;
-  /** So far. */
-  readonly spans: number;
 }
 
 /** OpenTelemetry as a program sets it up, with exporters that drop what they get. */
@@ -87,47 +99,120 @@ class Sdk {
     });
   }
 
+  /** What waits to be exported is. */
+  async flush(): Promise<void> {
+    await this.#traces.forceFlush();
+    await this.#metrics.forceFlush();
+  }
+
   async end(): Promise<void> {
     await this.#traces.shutdown();
     await this.#metrics.shutdown();
   }
 }
 
-function stopCounting(): void {
-  for (const method of ["look", "committed", "released"] as const) Tally.prototype[method] = () => undefined;
-}
+class Side {
+  readonly isOff: boolean;
+  readonly #bench: Bench;
+  readonly #load: CountingLoad;
+  readonly #sdk: Sdk | undefined;
+  readonly #inFlight: number;
 
-async function run({ mode, bench: options, inFlight, keys }: SideOptions): Promise<void> {
-  if (mode === "uncounted") stopCounting();
-  const share = SHARES[mode];
-  const sdk =
-    share === undefined ? undefined : new Sdk(share, mode === "on" ? undefined : Number.POSITIVE_INFINITY);
-  const bench = await openBench(options, {}, sdk?.telemetry);
-  const load = new CountingLoad(bench.node, keys);
-  for (let key = 0; key < keys; key += 1_024)
-    await Promise.all(Array.from({ length: Math.min(1_024, keys - key) }, (_, n) => load.ask(key + n)));
-  const measure = async (seconds: number): Promise<FromSide> => {
+  private constructor(
+    isOff: boolean,
+    bench: Bench,
+    load: CountingLoad,
+    sdk: Sdk | undefined,
+    inFlight: number,
+  ) {
+    this.isOff = isOff;
+    this.#bench = bench;
+    this.#load = load;
+    this.#sdk = sdk;
+    this.#inFlight = inFlight;
+  }
+
+  static async open(mode: Compared | "off", options: GenerationOptions): Promise<Side> {
+    const share = mode === "off" ? undefined : SHARES[mode];
+    const sdk =
+      share === undefined ? undefined : new Sdk(share, mode === "on" ? undefined : Number.POSITIVE_INFINITY);
+    const bench = await openBench(options.bench, {}, sdk?.telemetry);
+    const { tally } = bench.node.incarnation.engine.parts;
+    if (mode === "uncounted")
+      for (const method of ["look", "committed", "released"] as const) tally[method] = () => undefined;
+    const load = new CountingLoad(bench.node, options.keys);
+    for (let key = 0; key < options.keys; key += 1_024)
+      await Promise.all(
+        Array.from({ length: Math.min(1_024, options.keys - key) }, (_, n) => load.ask(key + n)),
+      );
+    return new Side(mode === "off", bench, load, sdk, options.inFlight);
+  }
+
+  get spans(): number {
+    return this.#sdk?.spans ?? 0;
+  }
+
+  async run(): Promise<Slice> {
     const before = process.cpuUsage();
-    const { count, per_s } = await closedLoop(inFlight, seconds, load.next);
+    const begun = performance.now();
+    const { count } = await closedLoop(this.#inFlight, SLICE_S, this.#load.next);
+    // What it has caused is its own to pay for.
+    await this.#sdk?.flush();
     const { user, system } = process.cpuUsage(before);
-    return { count, per_s, cpu_us: (user + system) / count, spans: sdk?.spans ?? 0 };
-  };
-  const end = async (): Promise<void> => {
-    await load.verify();
-    await bench.end();
-    await sdk?.end();
-    process.disconnect();
-  };
-  process.on("message", (message: ToSide) => {
-    const done = "end" in message ? end() : measure(message.seconds).then((found) => process.send?.(found));
-    done.catch((error: unknown) => {
-      console.error(error);
-      process.exit(1);
-    });
-  });
-  // Without who asks nobody would end it.
-  process.once("disconnect", () => process.exit());
-  process.send?.({ count: 0, per_s: 0, cpu_us: 0, spans: 0 } satisfies FromSide);
+    return { per_s: (count / (performance.now() - begun)) * 1000, cpu_us: (user + system) / count };
+  }
+
+  async end(): Promise<void> {
+    await this.#load.verify();
+    await this.#bench.end();
+    await this.#sdk?.end();
+  }
 }
 
-if (process.argv[1] === import.meta.filename) await run(JSON.parse(process.argv[2] as string) as SideOptions);
+/** @param numberOf of a slice */
+function ratioOf(rounds: readonly ReadonlyMap<Side, Slice>[], numberOf: (slice: Slice) => number): number {
+  return median(
+    rounds.map((slices) => {
+      let mode = 0;
+      let off = 0;
+      for (const [side, slice] of slices)
+        if (side.isOff) off += numberOf(slice);
+        else mode += numberOf(slice);
+      return mode / off;
+    }),
+  );
+}
+
+async function run(options: GenerationOptions): Promise<Found> {
+  const { mode, first, seconds } = options;
+  const sides: Side[] = [];
+  for (const one of first ? ([mode, "off", "off", mode] as const) : (["off", mode, mode, "off"] as const))
+    sides.push(await Side.open(one, options));
+  for (const end = performance.now() + WARM_S * 1000; performance.now() < end; )
+    for (const side of sides) await side.run();
+  const rounds: Map<Side, Slice>[] = [];
+  for (let n = 0; n < Math.max(2, Math.round(seconds / SLICE_S / sides.length)); n++) {
+    const slices = new Map<Side, Slice>();
+    // Another one first in every round.
+    for (let at = 0; at < sides.length; at++) {
+      const side = sides[(n + at) % sides.length] as Side;
+      slices.set(side, await side.run());
+    }
+    rounds.push(slices);
+  }
+  for (const side of sides) await side.end();
+  const own = rounds.flatMap((slices) =>
+    [...slices].flatMap(([side, { per_s }]) => (side.isOff ? [] : [per_s])),
+  );
+  return {
+    per_s: Math.round(median(own)),
+    spans: sides.reduce((sum, { spans }) => sum + spans, 0),
+    ratio: ratioOf(rounds, ({ per_s }) => per_s),
+    cpu_ratio: ratioOf(rounds, ({ cpu_us }) => cpu_us),
+  };
+}
+
+if (process.argv[1] === import.meta.filename) {
+  process.once("disconnect", () => process.exit());
+  process.send?.(await run(JSON.parse(process.argv[2] as string) as GenerationOptions));
+}

@@ -1,79 +1,29 @@
 /**
  * What telemetry costs: the same asks on nodes that differ in nothing else.
  *
- * Each side (telemetry-side.ts) is a process of its own, so that no garbage, no timer and no compiled code of one is
- * paid for by another. They take turns in short rounds, so that whatever else the machine does meets all of them, and a
- * round is compared with that of `off` beside it. How well a process happens to be compiled stays with it as long as it
- * lives; so all of them are started anew several times. What is printed is the median of these generations' medians; and
- * the least and the greatest of them, between which the true one is with 94 % (1 - 2/2^5, for five of them). `again` is
- * `off` once more: what differs there is chance, and what differs less elsewhere cannot be told from it.
+ * A node of a mode is compared with one that is off, in one process (telemetry-side.ts), in short slices in turns: so
+ * whatever else the machine does meets both, and so does how well the process happens to be compiled, which differs from
+ * one process to the next by more than telemetry costs. Nodes that are made first, or last, can be faster for as long as
+ * the process lives; so there are two of each, `off, on, on, off`, and in the next process the other way around. What
+ * is printed is the median of these processes' ratios, and the least and the greatest of them, between which the true one
+ * is with 97 % (1 - 2/2^6, for six of them). `again` compares off with off: what differs there is chance, and what differs
+ * less elsewhere cannot be told from it.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { type BenchOptions, type Print, round } from "./harness.ts";
-import { type FromSide, type Mode, MODES, type SideOptions, type ToSide } from "./telemetry-side.ts";
+import { type BenchOptions, median, type Print, round } from "./harness.ts";
+import { COMPARED, type Compared, type Found, type GenerationOptions } from "./telemetry-side.ts";
 
-const GENERATIONS = 5;
-const ROUND_S = 0.4;
-/**
- * So many asks are made before any counts: what happens rarely (a trace of a hundred) is compiled late, and while it is,
- * compiling it costs as much as it does. With all traces it is soon.
- */
-const WARM_ASKS = 600_000;
-const WARM_ASKS_ALL = 100_000;
-const modes = Object.keys(MODES) as Mode[];
-
-interface Side {
-  readonly mode: Mode;
-  readonly child: ChildProcess;
-}
-
-/** Of one mode, by round and generation. */
-interface Found {
-  readonly per_s: number[][];
-  readonly cpu_us: number[][];
-  spans: number;
-}
+const GENERATIONS = 6;
 
 export async function telemetryCost(options: BenchOptions, print: Print): Promise<void> {
-  const { inFlight = 1_024, keys = 1_000, seconds } = options;
-  const found = Object.fromEntries(
-    modes.map((mode) => [mode, { per_s: [], cpu_us: [], spans: 0 }]),
-  ) as unknown as Record<Mode, Found>;
-  const rounds = Math.max(2, Math.round(seconds / GENERATIONS / ROUND_S));
-  for (let generation = 0; generation < GENERATIONS; generation++) {
-    const sides: Side[] = [];
-    try {
-      for (const mode of modes) sides.push(await open({ mode, bench: options, inFlight, keys }));
-      for (const side of sides)
-        for (let asks = 0; asks < (side.mode === "all" ? WARM_ASKS_ALL : WARM_ASKS); )
-          asks += (await measure(side, ROUND_S)).count;
-      for (const mode of modes) {
-        found[mode].per_s.push([]);
-        found[mode].cpu_us.push([]);
-      }
-      for (let n = 0; n < rounds; n++) {
-        // Another one first in every round.
-        for (let at = 0; at < sides.length; at++) {
-          const side = sides[(n + generation + at) % sides.length] as Side;
-          const { per_s, cpu_us, spans } = await measure(side, ROUND_S);
-          const of = found[side.mode];
-          of.per_s.at(-1)?.push(per_s);
-          of.cpu_us.at(-1)?.push(cpu_us);
-          if (n === rounds - 1) of.spans += spans;
-        }
-      }
-      for (const side of sides) await end(side);
-    } finally {
-      for (const { child } of sides) child.kill("SIGKILL");
-    }
-  }
-  const { off } = found;
-  for (const mode of modes) {
-    const { per_s, cpu_us, spans } = found[mode];
-    const ratio = ratios(per_s, off.per_s);
-    const cpu = ratios(cpu_us, off.cpu_us);
+  const { inFlight = 1_024, keys = 1_000 } = options;
+  const seconds = options.seconds / GENERATIONS;
+  for (const mode of Object.keys(COMPARED) as Compared[]) {
+    const found: Found[] = [];
+    for (let generation = 0; generation < GENERATIONS; generation++)
+      found.push(await run({ mode, first: generation % 2 === 1, bench: options, seconds, inFlight, keys }));
     print({
       name: "telemetry",
       store: options.store,
@@ -81,68 +31,47 @@ export async function telemetryCost(options: BenchOptions, print: Print): Promis
       in_flight: inFlight,
       keys,
       mode,
-      per_s: Math.round(median(per_s.flat())),
-      cpu_us: round(median(cpu_us.flat()), 2),
-      spans,
-      ...named("ratio", ratio),
-      ...named("cpu_ratio", cpu),
+      per_s: Math.round(median(found.map(({ per_s }) => per_s))),
+      spans: median(found.map(({ spans }) => spans)),
+      ...named(
+        "ratio",
+        found.map(({ ratio }) => ratio),
+      ),
+      ...named(
+        "cpu_ratio",
+        found.map(({ cpu_ratio }) => cpu_ratio),
+      ),
       ratio_to: "off",
     });
   }
 }
 
-/** The median of the generations' median ratios, and the least and the greatest of these. */
-function ratios(of: readonly number[][], to: readonly number[][]): [number, number, number] {
-  const medians = of.map((generation, g) =>
-    median(generation.map((value, n) => value / (to[g]?.[n] as number))),
-  );
-  return [median(medians), Math.min(...medians), Math.max(...medians)];
+function named(name: string, ratios: readonly number[]): Record<string, number | string> {
+  const range = `${Math.min(...ratios).toFixed(3)}-${Math.max(...ratios).toFixed(3)}`;
+  return { [name]: round(median(ratios), 3), [`${name}_range`]: range };
 }
 
-function named(
-  name: string,
-  [middle, least, most]: [number, number, number],
-): Record<string, number | string> {
-  return { [name]: round(middle, 3), [`${name}_range`]: `${least.toFixed(3)}-${most.toFixed(3)}` };
-}
-
-async function open(options: SideOptions): Promise<Side> {
+async function run(options: GenerationOptions): Promise<Found> {
   const file = fileURLToPath(new URL("telemetry-side.js", import.meta.url));
   const child = fork(file, [JSON.stringify(options)], { execArgv: ["--max-semi-space-size=64"] });
-  await next(child);
-  return { mode: options.mode, child };
+  try {
+    return await next(child);
+  } finally {
+    child.kill("SIGKILL");
+  }
 }
 
-async function measure({ child }: Side, seconds: number): Promise<FromSide> {
-  child.send({ seconds } satisfies ToSide);
-  return await next(child);
-}
-
-async function end({ child }: Side): Promise<void> {
-  const ended = once(child, "exit");
-  child.send({ end: true } satisfies ToSide);
-  const [code] = (await ended) as [number | null];
-  if (code !== 0) throw new Error(`A side ended with code ${code}.`);
-}
-
-async function next(child: ChildProcess): Promise<FromSide> {
+async function next(child: ChildProcess): Promise<Found> {
   const failed = new AbortController();
   const { signal } = failed;
   try {
     return await Promise.race([
-      once(child, "message", { signal }).then(([message]) => message as FromSide),
+      once(child, "message", { signal }).then(([message]) => message as Found),
       once(child, "exit", { signal }).then(([code]) => {
-        throw new Error(`A side ended with code ${code}.`);
+        throw new Error(`A process ended with code ${code}.`);
       }),
     ]);
   } finally {
     failed.abort();
   }
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length / 2;
-  if (Number.isInteger(middle)) return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
-  return sorted[Math.floor(middle)] as number;
 }
