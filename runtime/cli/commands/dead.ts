@@ -59,7 +59,11 @@ export function addDead(program: Command, shell: Shell): void {
     .argument("[id...]", "as the list shows them");
   letterOptions(addTargetOptions(retry))
     .option("--all", "all of them, or all that fit --type and --code")
-    .addOption(new Option("--timeout <duration>", "for each; 10 s by default").argParser(duration))
+    .addOption(
+      new Option("--timeout <duration>", "for each; 10 s by default, 30 s for an item of a source").argParser(
+        duration,
+      ),
+    )
     .action(async (ids: string[], flags: DeadFlags) =>
       shell.exit(
         await (isOfSource(flags) ? retryOfSource(ids, flags, shell) : retryLetters(ids, flags, shell)),
