@@ -3,6 +3,7 @@ import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
 import { memory, startNode } from "keyturn";
 import { type HttpOptions, serveHttp, type Wish } from "keyturn/http";
 import {
@@ -74,6 +75,20 @@ async function paged(
   }
 }
 
+/** Expects of each path that what it answers is what the OpenAPI document says. */
+async function expectDescribed(call: Served["call"], templates: readonly string[]): Promise<void> {
+  const document = (await call("GET", "/openapi.json")).body;
+  const ajv = new Ajv2020({ strict: false, validateSchema: false, validateFormats: false });
+  ajv.addSchema(document, "root");
+  for (const template of templates) {
+    const { schema } = document.paths[template].get.responses["200"].content["application/json"];
+    const validate = ajv.compile(JSON.parse(JSON.stringify(schema).replaceAll('"#/', '"root#/')));
+    const { body } = await call("GET", template.replace("{source}", "numbers").replace("{id}", "0.0"));
+    validate(body);
+    expect(validate.errors ?? [], template).toEqual([]);
+  }
+}
+
 it("they are listed with what they are of, shown, read again and dropped", async () => {
   const { source, mended, paths } = numbers("numbers", "1\n2x\n3\nx\n");
   const other = numbers("others", "0\n");
@@ -101,6 +116,7 @@ it("they are listed with what they are of, shown, read again and dropped", async
     { letters: [expect.objectContaining({ id: "0.1", number: 4, text: '"x"' }), first] },
   ]);
   expect((await call("GET", at("numbers", "0.0"))).body).toEqual(first);
+  await expectDescribed(call, ["/sources", "/sources/{source}/dead-letters", at("{source}", "{id}")]);
   expect((await call("GET", "/sources/others/dead-letters")).body).toEqual({ letters: [] });
 
   const refused = await call("POST", `${at("numbers", "0.0")}/retry`);

@@ -298,7 +298,7 @@ describe("items that could not be used", () => {
   it("of a mapping that fails for all: a producer's are all kept, in as many batches as it takes", async () => {
     const { client } = await started();
     const url = await posting(client, 500);
-    const items = Array.from({ length: 500 }, () => ({ key: "k", by: 1_000, note: "x".repeat(1_500) }));
+    const items = Array.from({ length: 500 }, () => ({ key: "k", by: 1_000, note: "x".repeat(4_000) }));
     expect((await ask(url, from("p", 1), lines(items))).body).toMatchObject({ next: 501, malformed: 500 });
     const found = await letters(client);
     expect(found.map(({ number }) => number)).toEqual(items.map((_, at) => 500 - at));

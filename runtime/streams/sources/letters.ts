@@ -44,6 +44,7 @@ export interface SourceDeadLetter {
   readonly time: Date;
 }
 
+/** How long an item may be tried again. */
 export interface LetterRetryOptions {
   /** How long it may take to read the item and to send what comes of it, milliseconds; 30,000 by default. */
   readonly timeout_ms?: number | undefined;
@@ -292,7 +293,7 @@ async function itemOf(
 function useless(number: number, of: string, why: string, cause?: unknown): KeyturnError {
   return new KeyturnError(
     "source_malformed",
-    `Item ${number} of ${of} still cannot be used: ${why} Its letter stays.`,
+    `Item ${number} of ${of} still cannot be used: ${/[.!?…]$/.test(why) ? why : `${why}.`} Its letter stays.`,
     { cause },
   );
 }
