@@ -1,5 +1,5 @@
 /** Dead letters of sources over HTTP: listed, shown, read again and dropped, by real requests. */
-import { writeFileSync } from "node:fs";
+import { appendFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -334,4 +334,32 @@ it("an item whose file is gone says so, and the letter stays", async () => {
   writeFileSync(paths[0] as string, "other\nlines\n");
   expectProblem(await all.call("POST", `${at("numbers", "0.0")}/retry`), 409, "source_changed");
   expect((await all.call("GET", at("numbers", "0.0"))).status).toBe(200);
+});
+
+it("while the node reads the source: what is read again does not get in its way", async () => {
+  const path = join(temporaryPath(), "items.log");
+  writeFileSync(path, "1\n2x\n");
+  const mended = { is: false };
+  const source = defineSource("log", {
+    from: lines({ path, follow: true, poll_ms: 5 }),
+    to: (line) => {
+      if (line.endsWith("x") && !mended.is) throw new Error("no number");
+      return toldTo(counter, "k", { type: "add", by: Number.parseInt(line, 10) });
+    },
+  });
+  const node = await startNode({ actors: [counter], sources: [source], store: memory(), shards: 8 });
+  afterwards(() => node.stop());
+  const server = await serveHttp(node, { listen: "127.0.0.1:0" });
+  afterwards(() => server.close());
+  const count = async (): Promise<number> => (await node.client.actor(counter, "k").get()).context.count;
+  const listed = async () => (await ask(server.url, "GET", "/sources/log/dead-letters")).body.letters.length;
+  await expect.poll(listed).toBe(1);
+  mended.is = true;
+  const retried = ask(server.url, "POST", `${at("log", "0.0")}/retry`);
+  appendFileSync(path, "10\n20\n");
+  expect((await retried).status).toBe(204);
+  appendFileSync(path, "30\n");
+  await expect.poll(count).toBe(1 + 2 + 10 + 20 + 30);
+  const [status] = await node.sources();
+  expect(status).toMatchObject({ items: 5, malformed: 1, lag: 0, runners: [expect.any(String)] });
 });
