@@ -337,6 +337,30 @@ describe("items that could not be used", () => {
     await expect.poll(() => count(client)).toBe(1_000);
   });
 
+  it("of a request with a key keep nothing where its messages leave no room; it is one batch still", async () => {
+    const { client } = await started();
+    const wide = defineSource<Add & { readonly note: string }>("adds", {
+      from: http(),
+      to: ({ key, by, note }) => {
+        if (by >= 1_000) throw new Error("too much");
+        return { to: `counter/${key}`, event: { type: "add", by, note } };
+      },
+    });
+    const url = await listen(client, {}, wide);
+    const items = Array.from({ length: 130 }, (_, at) =>
+      at < 30
+        ? { key: "k", by: 1_000, note: "x".repeat(4_000) }
+        : { key: "k", by: 1, note: "y".repeat(2_000) },
+    );
+    for (let n = 0; n < 2; n++)
+      expect((await ask(url, keyed, lines(items))).body).toEqual({ accepted: 130, malformed: 30 });
+    expect((await client.actor("source-adds/0").get()).context).toMatchObject({ revision: 1, items: 130 });
+    const found = await letters(client);
+    expect(found).toHaveLength(30);
+    for (const { text } of found) expect(text).toHaveLength(501);
+    await expect.poll(() => count(client)).toBe(100);
+  });
+
   it("power losses while they are tried again: each counts once", async () => {
     const t = await testRuntime({ actors: [counter, ...adds.actors], nodes: 2, seed: 23 });
     const url = await posting(t.client);
