@@ -3,7 +3,7 @@ import { fromDurablePromise, defineActor, tell } from "keyturn";
 import { assign, emit, sendTo, setup } from "xstate";
 import { beforeAll, describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
-import type { Page } from "./support/browser.ts";
+import { faintTexts, type Page } from "./support/browser.ts";
 import { Dashboard } from "./support/dashboard.ts";
 import { Outside } from "./support/outside.ts";
 import { order } from "./support/tracked-order.ts";
@@ -410,39 +410,4 @@ describe("whatever is shown", () => {
 const isRowInView = `(() => {
   const [row, list] = [".turns [aria-current]", ".turns"].map((one) => document.querySelector(one)?.getBoundingClientRect());
   return row !== undefined && row.top >= list.top && row.bottom <= list.bottom;
-})()`;
-
-/** Runs in the page: texts whose contrast with their ground is too low, each with its ratio. */
-const faintTexts = `(() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
-    return [r, g, b, a / 255];
-  };
-  const over = ([r, g, b, a], [R, G, B]) => [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a), 1];
-  const light = ([r, g, b]) => [r, g, b]
-    .map((part) => part / 255)
-    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, part, n) => sum + part * [0.2126, 0.7152, 0.0722][n], 0);
-  const groundOf = (element) => {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) layers.push(rgba(getComputedStyle(at).backgroundColor));
-    return layers.reverse().reduce((ground, layer) => over(layer, ground), [255, 255, 255, 1]);
-  };
-  const faint = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    const text = node.textContent.trim();
-    if (text === "" || element.closest("svg, script, noscript, option, .skip, :disabled, .counting") || !element.checkVisibility()) continue;
-    const ground = groundOf(element);
-    const ink = over(rgba(getComputedStyle(element).color), ground);
-    const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) faint.push(text.slice(0, 30) + " " + ratio.toFixed(2) + " " + element.className);
-  }
-  return [...new Set(faint)];
 })()`;

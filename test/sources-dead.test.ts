@@ -10,7 +10,6 @@ import {
   csv,
   defineSource,
   dropSourceDeadLetters,
-  http,
   lines,
   ndjson,
   resetSource,
@@ -183,10 +182,6 @@ it("what cannot be read again says why, and its letter stays", async () => {
   writeFileSync(path, '{"by":1}\noops\n{"by":2}\n');
   const moved = defineSource<{ by: number }>("items", { from: gone, to: () => undefined });
   await expect(retrySourceDeadLetter(client, moved, "0.0")).rejects.toMatchObject({ code: "source_changed" });
-  const posted = defineSource<{ by: number }>("items", { from: http(), to: () => undefined });
-  await expect(retrySourceDeadLetter(client, posted, "0.0")).rejects.toMatchObject({
-    code: "invalid_options",
-  });
   expect(await idsOf(client, "items")).toEqual(["0.0"]);
 });
 

@@ -5,10 +5,13 @@ import { onTestFinished, describe, expect, it } from "vitest";
 import { counter } from "../actors/index.ts";
 import { type Client, type KeyturnNode, memory, startNode } from "../runtime/index.ts";
 import {
+  type AnySource,
   defineSource,
+  dropSourceDeadLetters,
   type EndpointOptions,
   http,
   ndjson,
+  retrySourceDeadLetter,
   runSource,
   sourceDeadLetters,
   sourceEndpoint,
@@ -38,8 +41,8 @@ interface Answer {
   readonly headers: Headers;
 }
 
-async function listen(client: Client, options?: EndpointOptions): Promise<string> {
-  const server: Server = createServer(sourceEndpoint(client, adds, options));
+async function listen(client: Client, options?: EndpointOptions, source: AnySource = adds): Promise<string> {
+  const server: Server = createServer(sourceEndpoint(client, source, options));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   onTestFinished(() => {
     server.closeAllConnections();
@@ -213,6 +216,176 @@ describe("a request with an Idempotency-Key", () => {
     await delivered(client, 13);
     expect(await sourceStatus(client, adds)).toMatchObject({ items: 13, malformed: 1, told: 12 });
     expect(await count(client)).toBe(2 ** 12 - 1);
+  });
+});
+
+describe("items that could not be used", () => {
+  /** Refuses what is not mended; its types are those of `adds`. */
+  const source = (mended: boolean, batch = 7) =>
+    defineSource<Add>("adds", {
+      from: http<Add>(),
+      to: ({ key, by }) => {
+        if (!mended && by >= 1_000) throw new Error("too much");
+        return toldTo(counter, key, { type: "add", by });
+      },
+      batch,
+    });
+  const posting = async (client: Client, batch?: number): Promise<string> =>
+    listen(client, {}, source(false, batch));
+  const letters = async (client: Client) => {
+    const found: { id: string; number: number; text: string }[] = [];
+    for await (const { id, number, text } of sourceDeadLetters(client, "adds"))
+      found.push({ id, number, text });
+    return found;
+  };
+  const keyed = { ...NDJSON, "idempotency-key": "one" };
+
+  it.each([
+    ["of a producer that numbers them", from("p", 1)],
+    ["of a request with a key", keyed],
+  ])("%s are kept with their letters, and count once when they are tried again", async (_, headers) => {
+    const { client } = await started();
+    const url = await posting(client);
+    const items = [...rows(0, 3), { key: "k", by: 1_000, note: "é".repeat(1_500) }, { key: "k", by: 4_000 }];
+    expect((await ask(url, headers, lines(items))).body).toMatchObject({ accepted: 5, malformed: 2 });
+    const [second, first] = await letters(client);
+    expect([first?.number, JSON.parse(first?.text ?? "")]).toEqual([4, items[3]]);
+    await expect(retrySourceDeadLetter(client, source(false), first?.id ?? "")).rejects.toMatchObject({
+      code: "source_malformed",
+      message: expect.stringMatching(/^Item 4 of .* still cannot be used: The mapping failed: too much/),
+    });
+    const mended = source(true);
+    const tried = await Promise.all(
+      [1, 2, 3].map(() => retrySourceDeadLetter(client, mended, first?.id ?? "")),
+    );
+    expect(tried.sort()).toEqual([false, false, true]);
+    expect(await retrySourceDeadLetter(client, mended, second?.id ?? "")).toBe(true);
+    expect(await letters(client)).toEqual([]);
+    // The request that brought them is repeated: they are known.
+    expect((await ask(url, headers, lines(items))).status).toBe(200);
+    await expect.poll(() => count(client)).toBe(5_007);
+    expect(await letters(client)).toEqual([]);
+  });
+
+  it("that are too large, or no JSON, or more than JSON says cannot be tried again, and say why", async () => {
+    const { client } = await started();
+    const url = await posting(client);
+    const body = [
+      JSON.stringify({ key: "k", by: 1_000, note: "x".repeat(4_096) }),
+      `{oops${"!".repeat(300)}`,
+      `{"key":"k","by":1e400}`,
+    ].join("\n");
+    expect((await ask(url, from("p", 1), body)).body).toMatchObject({ malformed: 3 });
+    const [infinite, broken, large] = await letters(client);
+    expect(large?.text).toHaveLength(501);
+    const mended = source(true);
+    const trying = (id = "") => retrySourceDeadLetter(client, mended, id);
+    await expect(trying(large?.id)).rejects.toMatchObject({
+      code: "source_changed",
+      message: expect.stringContaining("is not kept whole"),
+    });
+    await expect(trying(broken?.id)).rejects.toMatchObject({
+      code: "source_malformed",
+      message: expect.stringContaining("It is not JSON"),
+    });
+    await expect(trying(infinite?.id)).rejects.toMatchObject({ code: "source_changed" });
+    expect(await letters(client)).toHaveLength(3);
+    expect(await dropSourceDeadLetters(client, "adds", ["0.0", "0.1", "0.2"])).toBe(3);
+    await delivered(client, 3);
+    expect(await count(client)).toBe(0);
+  });
+
+  it("of a mapping that fails for all: a producer's are all kept, in as many batches as it takes", async () => {
+    const { client } = await started();
+    const url = await posting(client, 500);
+    const items = Array.from({ length: 500 }, () => ({ key: "k", by: 1_000, note: "x".repeat(4_000) }));
+    expect((await ask(url, from("p", 1), lines(items))).body).toMatchObject({ next: 501, malformed: 500 });
+    const found = await letters(client);
+    expect(found.map(({ number }) => number)).toEqual(items.map((_, at) => 500 - at));
+    for (const { text } of found) expect(JSON.parse(text)).toEqual(items[0]);
+    expect(await retrySourceDeadLetter(client, source(true), found[499]?.id ?? "")).toBe(true);
+    await expect.poll(() => count(client)).toBe(1_000);
+  });
+
+  it("of a request with a key are as many as one batch has room for; the request stays what it was", async () => {
+    const { client } = await started();
+    const url = await posting(client, 500);
+    const itemsOf = (length: number) =>
+      Array.from({ length }, (_, at) => ({ key: "k", by: 1_000 + at, note: "x".repeat(1_500) }));
+    for (const [key, length, partition] of [
+      ["one", 150, "0"],
+      // Too many for one batch however short their letters are.
+      ["two", 500, "1"],
+    ] as const) {
+      const headers = { ...NDJSON, "idempotency-key": key };
+      for (let n = 0; n < 2; n++)
+        expect((await ask(url, headers, lines(itemsOf(length)))).body).toEqual({
+          accepted: length,
+          malformed: length,
+        });
+      const { items, malformed } = (await client.actor(`source-adds/${partition}`).get()).context as never;
+      expect([items, malformed]).toEqual([length, length]);
+    }
+    expect((await client.actor("source-adds/0").get()).context).toMatchObject({ revision: 1 });
+    const found = (await letters(client)).filter(({ id }) => id.startsWith("0."));
+    const kept = found.filter(({ text }) => text.endsWith("}"));
+    expect(kept.length).toBeGreaterThan(50);
+    expect(kept.map(({ number }) => number)).toEqual(kept.map((_, at) => kept.length - at));
+    expect(found.filter(({ text }) => text.endsWith("…"))).toHaveLength(150 - kept.length);
+    await expect(retrySourceDeadLetter(client, source(true), "0.149")).rejects.toThrow(/smaller requests/);
+    expect(await retrySourceDeadLetter(client, source(true), "0.0")).toBe(true);
+    await expect.poll(() => count(client)).toBe(1_000);
+  });
+
+  it("of a request with a key keep nothing where its messages leave no room; it is one batch still", async () => {
+    const { client } = await started();
+    const wide = defineSource<Add & { readonly note: string }>("adds", {
+      from: http(),
+      to: ({ key, by, note }) => {
+        if (by >= 1_000) throw new Error("too much");
+        return { to: `counter/${key}`, event: { type: "add", by, note } };
+      },
+    });
+    const url = await listen(client, {}, wide);
+    const items = Array.from({ length: 130 }, (_, at) =>
+      at < 30
+        ? { key: "k", by: 1_000, note: "x".repeat(4_000) }
+        : { key: "k", by: 1, note: "y".repeat(2_000) },
+    );
+    for (let n = 0; n < 2; n++)
+      expect((await ask(url, keyed, lines(items))).body).toEqual({ accepted: 130, malformed: 30 });
+    expect((await client.actor("source-adds/0").get()).context).toMatchObject({ revision: 1, items: 130 });
+    const found = await letters(client);
+    expect(found).toHaveLength(30);
+    for (const { text } of found) expect(text).toHaveLength(501);
+    await expect.poll(() => count(client)).toBe(100);
+  });
+
+  it("power losses while they are tried again: each counts once", async () => {
+    const t = await testRuntime({ actors: [counter, ...adds.actors], nodes: 2, seed: 23 });
+    const url = await posting(t.client);
+    const items = Array.from({ length: 30 }, (_, at) => ({ key: "k", by: 1_000 + at }));
+    const asked = ask(url, keyed, lines(items));
+    while ((await Promise.race([asked, t.pass(5)])) === undefined);
+    expect((await asked).body).toMatchObject({ malformed: 30 });
+    t.deliveredTwice();
+    const mended = source(true);
+    for (const [at, { id }] of (await letters(t.client)).entries()) {
+      const settled = retrySourceDeadLetter(t.client, mended, id).then(
+        () => true,
+        () => true,
+      );
+      if (at % 3 === 0) {
+        await t.pass(at % 7);
+        await t.crash();
+      }
+      while (!(await Promise.race([settled, t.pass(5).then(() => false)])));
+    }
+    for (const { id } of await letters(t.client)) await retrySourceDeadLetter(t.client, mended, id);
+    await t.settle();
+    expect(await letters(t.client)).toEqual([]);
+    expect((await t.client.actor(counter, "k").get()).context.count).toBe(30_000 + (29 * 30) / 2);
+    await t.stop();
   });
 });
 

@@ -9,6 +9,7 @@ import {
   defineSource,
   jetstream,
   type JetStreamOptions,
+  retrySourceDeadLetter,
   runSource,
   type SourceRun,
   sourceDeadLetters,
@@ -101,6 +102,32 @@ async function failure(work: Promise<unknown>): Promise<string> {
 }
 
 describe("a JetStream stream", () => {
+  it("a message that is read again while the stream is followed counts once, and the run goes on", async () => {
+    const name = await stream();
+    let isMended = false;
+    const items = defineSource<Add>("adds", {
+      from: jetstream<Add>({ stream: name, nats: { servers: server.url }, partitions: 2 }),
+      to: ({ key, by }) => {
+        if (key === "k3" && !isMended) throw new Error("not yet");
+        return toldTo(counter, key, { type: "add", by });
+      },
+    });
+    await on(items, async (client) => {
+      await publish(name, 0, 20);
+      const run = runSource(client, items);
+      await reached(run, 20);
+      const ids: string[] = [];
+      for await (const { id } of sourceDeadLetters(client, items)) ids.push(id);
+      expect(ids).toHaveLength(4);
+      isMended = true;
+      for (const id of ids) expect(await retrySourceDeadLetter(client, items, id)).toBe(true);
+      await publish(name, 20, 40);
+      await reached(run, 40);
+      await expect.poll(() => sums(client)).toEqual(expected(40));
+      await run.stop();
+    });
+  });
+
   it("is followed; a run that comes after another goes on where that one was", async () => {
     const name = await stream();
     const items = source(name);

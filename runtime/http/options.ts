@@ -41,9 +41,9 @@ export interface Wish {
   readonly subject: string | undefined;
   readonly claims: JWTPayload;
   readonly action: Action;
-  /** Of the actor or actors; undefined for what concerns the server. */
+  /** Of the actor or actors; `source-<name>` for dead letters of a source; undefined for what concerns the server. */
   readonly type: string | undefined;
-  /** Undefined for what concerns a whole type. */
+  /** The partition, for one dead letter of a source. Undefined for what concerns a whole type. */
   readonly key: string | undefined;
   /** Of an ask, a send or a dead letter's retry; the input of a create; the body of a fork or a what-if. Not checked yet, not frozen: do not keep it. */
   readonly event: unknown;

@@ -39,6 +39,7 @@ import { dashboardRoutes } from "./routes/dashboard.ts";
 import { deadLetterRoutes } from "./routes/dead-letters.ts";
 import { inspectRoutes } from "./routes/inspect.ts";
 import { pastRoutes } from "./routes/past.ts";
+import { sourceLetterRoutes } from "./routes/source-letters.ts";
 import { systemRoutes } from "./routes/system.ts";
 import { watchRoutes } from "./routes/watch.ts";
 import { known, refuseExpectation, refuseRaw } from "./refusals.ts";
@@ -113,6 +114,7 @@ export async function serveHttp(
     return document;
   });
   deadLetterRoutes(app, context);
+  sourceLetterRoutes(app, context);
   inspectRoutes(app, context);
   dashboardRoutes(app, context, options.dashboard !== false);
   refuseOthers(app, paths);

@@ -34,6 +34,7 @@ export type { PlannedPartition, Position } from "./sources/words.ts";
 export {
   dropSourceDeadLetters,
   type LetterOptions,
+  type LetterRetryOptions,
   retrySourceDeadLetter,
   type SourceDeadLetter,
   sourceDeadLetters,

@@ -2,7 +2,7 @@
  * `keyturn dead --source`: the items that a source could not use, with the line, row or sequence of each.
  *
  * They lie in the source's own actors, so a node has to serve them. Listing and dropping go by the source's name; to read an
- * item again takes the source's definition, from an actors module, and what it reads from.
+ * item again takes the source's definition, from an actors module, and what it reads from, unless its letter keeps the item.
  */
 import type { SourceDeadLetter } from "../../streams/sources/letters.ts";
 import type { AnySource } from "../../streams/sources/define.ts";
@@ -114,7 +114,7 @@ export async function retryOfSource(ids: readonly string[], flags: DeadFlags, sh
     // One after the other, oldest first: items for one actor come in their order.
     for (const id of await chosen(ids, flags, target, source)) {
       try {
-        if (await retrySourceDeadLetter(target.client, definition, id))
+        if (await retrySourceDeadLetter(target.client, definition, id, { timeout_ms: flags.timeout }))
           output.say({ event: "retried", source, id }, `${id}: taken.`);
         else {
           code = Math.max(code, MISSING);

@@ -54,12 +54,16 @@ export function addDead(program: Command, shell: Shell): void {
     .command("retry")
     .summary("send them again to their actors, and drop those that are taken")
     .description(
-      "Sends the events of dead letters again to their actors, with request ids made of the letters' own: however often it is repeated, each is applied once. A letter whose event is taken is dropped; one that is refused again stays. With --source, reads the items again, by the source as --actors defines it, where what it reads from is in reach of this command; those that it can use now count once.",
+      "Sends the events of dead letters again to their actors, with request ids made of the letters' own: however often it is repeated, each is applied once. A letter whose event is taken is dropped; one that is refused again stays. With --source, reads the items again, by the source as --actors defines it, where what it reads from is in reach of this command (items that were posted lie in their letters); those that it can use now count once.",
     )
     .argument("[id...]", "as the list shows them");
   letterOptions(addTargetOptions(retry))
     .option("--all", "all of them, or all that fit --type and --code")
-    .addOption(new Option("--timeout <duration>", "for each; 10 s by default").argParser(duration))
+    .addOption(
+      new Option("--timeout <duration>", "for each; 10 s by default, 30 s for an item of a source").argParser(
+        duration,
+      ),
+    )
     .action(async (ids: string[], flags: DeadFlags) =>
       shell.exit(
         await (isOfSource(flags) ? retryOfSource(ids, flags, shell) : retryLetters(ids, flags, shell)),

@@ -170,6 +170,25 @@ export interface DeadLetter {
   readonly reason: string;
 }
 
+export interface SourceRow {
+  readonly source: string;
+  /** Counted up to 100; missing while it is not known. */
+  readonly deadLetters?: number;
+  readonly more: boolean;
+  /** The node that is asked can read its items again. */
+  readonly retries: boolean;
+}
+
+export interface SourceDeadLetter {
+  readonly id: string;
+  /** A file's path, a stream, a producer. */
+  readonly of: string;
+  readonly number: number;
+  readonly reason: string;
+  readonly text: string;
+  readonly time: number;
+}
+
 /** A request that was refused, or found nobody. */
 export class Refused extends Error {
   readonly problem: Problem;

@@ -2,7 +2,7 @@
  * The dashboard: what runs in a cluster, for people who want to look at it.
  *
  * A client of the HTTP server like any other. Owns the frame of the page, its addresses (`#/`, `#/types/<type>`,
- * `#/actors/<type>/<key>`, `#/dead`), the keys of the keyboard, and the question for a token.
+ * `#/actors/<type>/<key>`, `#/dead`, `#/dead/<source>`), the keys of the keyboard, and the question for a token.
  */
 import { render, type VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -137,7 +137,7 @@ function View({ place: { parts, query } }: { place: Place }): VNode {
   const [view, type, ...rest] = parts;
   const key = rest.join("/");
   if (view === undefined) return <ClusterView />;
-  if (view === "dead") return <DeadView />;
+  if (view === "dead") return <DeadView key={type} source={type} />;
   if (view === "types" && type !== undefined) return <TypeView key={type} type={type} query={query} />;
   if (view === "actors" && type !== undefined && key !== "")
     return <ActorView key={`${type}/${key}`} type={type} actorKey={key} query={query} />;

@@ -111,6 +111,12 @@ export function parameters({ page, timeoutMax_ms }: HttpLimits): Record<string, 
     from: query("from", text(), "Whose key is not before this one."),
     to: query("to", text(), "Whose key is before this one."),
     letter: path("id", text({ pattern: "^[0-9.]{3,44}$" }), "The dead letter's id."),
+    source: path("source", text({ pattern: "^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$" }), "The source's name."),
+    sourceLetter: path(
+      "id",
+      text({ pattern: "^[0-9]{1,4}[.][0-9]{1,15}$" }),
+      "The dead letter's id within its source: <partition>.<letter>.",
+    ),
     timerId: query("id", text(), "Only timers of that id."),
     dueBefore: query(
       "dueBefore",

@@ -241,6 +241,33 @@ export function commonSchemas(): Record<string, Schema> {
       },
       ["id", "type", "key", "time", "code", "reason"],
     ),
+    Source: object(
+      {
+        source: text(),
+        deadLetters: { ...whole(), description: "Counted up to 100. Missing while they cannot be read." },
+        more: { type: "boolean", description: "There may be more than that." },
+        retries: {
+          type: "boolean",
+          description: "The node that answers hosts it too, so it can read its items again.",
+        },
+      },
+      ["source", "more", "retries"],
+    ),
+    SourceDeadLetter: object(
+      {
+        source: text(),
+        id: text(),
+        partition: text(),
+        of: text({ description: "What the item is of: a file's path, a stream, a producer." }),
+        number: { ...whole(1), description: "Line, row or sequence." },
+        reason: text(),
+        text: text({
+          description: "How the item begins; of one that came by a request all of it, up to 4 KiB.",
+        }),
+        time: { type: "number" },
+      },
+      ["source", "id", "partition", "of", "number", "reason", "text", "time"],
+    ),
     ...chartSchemas(),
     Type: object({ type: text(), version: whole(1), index: list(text()), events: list(text()) }, [
       "type",

@@ -158,6 +158,40 @@ export function commonPaths({
               { "204": { description: "It was taken, and the letter is gone." }, ...afterTurn },
             ),
           },
+          "/sources": get("sources", "The sources that nodes host, and how many dead letters each has.", [], {
+            description: "By name.",
+            ...json(object({ sources: list(ref("Source")) })),
+          }),
+          "/sources/{source}/dead-letters": get(
+            "sourceDeadLetters",
+            "Items that a source has read, or was sent, and could not use.",
+            [param("source"), param("limit"), param("cursor")],
+            {
+              description:
+                "Newest first in each partition. `next` is missing at the end; a page may be short, or empty, and not the last.",
+              ...json(object({ letters: list(ref("SourceDeadLetter")), next: text() }, ["letters"])),
+            },
+          ),
+          "/sources/{source}/dead-letters/{id}": {
+            ...get("sourceDeadLetter", "One of them.", [param("source"), param("sourceLetter")], {
+              description: "The letter.",
+              ...json(ref("SourceDeadLetter")),
+            }),
+            delete: doing(
+              "dropSourceDeadLetter",
+              "Drops a source's dead letter for good.",
+              [param("source"), param("sourceLetter")],
+              { "204": { description: "It is gone." } },
+            ),
+          },
+          "/sources/{source}/dead-letters/{id}/retry": {
+            post: doing(
+              "retrySourceDeadLetter",
+              "Reads the item of a dead letter again, sends what comes of it, and drops the letter, in one turn: however often it is repeated, the item counts once. By the source as the node that answers knows it: it has to host it, and to reach what it reads from.",
+              [param("source"), param("sourceLetter"), param("timeout")],
+              { "204": { description: "The item counts, and the letter is gone." }, ...afterTurn },
+            ),
+          },
         }
       : {}),
     "/health": probe("health", "How this node is."),

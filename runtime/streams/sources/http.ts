@@ -28,7 +28,7 @@ import {
   send,
   sequenceOf,
 } from "./http-wire.ts";
-import { type Batch, Mapper } from "./mapping.ts";
+import { type Batch, Mapper, shortened } from "./mapping.ts";
 import { checkWhole, type Item, type SourceReader } from "./reader.ts";
 import { partitionRef, planOf } from "./status.ts";
 
@@ -53,6 +53,11 @@ const TIMEOUT_MAX_MS = 5 * 60_000;
 const KEY_PARTITIONS = 16;
 /** 128 bits of what was posted. */
 const HASH_LENGTH = 22;
+/**
+ * Characters of malformed items that one batch of a request with a key keeps. Such a batch is not divided because of them:
+ * what a request's id has stood for once, it stands for in every version.
+ */
+const KEPT_CHARACTERS = 128 * 1_024;
 const FENCE_MS = 100;
 const MOVES_MAX = 20;
 
@@ -85,7 +90,8 @@ export function http<T = unknown>(): SourceReader<T> {
  *
  * Other answers: 400 and 415 for what is no such request, 413 and 429 for too much, 503 with `Retry-After` where it has to
  * wait too long; then nothing or a part of it counts, and it is to be repeated as it was. Errors are `application/
- * problem+json` with `code`, `retryable` and `outcome`. Malformed lines are dead letters, and counted in the answer.
+ * problem+json` with `code`, `retryable` and `outcome`. Malformed items are dead letters, and counted in the answer; those of
+ * up to 4 KiB are kept whole, so `retrySourceDeadLetter` can use them once the mapping is mended.
  * Whoever may ask is let in: put it behind what you check others with.
  *
  * @throws KeyturnError `invalid_options`
@@ -260,7 +266,8 @@ class Ingest {
   ): Promise<object> {
     const ref = partitionRef(this.#client, this.#source, partition);
     let malformed = 0;
-    const ask = async (batch: Batch, id: string): Promise<void> => {
+    const ask = async (whole: Batch, id: string, kept = KEPT_CHARACTERS): Promise<void> => {
+      const batch = shortened(whole, kept);
       const { items: count, skipped, missed, letters, tells } = batch;
       // The position of such a partition says nothing.
       const event = {
@@ -280,6 +287,8 @@ class Ingest {
         malformed += letters.length;
       } catch (error) {
         if (!isKeyturnError(error) || !CONTENT.has(error.code)) throw error;
+        // Under one id go the same items always, also where letters keep less of them: see KEPT_CHARACTERS.
+        if (shortened(batch, 0) !== batch) return await ask(whole, id, 0);
         // The parts, and so their ids, are the same whenever the request is repeated.
         let part = 0;
         for (const smaller of mapper.apart(batch, error)) await ask(smaller, `${id}.${part++}`);

@@ -8,6 +8,7 @@
  * 2. A batch that the partition refuses for what is in it is taken apart until the item at fault is alone, and becomes a
  *    letter. Nothing else is held up.
  */
+import { isDeepStrictEqual } from "node:util";
 import { checkEvent } from "../../engine/outgoing.ts";
 import type { AddressedEvent } from "../../engine/machine.ts";
 import { parseAddress, placeOf } from "../../words/address.ts";
@@ -24,6 +25,11 @@ export const TELLS_MAX = 960;
 const LETTERS_MAX = (limits.tellsPerTurn - TELLS_MAX - 2) * PAGE_LETTERS;
 const REASON_MAX = 300;
 const TEXT_MAX = 500;
+/** Of an item that nothing else keeps, bytes of JSON: a page of such letters is well within what an actor may hold. */
+const KEPT_BYTES = 4_096;
+
+/** At the end of a text that goes on. */
+const CUT = "…";
 
 /** Items in a row and what becomes of them. */
 export interface Batch {
@@ -41,7 +47,7 @@ export interface Batch {
 export class Mapper {
   readonly #source: AnySource;
   readonly #of: string;
-  readonly #now: () => number;
+  readonly #draft: (missed: number) => Draft;
 
   /**
    * @param of what the items are of: a file, a stream, a producer
@@ -50,7 +56,8 @@ export class Mapper {
   constructor(source: AnySource, of: string, now: () => number) {
     this.#source = source;
     this.#of = of;
-    this.#now = now;
+    const textOfItem = source.from.passive === true ? keptOf : shownOf;
+    this.#draft = (missed) => new Draft(missed, now, textOfItem);
   }
 
   /**
@@ -89,7 +96,7 @@ export class Mapper {
   }
 
   *#each(items: readonly Item<unknown>[], missed: number): Generator<Batch> {
-    let draft = new Draft(missed, this.#now);
+    let draft = this.#draft(missed);
     for (let item of items) {
       let told: readonly Told[] = [];
       if (item.fault === undefined) {
@@ -102,7 +109,7 @@ export class Mapper {
       const full = draft.items >= this.#source.batch || !draft.hasRoom(told.length, item.fault !== undefined);
       if (full && draft.items > 0) {
         yield draft;
-        draft = new Draft(0, this.#now);
+        draft = this.#draft(0);
       }
       if (item.fault !== undefined) {
         if (this.#source.onMalformed === "stop") {
@@ -127,7 +134,7 @@ export class Mapper {
   }
 
   *#combined(items: readonly Item<unknown>[], missed: number): Generator<Batch> {
-    const draft = new Draft(missed, this.#now);
+    const draft = this.#draft(missed);
     const good: Item<unknown>[] = [];
     let left = LETTERS_MAX;
     let at = 0;
@@ -210,10 +217,13 @@ class Draft implements Batch {
   ended = false;
 
   readonly #now: () => number;
+  readonly #text: (item: Item<unknown>) => string;
 
-  constructor(missed: number, now: () => number) {
+  /** @param text what a letter says of its item */
+  constructor(missed: number, now: () => number, text: (item: Item<unknown>) => string) {
     this.missed = missed;
     this.#now = now;
+    this.#text = text;
   }
 
   hasRoom(tells: number, letter: boolean): boolean {
@@ -248,13 +258,67 @@ class Draft implements Batch {
 
   #letter(item: Item<unknown>, before: Item<unknown> | undefined): void {
     const reason = clip(item.fault as string, REASON_MAX);
-    const letter = [item.number, reason, clip(beginningOf(item), TEXT_MAX), this.#now()] as const;
+    const letter = [item.number, reason, this.#text(item), this.#now()] as const;
     this.letters.push(before === undefined ? letter : [...letter, before.after]);
   }
 }
 
 function faulty(item: Item<unknown>, fault: string): Item<unknown> {
   return { ...item, fault };
+}
+
+/** How an item begins, for a letter whose item can be read again where it stands. */
+function shownOf(item: Item<unknown>): string {
+  return clip(beginningOf(item), TEXT_MAX);
+}
+
+/**
+ * The item of a letter that is all that is left of it: whole, as JSON, if it is not too large and JSON has all of it.
+ * Otherwise how it begins, with a mark at the end that no JSON has; `keptItem` reads it.
+ */
+function keptOf(item: Item<unknown>): string {
+  const text = beginningOf(item);
+  if (item.text !== undefined || Buffer.byteLength(text) > KEPT_BYTES) return clip(text, TEXT_MAX);
+  return comesBack(text, item.value) ? text : marked(text.slice(0, TEXT_MAX));
+}
+
+/** A number may be too large for JSON, or a zero less than none. */
+function comesBack(text: string, value: unknown): boolean {
+  try {
+    return isDeepStrictEqual(JSON.parse(text), value);
+  } catch {
+    return false;
+  }
+}
+
+/** The value that a letter keeps, within an object; undefined if it has only its beginning, or what was none. */
+export function keptItem(text: string): { readonly value: unknown } | undefined {
+  try {
+    return { value: JSON.parse(text) as unknown };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether a letter's text is cut. */
+export function isCut(text: string): boolean {
+  return text.endsWith(CUT);
+}
+
+/**
+ * The batch, with as many whole items in its letters as so many characters have room for; the other letters say how their
+ * items begin, as those of other sources do. The same batch if that changes nothing.
+ */
+export function shortened(batch: Batch, characters: number): Batch {
+  const short = batch.letters.map(([, , text]) => clip(text, TEXT_MAX));
+  let left = characters - short.reduce((sum, { length }) => sum + length, 0);
+  const letters = batch.letters.map((letter, at): PackedLetter => {
+    const [number, reason, text, time, ...before] = letter;
+    const beginning = short[at] as string;
+    left -= text.length - beginning.length;
+    return text === beginning || left >= 0 ? letter : [number, reason, beginning, time, ...before];
+  });
+  return letters.every((letter, at) => letter === batch.letters[at]) ? batch : { ...batch, letters };
 }
 
 /** How an item begins, for people. */
@@ -270,9 +334,16 @@ function beginningOf({ text, value }: Item<unknown>): string {
 }
 
 function clip(text: string, most: number): string {
-  const whole = text.length <= most ? text : `${text.slice(0, most)}…`;
-  // A record takes no half of a surrogate pair, and neither does a cut leave one.
-  return (whole as unknown as { toWellFormed(): string }).toWellFormed();
+  return text.length <= most ? wellFormed(text) : marked(text.slice(0, most));
+}
+
+function marked(text: string): string {
+  return wellFormed(`${text}${CUT}`);
+}
+
+/** A record takes no half of a surrogate pair, and neither does a cut leave one. */
+function wellFormed(text: string): string {
+  return (text as unknown as { toWellFormed(): string }).toWellFormed();
 }
 
 function checkShape(one: unknown): void {
