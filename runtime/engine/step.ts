@@ -33,7 +33,7 @@ import {
   type Timer,
 } from "./machine.ts";
 import type { Member } from "./machine/family.ts";
-import { timeOfSession } from "./machine/tree.ts";
+import { timeOfSession } from "./machine/system.ts";
 import { LIFE, lifeAfter, withLife } from "./life.ts";
 import { checkEvent, isFull, Outgoing, shownState } from "./outgoing.ts";
 import { decideLapsed } from "./resume.ts";
