@@ -18,7 +18,7 @@ import type { Engine } from "./engine.ts";
 import { isBeginning } from "./invocations.ts";
 import type { Timer } from "./machine.ts";
 import { decodeSnapshot, earliestDue } from "./state.ts";
-import { asError } from "./step.ts";
+import { asError } from "./faults.ts";
 
 const READ_TRIES = 5;
 const READ_PAUSE_MS = 50;
