@@ -108,7 +108,7 @@ export const questions: readonly Bug[] = [
     text: "of several changes that a watch asks for the first is left out",
     workloads: ["watching"],
     budget: 120,
-    seed: 38,
+    seed: 36,
     install(_disk, patch) {
       patch.replace(
         ShardRows.prototype,
@@ -181,7 +181,7 @@ export const questions: readonly Bug[] = [
     text: "an index is taken for whole although an owner in between did not keep it",
     workloads: ["finding"],
     budget: 150,
-    seed: 108,
+    seed: 121,
     install(_disk, patch) {
       forgetIndexes(patch);
       patch.replace(
