@@ -1,7 +1,6 @@
 /** Contract 11 and 1: a shard's entry is bounded in every value that is stored, and is read as a whole or not at all. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Engine } from "../runtime/engine/engine.ts";
 import { type Captured, EntryWriter, readEntries } from "../runtime/engine/entries.ts";
 import { BODY_BYTES, bodyOf, decodeEntry, entryId } from "../runtime/engine/shard-entry.ts";
 import { ShardState } from "../runtime/engine/shard.ts";
@@ -62,15 +61,12 @@ class Watched implements Snapshots {
 
 /** A writer without an engine around it, who believes to own the shard as long as `owns` says so. */
 function writerOn(snapshots: Snapshots, bytesEach?: number, owns: () => boolean = () => true): EntryWriter {
-  const engine = {
-    parts: { store: { snapshots }, observer: { troubled: () => undefined } },
-    saver: {
-      checkOwner: async () => {
-        if (!owns()) throw new Error("It belongs to another node.");
-      },
+  const owner = {
+    check: async () => {
+      if (!owns()) throw new Error("It belongs to another node.");
     },
-  } as unknown as Engine;
-  return new EntryWriter(engine, bytesEach);
+  };
+  return new EntryWriter(snapshots, owner, { troubled: () => undefined }, bytesEach);
 }
 
 /** A shard whose entry is of so many bytes at least, told apart by a mark. */

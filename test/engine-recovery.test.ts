@@ -201,8 +201,8 @@ describe("restart", () => {
       await r.world.run(ref.send(add));
       await r.world.run(ref.send(add));
       // The first owner's write is on its way while the node loses touch with the others. It does not even look at its lease.
-      const { saver } = r.node.incarnation.engine;
-      saver.checkLease = () => undefined;
+      const { owner, saver } = r.node.incarnation.engine;
+      owner.checkLease = () => undefined;
       r.store.failsToWrite = ({ id }) => id.startsWith("_shard.");
       r.store.snapshotWriteGate.close();
       const late = saver.save([...r.node.incarnation.engine.actors.values()]);

@@ -61,6 +61,37 @@ describe("contract 3: a request id gives one turn and one reply", () => {
     expect(most).toBe(16);
   });
 
+  it("asked again, one record is read, and the state is made anew only where it is the answer", async () => {
+    const first = await rig();
+    const { store, world, probe } = first;
+    const ref = first.node.client.actor(probe, "a");
+    const note = { type: "note", from: "n", n: 1 } as const;
+    for (let n = 0; n < 20; n++) await world.run(ref.send(add));
+    await world.run(ref.ask(add, { requestId: "replied" }));
+    await world.run(ref.send(note, { requestId: "sent" }));
+    const state = await world.run(ref.ask({ ...note, n: 2 }, { requestId: "state" }));
+    await world.run(first.node.checkpoint());
+    first.node.kill();
+    const { node } = await rig({ store, world, probe, name: "n2" });
+    const again = node.client.actor(probe, "a");
+    await world.run(again.get());
+    const { journal } = store;
+    const get = journal.get.bind(journal);
+    let reads = 0;
+    journal.get = (seq) => {
+      reads++;
+      return get(seq);
+    };
+    const readsOf = async (answer: Promise<unknown>): Promise<[unknown, number]> => {
+      const before = reads;
+      return [await world.run(answer), reads - before];
+    };
+    expect(await readsOf(again.ask(add, { requestId: "replied" }))).toEqual([21, 1]);
+    expect(await readsOf(again.send(note, { requestId: "sent" }))).toEqual([undefined, 1]);
+    // Its own, and the twenty that were not looked at yet.
+    expect(await readsOf(again.ask({ ...note, n: 2 }, { requestId: "state" }))).toEqual([state, 21]);
+  });
+
   it("asked again while the journal cannot be read: the error names the id, by which it can be asked once more", async () => {
     const r = await rig();
     const ref = r.node.client.actor(r.probe, "a");

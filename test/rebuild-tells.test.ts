@@ -88,27 +88,32 @@ const account = defineActor({
   }),
 });
 
-/** Asks a till for what it has. */
-const buyer = defineActor({
-  type: "buyer",
-  machine: setup({
-    types: { context: {} as { got: unknown }, events: {} as { type: "buy" } },
-    actors: { ask },
-  }).createMachine({
-    context: { got: null },
-    initial: "idle",
-    states: {
-      idle: { on: { buy: "buying" } },
-      buying: {
-        invoke: {
-          src: "ask",
-          input: { to: "till/c", event: { type: "pay", cents: 5, to: "account/eve" } },
-          onDone: { target: "idle", actions: assign({ got: ({ event }) => event.output }) },
+/** Asks another for something, and keeps what it got. */
+function buyerOf(to: string, question: { readonly type: string }) {
+  return defineActor({
+    type: "buyer",
+    machine: setup({
+      types: { context: {} as { got: unknown }, events: {} as { type: "buy" } },
+      actors: { ask },
+    }).createMachine({
+      context: { got: null },
+      initial: "idle",
+      states: {
+        idle: { on: { buy: "buying" } },
+        buying: {
+          invoke: {
+            src: "ask",
+            input: { to, event: question },
+            onDone: { target: "idle", actions: assign({ got: ({ event }) => event.output }) },
+          },
         },
       },
-    },
-  }),
-});
+    }),
+  });
+}
+
+const payment: Event = { type: "pay", cents: 5, to: "account/eve" };
+const buyer = buyerOf("till/c", payment);
 
 async function past(till: AnyActorDefinition = tillOf()) {
   const world = new VirtualWorld();
@@ -279,26 +284,8 @@ describe("a function that runs outside and is asked by an actor", () => {
         ],
         { version },
       );
-    const asking = defineActor({
-      type: "buyer",
-      machine: setup({
-        types: { context: {} as { got: unknown }, events: {} as { type: "buy" } },
-        actors: { ask },
-      }).createMachine({
-        context: { got: null },
-        initial: "idle",
-        states: {
-          idle: { on: { buy: "buying" } },
-          buying: {
-            invoke: {
-              src: "ask",
-              input: { to: "shop/s", event: { type: "price", by: 1 } },
-              onDone: { target: "idle", actions: assign({ got: ({ event }) => event.output }) },
-            },
-          },
-        },
-      }),
-    });
+    const price = { type: "price", by: 1 };
+    const asking = buyerOf("shop/s", price);
     const first = await world.run(startNode({ actors: [shop(1), asking], world, store, shards: 4 }));
     const buy = (key: string, client: typeof first.client) =>
       world.run(client.actor(asking, key).send({ type: "buy" }));
@@ -315,9 +302,9 @@ describe("a function that runs outside and is asked by an actor", () => {
     expect(rebuild.report.paths).toEqual([]);
     const node = await world.run(startNode({ actors: [shop(2), asking], world, store, name: "n2" }));
     expect(await world.run(rebuild.promote(node.client))).toMatchObject({ promoted: 1, failed: 0 });
-    for (const price of [8, 9]) {
+    for (const end of [8, 9]) {
       await world.settle();
-      ends.splice(0).at(-1)?.(price);
+      ends.splice(0).at(-1)?.(end);
     }
     await world.settle();
     const got = async (key: string) => (await world.run(node.client.actor(asking, key).get())).context.got;

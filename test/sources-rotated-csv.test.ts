@@ -13,8 +13,7 @@ import {
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { expect, it, vi } from "vitest";
-import { assign, setup } from "xstate";
-import { type Client, defineActor, memory, type Store, startNode } from "../runtime/index.ts";
+import { type Client, memory, type Store, startNode } from "../runtime/index.ts";
 import {
   csv,
   type CsvOptions,
@@ -25,18 +24,8 @@ import {
   type SourceRun,
   toldTo,
 } from "../runtime/streams/index.ts";
+import { list, listed } from "./support/list.ts";
 import { temporaryPath } from "./support/temporary.ts";
-
-/** Remembers what it was told, in order. */
-const list = defineActor({
-  type: "list",
-  machine: setup({
-    types: { context: {} as { all: string[] }, events: {} as { type: "add"; text: string } },
-  }).createMachine({
-    context: { all: [] },
-    on: { add: { actions: assign({ all: ({ context, event }) => [...context.all, event.text] }) } },
-  }),
-});
 
 function logOf(path: string, options: Partial<CsvOptions> = {}) {
   return defineSource("log", {
@@ -62,7 +51,7 @@ async function followed(
   const run = runSource(node.client, log, { lease_ms: 300 });
   run.done.catch(() => undefined);
   const seen = async (): Promise<unknown[]> =>
-    (await node.client.actor(list, "all").get()).context.all.map((text) => JSON.parse(text) as unknown);
+    (await listed(node.client)).map((text) => JSON.parse(text) as unknown);
   const all = async (...rows: readonly object[]): Promise<void> => {
     await vi.waitFor(async () => expect(await seen()).toEqual(rows), { timeout: 20_000, interval: 20 });
   };

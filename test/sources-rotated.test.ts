@@ -13,8 +13,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { assign, setup } from "xstate";
-import { type Client, defineActor, memory, type Store, startNode } from "../runtime/index.ts";
+import { type Client, memory, type Store, startNode } from "../runtime/index.ts";
 import {
   csv,
   defineSource,
@@ -27,18 +26,8 @@ import {
   take,
   toldTo,
 } from "../runtime/streams/index.ts";
+import { list, listed } from "./support/list.ts";
 import { temporaryPath } from "./support/temporary.ts";
-
-/** Remembers what it was told, in order. */
-const list = defineActor({
-  type: "list",
-  machine: setup({
-    types: { context: {} as { all: string[] }, events: {} as { type: "add"; text: string } },
-  }).createMachine({
-    context: { all: [] },
-    on: { add: { actions: assign({ all: ({ context, event }) => [...context.all, event.text] }) } },
-  }),
-});
 
 function logOf(from: SourceReader<string>) {
   return defineSource<string>("log", {
@@ -46,10 +35,6 @@ function logOf(from: SourceReader<string>) {
     batch: 3,
     to: (text) => toldTo(list, "all", { type: "add", text }),
   });
-}
-
-async function seen(client: Client): Promise<readonly string[]> {
-  return (await client.actor(list, "all").get()).context.all;
 }
 
 const WAIT = { timeout: 20_000, interval: 20 };
@@ -103,7 +88,7 @@ class Log {
     const run = runSource(node.client, log, { lease_ms: 300 });
     run.done.catch(() => undefined);
     const all = (): Promise<void> =>
-      vi.waitFor(async () => expect(await seen(node.client)).toEqual(this.written), WAIT);
+      vi.waitFor(async () => expect(await listed(node.client)).toEqual(this.written), WAIT);
     try {
       await work(node.client, all);
     } finally {
@@ -147,7 +132,7 @@ describe("a log that is rotated", () => {
     // In the middle of a line, which is written to its end later.
     log.write(1, "");
     await log.followed(async (client) => {
-      await vi.waitFor(async () => expect(await seen(client)).toHaveLength(5), WAIT);
+      await vi.waitFor(async () => expect(await listed(client)).toHaveLength(5), WAIT);
     });
     log.finish();
     log.write(4);
@@ -164,7 +149,7 @@ describe("a log that is rotated", () => {
     log.write(3);
     await log.zip(1);
     await log.followed(async (client) => {
-      await vi.waitFor(async () => expect((await seen(client)).length).toBeGreaterThan(40), WAIT);
+      await vi.waitFor(async () => expect((await listed(client)).length).toBeGreaterThan(40), WAIT);
     }, true);
     await log.followed(async (_client, all) => all());
   });
@@ -192,7 +177,7 @@ describe("a log that is rotated", () => {
     const log = new Log();
     log.write(3, "");
     await log.followed(async (client, all) => {
-      await vi.waitFor(async () => expect(await seen(client)).toHaveLength(2), WAIT);
+      await vi.waitFor(async () => expect(await listed(client)).toHaveLength(2), WAIT);
       await log.rotate();
       log.write(1);
       await all();
@@ -214,7 +199,7 @@ describe("a log that is rotated", () => {
       code: "source_changed",
       message: expect.stringContaining("before it was read to its end"),
     });
-    expect(await seen(node.client)).toHaveLength(5);
+    expect(await listed(node.client)).toHaveLength(5);
   });
 
   it("files that begin alike are told apart, or it is said that they cannot be", async () => {
@@ -287,7 +272,7 @@ async function runTo(store: Store, from: SourceReader<string>) {
   const node = await startNode({ actors: [list, ...source.actors], store });
   try {
     const status = await runSource(node.client, source).done;
-    return { status, all: await seen(node.client) };
+    return { status, all: await listed(node.client) };
   } finally {
     await node.stop({ closeStore: false });
   }

@@ -155,12 +155,7 @@ export class Answers {
       this.settle(job, error, value);
       this.flush();
     };
-    const checked = check === undefined ? undefined : this.#history.eventAt(id, at).then(check);
-    const found =
-      checked === undefined
-        ? this.#pastAnswer(job.kind, id, at)
-        : checked.then(() => this.#pastAnswer(job.kind, id, at));
-    found.then(
+    this.#pastAnswer(job.kind, id, at, check).then(
       (value) => answer(undefined, value),
       (error: unknown) => {
         const { code, message } = isKeyturnError(error, "history_trimmed")
@@ -172,12 +167,19 @@ export class Answers {
   }
 
   /** What a turn answered to a request of that kind. */
-  async #pastAnswer(kind: number, id: string, at: Link): Promise<unknown> {
-    if (kind === AskBoth) return this.#history.answerOf(id, at);
-    if (kind === Create) return (await this.#history.answerOf(id, at)).state;
+  async #pastAnswer(
+    kind: number,
+    id: string,
+    at: Link,
+    check: ((event: unknown) => void) | undefined,
+  ): Promise<unknown> {
     if (kind === Replace) return true;
-    const value = await this.#history.replyOf(id, at);
-    return kind === Send ? undefined : value;
+    const { event, replied, reply, state } = await this.#history.turnAt(id, at);
+    check?.(event);
+    if (kind === Send) return undefined;
+    if (kind === Create) return await state();
+    if (kind === AskBoth) return { value: replied ? reply : null, replied, state: await state() };
+    return replied ? reply : await state();
   }
 
   /**

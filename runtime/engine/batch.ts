@@ -2,7 +2,7 @@
 import type { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { BatchRef } from "./activation.ts";
-import type { Taken } from "./step.ts";
+import type { Taken } from "./taken.ts";
 import type { Slot } from "./turn-record.ts";
 
 /** Room for the batch's header and one row of its table. */

@@ -11,11 +11,16 @@
  * Invariant: the tail is never cut beyond a record that is not in a snapshot.
  */
 import type { Segment } from "../ports/index.ts";
-import { forEach } from "./concurrently.ts";
-import { isKeyturnError } from "../words/errors.ts";
+import { isKeyturnError, type KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
-import type { Engine } from "./engine.ts";
+import type { Actors } from "./actors.ts";
+import type { IndexWriter } from "./catalog/index-writer.ts";
+import type { TailSize } from "./commits.ts";
+import { forEach } from "./concurrently.ts";
 import { EntryWriter } from "./entries.ts";
+import type { Owner } from "./owner.ts";
+import type { EngineParts } from "./parts.ts";
+import type { Saver } from "./saver.ts";
 import type { ShardState } from "./shard.ts";
 import { bodyOf } from "./shard-entry.ts";
 import { type ActorData, decodeSnapshot, earliestDue, encodeSnapshot } from "./state.ts";
@@ -32,15 +37,33 @@ function isHealthy(shard: ShardState): boolean {
 /** Sets a shard's segments in the shard table. False if this node does not own the shard any more. */
 export type Cut = (shard: ShardState, segments: readonly Segment[]) => Promise<boolean>;
 
+/** What of an engine is checkpointed, and by whom it is written. */
+export interface Checkpointed {
+  readonly parts: Pick<EngineParts, "store" | "settings" | "world" | "observer">;
+  readonly shards: ReadonlyMap<number, ShardState>;
+  readonly actors: Actors;
+  readonly lane: { readonly name: string };
+  readonly saver: Saver;
+  readonly indexes: IndexWriter;
+  readonly owner: Owner;
+  /** Everything up to there is committed. */
+  readonly committedSeq: number;
+  /** What was appended since the last checkpoint. */
+  readonly tail: TailSize;
+  readonly stopped: boolean;
+  failShard(shard: ShardState, error: KeyturnError): Promise<void>;
+}
+
 export class Checkpointer {
-  readonly #engine: Engine;
+  readonly #engine: Checkpointed;
   readonly #entries: EntryWriter;
   readonly #cut: Cut;
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(engine: Engine, cut: Cut) {
+  constructor(engine: Checkpointed, cut: Cut) {
+    const { parts, owner } = engine;
     this.#engine = engine;
-    this.#entries = new EntryWriter(engine);
+    this.#entries = new EntryWriter(parts.store.snapshots, owner, parts.observer);
     this.#cut = cut;
   }
 
@@ -134,7 +157,7 @@ export class Checkpointer {
       const batch = [...shard.patches].slice(0, snapshotBatch);
       const stored = await snapshots.read(batch.map(([id]) => id));
       // Only on top of what no later owner has written: its state would be overwritten, its deletion undone.
-      await this.#engine.saver.checkOwner(shard);
+      await this.#engine.owner.check(shard);
       const written: (ActorData | undefined)[] = [];
       const writes = batch.map(([id, patch], index) => {
         const entry = stored[index];
@@ -149,7 +172,7 @@ export class Checkpointer {
           due: data === undefined ? undefined : earliestDue(data.timers),
         };
       });
-      this.#engine.saver.checkLease();
+      this.#engine.owner.checkLease();
       // Deletions too, also of what was never stored: the marker holds off a former owner's late first write.
       const revisions = await snapshots.write(writes);
       const refused = new Set(

@@ -9,16 +9,10 @@ import { retryAfter } from "./definition.ts";
 import { isWorkTimer, plainError, WORK, type WorkEvent } from "./machine.ts";
 import { type EventObject, PROMISE_REJECT, PROMISE_RESOLVE } from "./machine/internals.ts";
 import { isFull } from "./outgoing.ts";
-import {
-  asError,
-  memberOf,
-  type Taken,
-  takeChildEvent,
-  takeFailedWork,
-  takeLateAnswer,
-  takeRefusal,
-  takeRetry,
-} from "./step.ts";
+import { asError } from "./faults.ts";
+import { memberOf, takeChildEvent } from "./step.ts";
+import { type Taken, takeLateAnswer, takeRefusal } from "./taken.ts";
+import { takeFailedWork, takeRetry } from "./timer-turns.ts";
 import type { Slot } from "./turn-record.ts";
 
 /**

@@ -16,7 +16,7 @@ import type { Activation } from "./activation.ts";
 import { OpenBatch, type Read } from "./batch.ts";
 import type { Lane } from "./lane.ts";
 import type { EngineParts } from "./parts.ts";
-import type { Taken } from "./step.ts";
+import type { Taken } from "./taken.ts";
 import type { Slot } from "./turn-record.ts";
 import type { Tracing } from "./telemetry.ts";
 

@@ -35,13 +35,15 @@ import { LocalIntake } from "./local-intake.ts";
 import { Mailboxes } from "./mailbox.ts";
 import { Outbox } from "./outbox.ts";
 import { Parking } from "./parking.ts";
+import { Owner } from "./owner.ts";
 import type { EngineParts } from "./parts.ts";
 import { Queue } from "./queue.ts";
 import { Reads } from "./reads.ts";
 import { typeOfId } from "./record.ts";
 import { Saver } from "./saver.ts";
 import type { ShardState } from "./shard.ts";
-import { asError, checkMessage, unknownType } from "./step.ts";
+import { asError, unknownType } from "./faults.ts";
+import { checkMessage } from "./step.ts";
 import { Tracing } from "./telemetry.ts";
 import { Turns } from "./turns.ts";
 import { Watches } from "./watches.ts";
@@ -60,6 +62,7 @@ export class Engine {
   readonly lane: Lane;
   readonly shards = new Map<number, ShardState>();
   readonly actors = new Actors();
+  readonly owner: Owner;
   readonly saver: Saver;
   readonly loader: Loader;
   readonly history: HistoryReader;
@@ -95,11 +98,25 @@ export class Engine {
       store.journal,
       (id, value) => registry.get(typeOfId(id))?.host.tagsOf(value) ?? [],
     );
-    this.saver = new Saver(this);
-    this.loader = new Loader(this);
+    const isStopped = (): boolean => this.#stopped;
+    this.owner = new Owner(incarnation, store.directory, lease);
+    this.saver = new Saver(
+      parts,
+      this.actors,
+      this.owner,
+      (a, turn) => this.indexes.saved(a, turn),
+      isStopped,
+    );
+    this.loader = new Loader(store.snapshots, clock, {
+      ready: (a) => this.#ready(a),
+      damaged: (shard, error) => this.failShard(shard, error),
+      wake: () => this.wakeForTimers(),
+      isStopped,
+    });
     this.catalogs = new Catalogs(this);
-    this.indexes = new IndexWriter(this);
-    const { catalogs } = this;
+    const { catalogs, owner } = this;
+    const breathe = (): Promise<void> => this.breathe();
+    this.indexes = new IndexWriter(parts, catalogs, owner, breathe, isStopped);
 
     const outbox = new Outbox(store.transport, clock);
     const watches = new Watches(store.transport, clock);
@@ -157,7 +174,7 @@ export class Engine {
       answers,
       () => this.#surelyCurrent(),
       () => commits.seq,
-      () => this.breathe(),
+      breathe,
     );
   }
 
@@ -427,7 +444,7 @@ export class Engine {
   }
 
   /** An actor was loaded, or failed to: whatever waited for it goes on, before newer messages. */
-  ready(a: Activation): void {
+  #ready(a: Activation): void {
     const waiting = a.mailbox ?? [];
     a.mailbox = undefined;
     a.used_ms = this.parts.world.clock.now();

@@ -2,7 +2,7 @@
  * The shards' stored entries in the store: read by recovery, written by checkpoints.
  *
  * Owns the order of the reads and writes that makes an entry of several pieces appear as one. Talks to Snapshots and
- * the saver.
+ * the owner (owner.ts).
  *
  * The order, for one that does not fit into one value: say in the entry which generation is claimed and of how many
  * pieces (its content stays), write the pieces, then write the entry that names them, then delete what the former one
@@ -15,7 +15,8 @@
  */
 import type { SnapshotEntry, Snapshots, SnapshotWrite } from "../ports/index.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
-import type { Engine } from "./engine.ts";
+import type { Observer } from "./observer.ts";
+import type { Owner } from "./owner.ts";
 import type { Leftover, ShardState, StoredEntry } from "./shard.ts";
 import {
   BODY_BYTES,
@@ -112,17 +113,22 @@ function leftoversOf({ generation, pieces, leftovers }: StoredEntry): readonly L
 }
 
 export class EntryWriter {
-  readonly #engine: Engine;
+  readonly #snapshots: Snapshots;
+  readonly #owner: Pick<Owner, "check">;
+  readonly #observer: Pick<Observer, "troubled">;
   readonly #bytesEach: number;
 
   /** @param bytesEach what of a body goes into one value */
-  constructor(engine: Engine, bytesEach: number = BODY_BYTES) {
-    this.#engine = engine;
+  constructor(
+    snapshots: Snapshots,
+    owner: Pick<Owner, "check">,
+    observer: Pick<Observer, "troubled">,
+    bytesEach: number = BODY_BYTES,
+  ) {
+    this.#snapshots = snapshots;
+    this.#owner = owner;
+    this.#observer = observer;
     this.#bytesEach = bytesEach;
-  }
-
-  get #snapshots(): Snapshots {
-    return this.#engine.parts.store.snapshots;
   }
 
   /** Resolves when all are stored. Throws what the store throws, or if a shard is another node's. */
@@ -173,7 +179,7 @@ export class EntryWriter {
   async #lookAgain(shards: readonly ShardState[]): Promise<void> {
     const stored = await this.#snapshots.read(shards.map(({ shard }) => entryId(shard)));
     for (const [index, shard] of shards.entries()) {
-      await this.#engine.saver.checkOwner(shard);
+      await this.#owner.check(shard);
       shard.stored = adopted(shard, stored[index]);
     }
   }
@@ -246,7 +252,7 @@ export class EntryWriter {
         if (generation !== but && (await this.#delete(number, generation, count))) gone.add(leftover);
       }
     } catch (error) {
-      this.#engine.parts.observer.troubled(`delete old pieces of shard ${number}`, error);
+      this.#observer.troubled(`delete old pieces of shard ${number}`, error);
     }
     shard.stored = { ...shard.stored, leftovers: shard.stored.leftovers.filter((one) => !gone.has(one)) };
   }

@@ -28,7 +28,7 @@ import type { Queue } from "./queue.ts";
 import { decodeRecord } from "./record.ts";
 import type { ShardState } from "./shard.ts";
 import { earliestDue, nextDue } from "./state.ts";
-import type { Taken } from "./step.ts";
+import type { Taken } from "./taken.ts";
 import type { Watches } from "./watches.ts";
 import type { Works } from "./works.ts";
 

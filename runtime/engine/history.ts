@@ -98,6 +98,16 @@ async function untilTrimmed<T>(read: () => Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** One turn of the past by itself, as its record has it. */
+export interface PastTurn {
+  readonly event: unknown;
+  readonly replied: boolean;
+  /** The machine's own, if it gave one. */
+  readonly reply: unknown;
+  /** The state that it made; undefined for a deletion. */
+  state(): Promise<unknown>;
+}
+
 interface Found {
   readonly record: TurnRecord;
   readonly link: Link;
@@ -133,17 +143,16 @@ export class HistoryReader {
     this.#tagsOf = tagsOf;
   }
 
-  /** The reply that a past turn gave: the machine's own, or the state it made. */
-  async replyOf(id: string, at: Link): Promise<unknown> {
+  /**
+   * A past turn. Its record is read once, its state only when it is asked for.
+   * @throws KeyturnError `history_trimmed`
+   */
+  async turnAt(id: string, at: Link): Promise<PastTurn> {
     const found = await this.#find(id, at);
-    if (found.record.replied) return found.record.reply;
-    if (found.record.kind === DeleteTurn) return undefined;
-    return this.#stateAt(id, found);
-  }
-
-  /** The event of a past turn. */
-  async eventAt(id: string, at: Link): Promise<unknown> {
-    return (await this.#find(id, at)).record.event;
+    const { kind, event, replied, reply } = found.record;
+    const state = async (): Promise<unknown> =>
+      kind === DeleteTurn ? undefined : await this.#stateAt(id, found);
+    return { event, replied, reply, state };
   }
 
   async #stateAt(id: string, found: Found): Promise<unknown> {
@@ -157,17 +166,6 @@ export class HistoryReader {
     const found = await this.#find(id, at);
     if (found.record.kind === DeleteTurn) return undefined;
     return stateAfter(id, await this.#blockBack(id, found));
-  }
-
-  /** The reply that a past turn gave, null for none, and the state that it made. */
-  async answerOf(
-    id: string,
-    at: Link,
-  ): Promise<{ readonly value: unknown; readonly replied: boolean; readonly state: unknown }> {
-    const found = await this.#find(id, at);
-    const { replied, reply } = found.record;
-    const state = found.record.kind === DeleteTurn ? undefined : await this.#stateAt(id, found);
-    return { value: replied ? reply : null, replied, state };
   }
 
   /** A page of the turns of an actor whose last record is at `last`. */

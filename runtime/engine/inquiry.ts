@@ -20,7 +20,7 @@ import { Stint } from "./stint.ts";
 import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
 import type { ShardState } from "./shard.ts";
 import { statesBeside } from "./states.ts";
-import { asError } from "./step.ts";
+import { asError } from "./faults.ts";
 
 /** The longest that a question for changes waits. */
 const HOLD_MS = 60_000;

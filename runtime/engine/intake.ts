@@ -26,7 +26,7 @@ import type { Lease } from "./parts.ts";
 import type { Outbox } from "./outbox.ts";
 import type { Queue } from "./queue.ts";
 import type { Session, ShardState } from "./shard.ts";
-import { asError } from "./step.ts";
+import { asError } from "./faults.ts";
 import type { Tally } from "./tally.ts";
 import { NOT_DRAWN } from "../words/trace.ts";
 

@@ -1,7 +1,7 @@
 /**
  * Brings actors into memory: snapshot plus what the tail says of them.
  *
- * Owns the actors being loaded. Talks to Snapshots; hands loaded actors back to the engine. Reads of one tick are one
+ * Owns the actors being loaded. Talks to Snapshots; hands loaded actors on (`LoaderExits`). Reads of one tick are one
  * store call.
  *
  * Invariants:
@@ -9,30 +9,45 @@
  * 2. A damaged snapshot stops its shard; one that this machine or runtime cannot read stops its actor only.
  * 3. An actor whose snapshot could not be read is tried again with the next message to it.
  */
-import type { SnapshotEntry } from "../ports/index.ts";
+import type { Clock, SnapshotEntry, Snapshots } from "../ports/index.ts";
 import { KeyturnError, textOf } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import type { Activation } from "./activation.ts";
 import { isWake } from "./delays.ts";
-import type { Engine } from "./engine.ts";
+import { asError } from "./faults.ts";
 import { isBeginning } from "./invocations.ts";
 import type { Timer } from "./machine.ts";
+import type { ShardState } from "./shard.ts";
 import { decodeSnapshot, earliestDue } from "./state.ts";
-import { asError } from "./step.ts";
 
 const READ_TRIES = 5;
 const READ_PAUSE_MS = 50;
 /** Snapshots asked for in one store call. */
 const READ_BATCH = 1_024;
 
+/** What becomes of an actor that was loaded, and who is told. */
+export interface LoaderExits {
+  /** It is ready, or has failed. */
+  ready(a: Activation): void;
+  /** What is stored of it is damaged. Resolves when it is clear that this is no new owner's work. */
+  damaged(shard: ShardState, error: KeyturnError): Promise<void>;
+  /** It has timers that were not known before. */
+  wake(): void;
+  isStopped(): boolean;
+}
+
 export class Loader {
   /** Until each is ready or has failed. */
   readonly loading = new Set<Activation>();
-  readonly #engine: Engine;
+  readonly #snapshots: Snapshots;
+  readonly #clock: Clock;
+  readonly #exits: LoaderExits;
   readonly #wanted: Activation[] = [];
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  constructor(snapshots: Snapshots, clock: Clock, exits: LoaderExits) {
+    this.#snapshots = snapshots;
+    this.#clock = clock;
+    this.#exits = exits;
   }
 
   /** Notes an actor to be loaded; `start` begins. */
@@ -54,32 +69,31 @@ export class Loader {
   /** Loads actors; resolves when each is ready or has failed. */
   async load(batch: readonly Activation[]): Promise<void> {
     const entries = await this.#read(batch.map((a) => a.id));
-    if (this.#engine.stopped) return;
+    if (this.#exits.isStopped()) return;
     batch.forEach((a, index) => {
       this.loading.delete(a);
       if (a.shard.phase === "gone") return;
       const error = entries instanceof KeyturnError ? entries : this.#fill(a, entries[index]);
       const finish = (): void => {
         a.failed = error;
-        this.#engine.ready(a);
+        this.#exits.ready(a);
         if (error === undefined && a.latest.timers.some(beginsAnew)) this.#wake(a);
       };
       // What looks like damage may be a new owner's work: nobody is answered before that is clear.
-      if (error !== undefined && isDamage(error)) void this.#engine.failShard(a.shard, error).then(finish);
+      if (error !== undefined && isDamage(error)) void this.#exits.damaged(a.shard, error).then(finish);
       else finish();
     });
   }
 
   async #read(ids: readonly string[]): Promise<readonly (SnapshotEntry | undefined)[] | KeyturnError> {
-    const { store, world } = this.#engine.parts;
     for (let tries = 1; ; tries++) {
       try {
-        return await store.snapshots.read(ids);
+        return await this.#snapshots.read(ids);
       } catch (cause) {
         if (tries === READ_TRIES) {
           return new KeyturnError("store_failed", `Snapshots cannot be read: ${textOf(cause)}`, { cause });
         }
-        await new Promise<void>((resolve) => world.clock.after(READ_PAUSE_MS * tries, resolve));
+        await new Promise<void>((resolve) => this.#clock.after(READ_PAUSE_MS * tries, resolve));
       }
     }
   }
@@ -87,7 +101,7 @@ export class Loader {
   /** A new version's delays have begun, or what it invokes is to begin: that is to be recorded, whether or not anybody sends something. */
   #wake(a: Activation): void {
     a.shard.due.set(a.id, earliestDue(a.latest.timers));
-    this.#engine.wakeForTimers();
+    this.#exits.wake();
   }
 
   /** Makes an actor of what is stored. Returns why it cannot. */
@@ -100,7 +114,7 @@ export class Loader {
       a.revision = entry?.revision ?? 0;
       if (data !== undefined) {
         a.stored = data;
-        a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0), this.#engine.parts.world.clock.now());
+        a.fill(data, (entry?.value?.length ?? 0) + (patch?.bytes ?? 0), this.#clock.now());
         a.stored = undefined;
       }
       // A checkpoint may be writing the patch at this moment, whatever the entry said.

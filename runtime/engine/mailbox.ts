@@ -19,7 +19,8 @@ import { familyOf, isAskTimeout, isWorkTimer, type WorkEvent } from "./machine.t
 import type { Queue } from "./queue.ts";
 import { decodeRecord, typeOfId } from "./record.ts";
 import type { ShardState } from "./shard.ts";
-import { type Taken, unknownType } from "./step.ts";
+import { unknownType } from "./faults.ts";
+import type { Taken } from "./taken.ts";
 import type { WorkHere, Works } from "./works.ts";
 
 const ASKED: ReadonlyMap<number, string> = new Map([

@@ -23,7 +23,7 @@ import { typeOfId } from "./record.ts";
 import { rebuild } from "./recovery.ts";
 import type { ShardState } from "./shard.ts";
 import { type ActorData, decodeSnapshot, type Patch } from "./state.ts";
-import { asError } from "./step.ts";
+import { asError } from "./faults.ts";
 
 /** Entries of the shard table that are read at once. */
 const TABLE_AT_ONCE = 32;

@@ -11,7 +11,7 @@ import type { Commits } from "./commits.ts";
 import { familyOf } from "./machine.ts";
 import { type PathOf, type PendingTimer, pendingTimers } from "./pending.ts";
 import type { Session } from "./shard.ts";
-import { asError } from "./step.ts";
+import { asError } from "./faults.ts";
 import type { Watches } from "./watches.ts";
 
 export class Reads {

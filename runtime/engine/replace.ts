@@ -23,7 +23,7 @@ import { adopt } from "./migration.ts";
 import { Outgoing } from "./outgoing.ts";
 import { KeyframeTurn, type Link, NoLink, type OutMessage, type PackedTimer, unpackTimer } from "./record.ts";
 import type { ActorData } from "./state.ts";
-import { effectless, sourceOf, type Taken } from "./step.ts";
+import { effectless, sourceOf, type Taken } from "./taken.ts";
 import { blank, checkSize, encoded, type Slot, wholeOf } from "./turn-record.ts";
 
 /** Types of the events of such turns, as history shows them. `xstate.` is reserved: nobody can send them. */

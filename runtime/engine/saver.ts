@@ -1,7 +1,8 @@
 /**
  * Writes snapshots and passivates actors.
  *
- * Owns the order of snapshot writes (one call at a time) and the passivation sweep. Talks to Snapshots.
+ * Owns the order of snapshot writes (one call at a time) and the passivation sweep. Talks to Snapshots and, before each
+ * write, to the owner (owner.ts).
  *
  * Invariants:
  * 1. Only committed state is written.
@@ -12,8 +13,9 @@
  */
 import type { SnapshotWrite } from "../ports/index.ts";
 import { type Activation, dataOf, type Turn } from "./activation.ts";
-import type { Engine } from "./engine.ts";
-import type { ShardState } from "./shard.ts";
+import type { Actors } from "./actors.ts";
+import type { Owner } from "./owner.ts";
+import type { EngineParts } from "./parts.ts";
 import { earliestDue, encodeSnapshot } from "./state.ts";
 
 /** How much of the actors in memory one sweep frees at least, so that sweeps are rare. */
@@ -22,13 +24,28 @@ const SWEEP_SHARE = 0.02;
 const RETRY_MS = 1_000;
 
 export class Saver {
-  readonly #engine: Engine;
+  readonly #parts: EngineParts;
+  readonly #actors: Actors;
+  readonly #owner: Owner;
+  /** Told of each turn whose snapshot, or deletion, is stored. */
+  readonly #saved: (a: Activation, turn: Turn) => void;
+  readonly #isStopped: () => boolean;
   #tail: Promise<unknown> = Promise.resolve();
   #sweep: Iterator<Activation> | undefined;
   #sweeping = false;
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  constructor(
+    parts: EngineParts,
+    actors: Actors,
+    owner: Owner,
+    saved: (a: Activation, turn: Turn) => void,
+    isStopped: () => boolean,
+  ) {
+    this.#parts = parts;
+    this.#actors = actors;
+    this.#owner = owner;
+    this.#saved = saved;
+    this.#isStopped = isStopped;
   }
 
   /**
@@ -42,17 +59,17 @@ export class Saver {
   }
 
   async #saveInOrder(actors: readonly Activation[]): Promise<void> {
-    const { snapshotBatch } = this.#engine.parts.settings;
+    const { snapshotBatch } = this.#parts.settings;
     for (let at = 0; at < actors.length; at += snapshotBatch) {
       const batch = actors.slice(at, at + snapshotBatch).filter((a) => a.dirty && a.shard.phase !== "gone");
       if (batch.length > 0) await this.#write(batch);
-      if (this.#engine.stopped) throw new Error("The node stopped before the snapshots were written.");
+      if (this.#isStopped()) throw new Error("The node stopped before the snapshots were written.");
     }
   }
 
   async #write(actors: readonly Activation[]): Promise<void> {
-    const { snapshots } = this.#engine.parts.store;
-    this.checkLease();
+    const { snapshots } = this.#parts.store;
+    this.#owner.checkLease();
     const written = actors.map((a) => ({ a, turn: a.committed, life: a.life }));
     for (const a of actors) a.written = true;
     const revisions = await snapshots.write(written.map(({ a, turn }) => writeOf(a, turn)));
@@ -66,7 +83,7 @@ export class Saver {
       a.revision = revision;
       // Deleted while it was being written: what is stored now is of the old life, whatever stood there before.
       a.saved = a.life === life ? turn.turn : -1;
-      this.#engine.indexes.saved(a, turn);
+      this.#saved(a, turn);
       this.#forgetFarTimers(a, turn);
     });
     if (refused.length > 0) await this.#settleConflicts(refused);
@@ -75,32 +92,12 @@ export class Saver {
   async #settleConflicts(refused: readonly Activation[]): Promise<void> {
     const actors = refused.filter((a) => a.shard.phase !== "gone");
     if (actors.length === 0) return;
-    const entries = await this.#engine.parts.store.snapshots.read(actors.map((a) => a.id));
-    for (const shard of new Set(actors.map((a) => a.shard))) await this.checkOwner(shard);
+    const entries = await this.#parts.store.snapshots.read(actors.map((a) => a.id));
+    for (const shard of new Set(actors.map((a) => a.shard))) await this.#owner.check(shard);
     actors.forEach((a, index) => {
       a.revision = entries[index]?.revision ?? 0;
     });
     await this.#write(actors);
-  }
-
-  /**
-   * Throws if a shard is another node's now. What was read before this call was not written by a later owner, and a
-   * write that expects a revision which was read before cannot replace what a later owner writes.
-   */
-  async checkOwner(shard: ShardState): Promise<void> {
-    const { store, incarnation } = this.#engine.parts;
-    const stored = await store.directory.readShard(shard.shard);
-    if (stored?.entry.owner !== incarnation || shard.phase === "gone")
-      throw new Error(`Shard ${shard.shard} belongs to another node.`);
-  }
-
-  /**
-   * Throws while another node may own the shards. Revisions make late writes harmless; this saves most of them, and is
-   * what holds off the rest where a store has forgotten a marker or keeps none.
-   */
-  checkLease(): void {
-    if (!this.#engine.parts.lease.holds())
-      throw new Error("The lease has run out; no snapshots are written.");
   }
 
   /** A stored timer beyond the horizon is found in the store's index when its time comes. */
@@ -112,10 +109,10 @@ export class Saver {
 
   /** Makes room if there are too many actors in memory: the least recently used go, after they are stored. */
   passivate(): void {
-    const { actors, parts } = this.#engine;
-    if (actors.size <= parts.settings.activeActors || this.#sweeping) return;
-    const wanted =
-      actors.size - parts.settings.activeActors + Math.ceil(parts.settings.activeActors * SWEEP_SHARE);
+    const actors = this.#actors;
+    const { settings, observer, world } = this.#parts;
+    if (actors.size <= settings.activeActors || this.#sweeping) return;
+    const wanted = actors.size - settings.activeActors + Math.ceil(settings.activeActors * SWEEP_SHARE);
     const victims = this.#choose(wanted);
     const dirty: Activation[] = [];
     for (const a of victims) {
@@ -129,18 +126,18 @@ export class Saver {
         for (const a of dirty) if (!a.used && !this.#isBusy(a) && !a.dirty) actors.delete(a);
       })
       .catch(async (error: unknown) => {
-        parts.observer.troubled("passivation", error);
-        await new Promise<void>((resolve) => parts.world.clock.after(RETRY_MS, resolve));
+        observer.troubled("passivation", error);
+        await new Promise<void>((resolve) => world.clock.after(RETRY_MS, resolve));
       })
       .finally(() => {
         this.#sweeping = false;
-        if (!this.#engine.stopped) this.passivate();
+        if (!this.#isStopped()) this.passivate();
       });
   }
 
   /** Second-chance sweep: who was used since the last pass is spared once. Source: the CLOCK algorithm (Corbató). */
   #choose(wanted: number): Set<Activation> {
-    const { actors } = this.#engine;
+    const actors = this.#actors;
     const victims = new Set<Activation>();
     let looked = 0;
     // Two rounds, and the ends of both.

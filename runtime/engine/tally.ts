@@ -12,7 +12,7 @@ import { type Activation, type Job, TimerJob } from "./activation.ts";
 import type { OpenBatch } from "./batch.ts";
 import type { HostedType } from "./definition.ts";
 import type { Observer } from "./observer.ts";
-import type { Taken } from "./step.ts";
+import type { Taken } from "./taken.ts";
 
 /** What turns come from. */
 export const SOURCES = ["request", "told", "timer", "work"] as const;

@@ -20,7 +20,7 @@ import { begunByTimer, isBegunByTimer, isSampled, SAMPLED, traceFlags } from "..
 import { type Activation, type Job, TimerJob } from "./activation.ts";
 import type { OpenBatch } from "./batch.ts";
 import type { NodeMetrics } from "./metrics.ts";
-import type { Taken } from "./step.ts";
+import type { Taken } from "./taken.ts";
 import { sourceOfJob, type TurnSource } from "./tally.ts";
 
 /** A traced turn, before it is stepped. */

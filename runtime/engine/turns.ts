@@ -26,17 +26,10 @@ import { checkRepeated } from "./repeated.ts";
 import { checkReplacement, standing, standsAt, takeReplace } from "./replace.ts";
 import { isLapsed } from "./resume.ts";
 import { nextDue } from "./state.ts";
-import {
-  asError,
-  type Taken,
-  takeCancel,
-  takeDelete,
-  takeLapsed,
-  takeLife,
-  takeRefusal,
-  takeTimer,
-  takeTurn,
-} from "./step.ts";
+import { asError } from "./faults.ts";
+import { takeTurn } from "./step.ts";
+import { type Taken, takeDelete, takeRefusal } from "./taken.ts";
+import { takeCancel, takeLapsed, takeLife, takeTimer } from "./timer-turns.ts";
 import type { Slot } from "./turn-record.ts";
 import type { Tracing } from "./telemetry.ts";
 import type { Works } from "./works.ts";

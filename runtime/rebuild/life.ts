@@ -39,7 +39,7 @@ import {
   type TurnRecord,
 } from "../engine/record.ts";
 import { type ActorData, Patch } from "../engine/state.ts";
-import { asError } from "../engine/step.ts";
+import { asError } from "../engine/faults.ts";
 import { decodeKey } from "../words/address.ts";
 import type { KeyturnError } from "../words/errors.ts";
 import { takeNames } from "./sessions.ts";

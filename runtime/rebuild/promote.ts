@@ -19,7 +19,7 @@ import { persist } from "../engine/machine.ts";
 import type { EventObject } from "../engine/machine/internals.ts";
 import { packTimers } from "../engine/record.ts";
 import { REBUILT, type Replacement } from "../engine/replace.ts";
-import { asError } from "../engine/step.ts";
+import { asError } from "../engine/faults.ts";
 import type { Store } from "../ports/index.ts";
 import type { ErrorCode } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";

@@ -29,7 +29,7 @@ import {
   type TurnRecord,
 } from "../engine/record.ts";
 import { FORKED, REBUILT } from "../engine/replace.ts";
-import { asError } from "../engine/step.ts";
+import { asError } from "../engine/faults.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type Findings, Life, Replayer } from "./life.ts";
 import type { Part } from "./part.ts";

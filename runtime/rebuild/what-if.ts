@@ -29,7 +29,7 @@ import type { EventObject } from "../engine/machine/internals.ts";
 import { adopt } from "../engine/migration.ts";
 import { checkEvent, shownState } from "../engine/outgoing.ts";
 import { NoLink, unpackTimer } from "../engine/record.ts";
-import { asError } from "../engine/step.ts";
+import { asError } from "../engine/faults.ts";
 import { durationOf } from "../words/duration.ts";
 import { type ErrorCode, KeyturnError } from "../words/errors.ts";
 import { seal, ValueFault } from "../words/values.ts";

@@ -2,7 +2,7 @@
 import { defineActor } from "keyturn";
 import { assign, raise, setup } from "xstate";
 
-interface Parcel {
+export interface Parcel {
   readonly owner: { readonly id: string } | null;
   readonly weight: number;
   readonly note?: string;

@@ -2,7 +2,7 @@
  * Keeps the stored index of types that declare one: checkpoints write what was stored of their actors since.
  *
  * Owns what is not in a root yet, and the order of writes that makes new pieces appear at once. Talks to Snapshots, the
- * saver and the catalogs; the saver and checkpoints tell it what they have stored.
+ * owner (owner.ts) and the catalogs; the saver and checkpoints tell it what they have stored.
  *
  * Why it shows what is committed: a checkpoint writes snapshots, then the index, then cuts the tail. So what a root
  * lacks lies in the tail, or is waiting here. Of which types a shard's index is kept stands in the shard's own entry,
@@ -20,11 +20,13 @@ import { decodeKey } from "../../words/address.ts";
 import type { Activation, Turn } from "../activation.ts";
 import { forEach } from "../concurrently.ts";
 import type { HostedType } from "../definition.ts";
-import type { Engine } from "../engine.ts";
+import type { Owner } from "../owner.ts";
+import type { EngineParts } from "../parts.ts";
 import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
 import { encodeBlock } from "./block.ts";
+import type { Catalogs } from "./catalogs.ts";
 import { encodeRoot, isFull, noRoot, type Root, RUN_ROWS_MAX } from "./index-format.ts";
 import { blockOf, type Changes, goneOf } from "./index-merge.ts";
 import { type IndexPlace, IndexStore, rootIdOf, type StoredRoot } from "./index-store.ts";
@@ -59,7 +61,10 @@ interface Kept extends IndexPlace {
 export type Beginning = Pick<Kept, "shard" | "hosted" | "known">;
 
 export class IndexWriter {
-  readonly #engine: Engine;
+  readonly #parts: EngineParts;
+  readonly #catalogs: Catalogs;
+  readonly #owner: Owner;
+  readonly #isStopped: () => boolean;
   readonly #store: IndexStore;
   readonly #kept = new Map<ShardState, Map<string, Kept>>();
   /** Types of which actors were stored in shards that have no index. */
@@ -67,9 +72,18 @@ export class IndexWriter {
   /** Types whose actors could not all be found: a node keeps no index of them until somebody has asked. */
   readonly #hopeless = new Set<string>();
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
-    this.#store = new IndexStore(engine.parts.store.snapshots, () => engine.breathe());
+  constructor(
+    parts: EngineParts,
+    catalogs: Catalogs,
+    owner: Owner,
+    breathe: () => Promise<void>,
+    isStopped: () => boolean,
+  ) {
+    this.#parts = parts;
+    this.#catalogs = catalogs;
+    this.#owner = owner;
+    this.#isStopped = isStopped;
+    this.#store = new IndexStore(parts.store.snapshots, breathe);
   }
 
   /** The saver has stored a turn's snapshot, or a deletion. */
@@ -85,13 +99,13 @@ export class IndexWriter {
 
   /** A checkpoint has stored what the tail says of an actor. */
   patched(shard: ShardState, id: string, data: ActorData | undefined): void {
-    const hosted = this.#engine.parts.registry.get(typeOfId(id));
+    const hosted = this.#parts.registry.get(typeOfId(id));
     const kept = hosted === undefined ? undefined : this.#keptOf(shard, hosted);
     if (hosted === undefined || kept === undefined) return;
     const key = decodeKey(id.slice(id.indexOf(".") + 1));
     // What the saver has stored meanwhile is newer.
     if (kept.changed.has(key) || kept.writing?.has(key) === true) return;
-    const now = this.#engine.parts.world.clock.now();
+    const now = this.#parts.world.clock.now();
     kept.changed.set(key, data === undefined ? goneOf(key) : rowOfData(hosted, key, data, now));
   }
 
@@ -110,7 +124,7 @@ export class IndexWriter {
    * was no checkpoint yet everything is in the tail, and all begin.
    */
   add(shard: ShardState): void {
-    const { registry } = this.#engine.parts;
+    const { registry } = this.#parts;
     for (const type of shard.indexed)
       if (registry.get(type)?.definition.index === undefined) shard.indexed.delete(type);
     if (shard.stored.revision > 0) return;
@@ -145,7 +159,7 @@ export class IndexWriter {
   /** Before a checkpoint: where all rows are known, nobody is to take an older root for a whole one. */
   async prepare(shards: readonly ShardState[]): Promise<readonly Beginning[]> {
     const beginnings: Beginning[] = [];
-    for (const hosted of this.#engine.parts.registry.values()) {
+    for (const hosted of this.#parts.registry.values()) {
       const { index, type } = hosted.definition;
       const known = index === undefined ? [] : shards.filter((shard) => this.#canBegin(shard, type));
       for (let at = 0; at < known.length; at += ROOTS_AT_ONCE) {
@@ -177,7 +191,7 @@ export class IndexWriter {
   }
 
   #begin(kept: Kept): boolean {
-    const rows = this.#engine.catalogs.known(kept.shard, kept.hosted.definition.type);
+    const rows = this.#catalogs.known(kept.shard, kept.hosted.definition.type);
     if (rows?.complete !== true) return false;
     kept.begun = rows.all();
     kept.changed = new Map();
@@ -185,7 +199,7 @@ export class IndexWriter {
   }
 
   #canBegin(shard: ShardState, type: string): boolean {
-    return !shard.indexed.has(type) && this.#engine.catalogs.known(shard, type)?.complete === true;
+    return !shard.indexed.has(type) && this.#catalogs.known(shard, type)?.complete === true;
   }
 
   /**
@@ -204,13 +218,13 @@ export class IndexWriter {
 
   /** Shards without an index get one when all their rows are known: by the next checkpoint. */
   #findMissing(): void {
-    const { catalogs, parts } = this.#engine;
+    const { registry, observer } = this.#parts;
     for (const type of this.#missing) {
-      const hosted = parts.registry.get(type);
+      const hosted = registry.get(type);
       if (hosted === undefined || this.#hopeless.has(type)) continue;
-      catalogs.find(hosted).catch((error: unknown) => {
+      this.#catalogs.find(hosted).catch((error: unknown) => {
         this.#hopeless.add(type);
-        if (!this.#engine.stopped) parts.observer.troubled(`find the actors of ${type}`, error);
+        if (!this.#isStopped()) observer.troubled(`find the actors of ${type}`, error);
       });
     }
     this.#missing.clear();
@@ -246,7 +260,7 @@ export class IndexWriter {
     const others: { readonly kept: Kept; readonly stored: StoredRoot }[] = [];
     for (const [at, kept] of some.entries()) {
       const { root, revision } = stored[at] as StoredRoot;
-      if (kept.known !== revision) await this.#engine.saver.checkOwner(kept.shard);
+      if (kept.known !== revision) await this.#owner.check(kept.shard);
       kept.known = revision;
       const run = kept.begun === undefined && root.whole ? runOf(kept, root, revision) : undefined;
       if (run !== undefined) runs.push(run);
@@ -292,7 +306,7 @@ export class IndexWriter {
 
   /** Nobody takes the root for a whole one any more. */
   async #void(kept: Kept, root: Root, revision: number): Promise<boolean> {
-    if (kept.known !== revision) await this.#engine.saver.checkOwner(kept.shard);
+    if (kept.known !== revision) await this.#owner.check(kept.shard);
     const leftovers = [...stillLeft(kept, root), ...root.pieces.map(({ number }) => number)];
     const empty: Root = { ...root, pieces: [], runs: [], leftovers, whole: false };
     return (await this.#replace(kept, empty, revision)) !== undefined;
@@ -351,7 +365,7 @@ export class IndexWriter {
     try {
       await this.#store.deletePieces(kept, stillLeft(kept, kept), (number) => kept.swept.add(number));
     } catch (error) {
-      this.#engine.parts.observer.troubled(`delete old pieces of ${rootIdOf(kept)}`, error);
+      this.#parts.observer.troubled(`delete old pieces of ${rootIdOf(kept)}`, error);
     }
   }
 }

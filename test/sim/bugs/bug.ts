@@ -1,5 +1,7 @@
 import type { Activation } from "../../../runtime/engine/activation.ts";
-import { Engine } from "../../../runtime/engine/engine.ts";
+import { Membership } from "../../../runtime/cluster/membership.ts";
+import type { Engine } from "../../../runtime/engine/engine.ts";
+import { decodeBatch } from "../../../runtime/engine/record.ts";
 import type { ShardState } from "../../../runtime/engine/shard.ts";
 import { type Disk, noFaults, type Scenario } from "../../../runtime/testing/simulator/index.ts";
 
@@ -77,19 +79,42 @@ export const behind: Partial<Scenario> = {
   safety_ms: 6_000,
 };
 
-/** Which engine has a shard; noted when it is given one. */
-export function enginesOf(patch: Patcher): Map<ShardState, Engine> {
-  const engines = new Map<ShardState, Engine>();
-  patch.replace(
-    Engine.prototype,
-    "addShard",
-    (original) =>
-      function (this: Engine, shard) {
-        engines.set(shard, this);
-        original.call(this, shard);
-      },
-  );
-  return engines;
+/** The journal is trimmed as far as may be, all the time. */
+export const trimming: Partial<Scenario> = {
+  ...behind,
+  keepBytes: 0,
+  settings: { ...behind.settings, trim_ms: 100 },
+};
+
+/** Answers a request by itself, whatever becomes of it. */
+export function answer(
+  engine: Engine,
+  shard: ShardState,
+  session: string,
+  number: number,
+  value: unknown,
+): void {
+  const { store, incarnation } = engine.parts;
+  store.transport.publish(`client.${session}`, {
+    kind: "reply",
+    from: incarnation,
+    replies: [[shard.shard, number, undefined, value]],
+  });
+}
+
+/** Whether a lane's entry only says who takes its shards over. */
+export function isSeal(bytes: Uint8Array): boolean {
+  return decodeBatch(bytes, 0).header.sealedBy !== undefined;
+}
+
+/** Who takes a member off the list does not ask whether its heartbeat came since. */
+export function leaveUnasked({ memory: { directory } }: Disk, patch: Patcher): void {
+  patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
+}
+
+/** Every node believes for ever that its lease holds. */
+export function believeLeases(_disk: Disk, patch: Patcher): void {
+  patch.replace(Membership.prototype, "holds", () => () => true);
 }
 
 /** An actor as one whose latest state is taken for committed. Writes go through. */

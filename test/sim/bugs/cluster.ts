@@ -2,13 +2,12 @@ import { Engine } from "../../../runtime/engine/engine.ts";
 import { Membership } from "../../../runtime/cluster/membership.ts";
 import { Orphans } from "../../../runtime/cluster/orphans.ts";
 import { type VersionedCandidate, VersionedPlacement } from "../../../runtime/cluster/versioned-placement.ts";
-import { decodeBatch } from "../../../runtime/engine/record.ts";
 import { Saver } from "../../../runtime/engine/saver.ts";
 import { OutChannel, Session, ShardState } from "../../../runtime/engine/shard.ts";
 import { noFaults } from "../../../runtime/testing/simulator/index.ts";
 import { CancelTimer, Unwatch } from "../../../runtime/words/frames.ts";
 import { laneOfChannel } from "../../../runtime/words/lanes.ts";
-import { type Bug, latestOf, paused, behind, enginesOf } from "./bug.ts";
+import { answer, behind, type Bug, isSeal, latestOf, leaveUnasked, paused } from "./bug.ts";
 
 export const cluster: readonly Bug[] = [
   {
@@ -17,7 +16,6 @@ export const cluster: readonly Bug[] = [
     workloads: ["cancelling"],
     budget: 100,
     install(_disk, patch) {
-      const engines = enginesOf(patch);
       patch.replace(
         Engine.prototype,
         "receive",
@@ -29,11 +27,7 @@ export const cluster: readonly Bug[] = [
             }
             const requests = frame.requests.map((request, at) => {
               if (request.kind !== CancelTimer) return request;
-              engines.get(shard)?.parts.store.transport.publish(`client.${frame.session}`, {
-                kind: "reply",
-                from: this.parts.incarnation,
-                replies: [[shard.shard, frame.first + at, undefined, true]],
-              });
+              answer(this, shard, frame.session, frame.first + at, true);
               return { ...request, kind: Unwatch, event: "" } as const;
             });
             original.call(this, shard, { ...frame, requests });
@@ -105,7 +99,7 @@ export const cluster: readonly Bug[] = [
         const copy = fresh ? disk.behind : directory;
         return copy === directory ? original.call(directory, names, fresh) : copy.beats(names, fresh);
       });
-      patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
+      leaveUnasked(disk, patch);
     },
   },
   {
@@ -114,10 +108,7 @@ export const cluster: readonly Bug[] = [
     workloads: ["timers"],
     focus: paused,
     budget: 100,
-    install(disk, patch) {
-      const { directory } = disk.memory;
-      patch.replace(directory, "leave", (original) => (name) => original.call(directory, name));
-    },
+    install: leaveUnasked,
   },
   {
     name: "expulsion-ignored",
@@ -175,8 +166,7 @@ export const cluster: readonly Bug[] = [
     install(disk, patch) {
       const { journal } = disk.memory;
       patch.replace(journal, "append", (original) => async (lane, expected, bytes) => {
-        if (decodeBatch(bytes, 0).header.sealedBy === undefined)
-          return original.call(journal, lane, expected, bytes);
+        if (!isSeal(bytes)) return original.call(journal, lane, expected, bytes);
         return { kind: "committed", seq: await journal.last(lane) };
       });
     },

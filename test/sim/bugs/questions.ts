@@ -5,9 +5,8 @@ import { ShardRows } from "../../../runtime/engine/catalog/rows.ts";
 import { HistoryReader } from "../../../runtime/engine/history.ts";
 import { Client } from "../../../runtime/client/client.ts";
 import { SharedAsks } from "../../../runtime/client/shared-asks.ts";
-import { Membership } from "../../../runtime/cluster/membership.ts";
 import { forgetIndexes, isForgetful } from "../forgetful.ts";
-import { type Bug, divided } from "./bug.ts";
+import { believeLeases, type Bug, divided } from "./bug.ts";
 
 export const questions: readonly Bug[] = [
   {
@@ -16,9 +15,7 @@ export const questions: readonly Bug[] = [
     workloads: ["register"],
     focus: divided,
     budget: 600,
-    install(_disk, patch) {
-      patch.replace(Membership.prototype, "holds", () => () => true);
-    },
+    install: believeLeases,
   },
   {
     name: "stale-find",
@@ -26,9 +23,7 @@ export const questions: readonly Bug[] = [
     workloads: ["finding"],
     focus: divided,
     budget: 100,
-    install(_disk, patch) {
-      patch.replace(Membership.prototype, "holds", () => () => true);
-    },
+    install: believeLeases,
   },
   {
     name: "find-misses-commits",
@@ -113,7 +108,7 @@ export const questions: readonly Bug[] = [
     text: "of several changes that a watch asks for the first is left out",
     workloads: ["watching"],
     budget: 120,
-    seed: 38,
+    seed: 36,
     install(_disk, patch) {
       patch.replace(
         ShardRows.prototype,
@@ -186,7 +181,7 @@ export const questions: readonly Bug[] = [
     text: "an index is taken for whole although an owner in between did not keep it",
     workloads: ["finding"],
     budget: 150,
-    seed: 108,
+    seed: 121,
     install(_disk, patch) {
       forgetIndexes(patch);
       patch.replace(

@@ -3,13 +3,12 @@ import { Checkpointer } from "../../../runtime/engine/checkpoint.ts";
 import type { Activation } from "../../../runtime/engine/activation.ts";
 import { Engine } from "../../../runtime/engine/engine.ts";
 import { Parking } from "../../../runtime/engine/parking.ts";
-import { decodeBatch } from "../../../runtime/engine/record.ts";
 import { Saver } from "../../../runtime/engine/saver.ts";
-import { Session, type ShardState } from "../../../runtime/engine/shard.ts";
+import { Session } from "../../../runtime/engine/shard.ts";
 import { DueHeap } from "../../../runtime/engine/timers.ts";
 import { Turns } from "../../../runtime/engine/turns.ts";
 import { Send } from "../../../runtime/words/frames.ts";
-import { type Bug, behind, enginesOf } from "./bug.ts";
+import { answer, type Bug, isSeal, trimming } from "./bug.ts";
 
 export const turns: readonly Bug[] = [
   {
@@ -19,8 +18,7 @@ export const turns: readonly Bug[] = [
     install(disk, patch) {
       const { journal } = disk.memory;
       patch.replace(journal, "append", (original) => async (lane, expected, bytes) => {
-        const seal = decodeBatch(bytes, 0).header.sealedBy !== undefined;
-        return original.call(journal, lane, seal ? expected : await journal.last(lane), bytes);
+        return original.call(journal, lane, isSeal(bytes) ? expected : await journal.last(lane), bytes);
       });
     },
   },
@@ -30,9 +28,7 @@ export const turns: readonly Bug[] = [
     workloads: ["list", "bank"],
     budget: 150,
     install(_disk, patch) {
-      const engines = enginesOf(patch);
       const sends = new WeakMap<Session, Set<number>>();
-      const homes = new WeakMap<Session, ShardState>();
       patch.replace(
         Engine.prototype,
         "receive",
@@ -42,18 +38,13 @@ export const turns: readonly Bug[] = [
             if (frame.kind !== "request") return;
             const session = shard.sessions.get(frame.session);
             if (session === undefined || frame.epoch !== shard.epoch) return;
-            homes.set(session, shard);
             frame.requests.forEach((request, at) => {
               const number = frame.first + at;
               const known = sends.get(session) ?? new Set<number>();
               sends.set(session, known);
               if (request.kind !== Send || known.has(number) || number > session.last) return;
               known.add(number);
-              engines.get(shard)?.parts.store.transport.publish(`client.${session.name}`, {
-                kind: "reply",
-                from: this.parts.incarnation,
-                replies: [[shard.shard, number, undefined, undefined]],
-              });
+              answer(this, shard, session.name, number, undefined);
             });
           },
       );
@@ -62,7 +53,7 @@ export const turns: readonly Bug[] = [
   {
     name: "trims-too-much",
     text: "the journal is trimmed up to a lane's last entry, whatever recovery needs of it",
-    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    focus: trimming,
     budget: 40,
     install(disk, patch) {
       const { retention } = disk.memory;
@@ -72,7 +63,7 @@ export const turns: readonly Bug[] = [
   {
     name: "trims-one-too-many",
     text: "the first entry that recovery needs of a lane is trimmed too",
-    focus: { ...behind, keepBytes: 0, settings: { lease_ms: 300, heartbeat_ms: 60, trim_ms: 100 } },
+    focus: trimming,
     budget: 40,
     install(disk, patch) {
       const { retention, journal } = disk.memory;
