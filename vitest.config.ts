@@ -9,6 +9,13 @@ const conditions = ["keyturn-source", "node"];
  * sources anew for each of them takes as long as what they test. Every other file has a process of its own.
  */
 const virtual = [
+  "test/{browser-client,browser-parts,changes-shared,charts,cli-actors,cli-logs,condition-text,engines}.test.ts",
+  "test/{find-*,fork,functions,functions-*,history-page,http,http-auth,http-dead,http-fuzz,http-json}.test.ts",
+  "test/{http-large,http-limits,http-openapi,http-past,http-watch,inspect,keep,keep-types,mailbox}.test.ts",
+  "test/{main-job-player,node-sources,planned-steps,readme,rebuild,rebuild-*,retention,routes,saga}.test.ts",
+  "test/{sinks,sources,sources-cli,sources-dead,sources-files,sources-http,sources-rotated*}.test.ts",
+  "test/{telemetry-each,telemetry-metrics,tell-all,types,views*}.test.ts",
+  "test/examples/{chat,checkout,functions,hello,history,nodes,saga,transfer}.test.ts",
   "test/{actors,checkers,children*,client-retry,cluster*,collections,concurrently,corruption}.test.ts",
   "test/{documented-machines,duration,engine-*,foreign*,formats*,health,machine*,migration*,patch}.test.ts",
   "test/{changes,find,kv*,population,schemas,simulator*,skim,testing-*,timers,values,words,work*,xstate-*}.test.ts",
