@@ -1,25 +1,26 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/longest-first.ts";
 
 /** `import "keyturn"` in a test, or in an example that a test runs, is the source and not dist. */
 const conditions = ["keyturn-source", "node"];
 
 /**
- * Files whose nodes live in virtual time or leave nothing behind. They share a process with each other: loading the
+ * Files that leave nothing behind: no process, no server, no global. They share a process with each other: loading the
  * sources anew for each of them takes as long as what they test. Every other file has a process of its own.
  */
-const virtual = [
-  "test/{browser-client,browser-parts,changes-shared,charts,cli-actors,cli-logs,condition-text,engines}.test.ts",
-  "test/{find-*,fork,functions,functions-*,history-page,http,http-auth,http-dead,http-fuzz,http-json}.test.ts",
-  "test/{http-large,http-limits,http-openapi,http-past,http-watch,inspect,keep,keep-types,mailbox}.test.ts",
-  "test/{main-job-player,node-sources,planned-steps,readme,rebuild,rebuild-*,retention,routes,saga}.test.ts",
-  "test/{sinks,sources,sources-cli,sources-dead,sources-files,sources-http,sources-rotated*}.test.ts",
-  "test/{telemetry-each,telemetry-metrics,tell-all,types,views*}.test.ts",
-  "test/examples/{chat,checkout,functions,hello,history,nodes,saga,transfer}.test.ts",
-  "test/{actors,checkers,children*,client-retry,cluster*,collections,concurrently,corruption}.test.ts",
-  "test/{documented-machines,duration,engine-*,foreign*,formats*,health,machine*,migration*,patch}.test.ts",
-  "test/{changes,find,kv*,population,schemas,simulator*,skim,testing-*,timers,values,words,work*,xstate-*}.test.ts",
+const shared = [
+  "test/{actors,browser-client,browser-parts,changes*,charts,checkers,children*,cli-actors,cli-logs}.test.ts",
+  "test/{client-retry,cluster*,collections,concurrently,condition-text,corruption,documented-machines}.test.ts",
+  "test/{duration,engine-*,engines,find*,foreign*,fork,formats*,functions*,health,history-page}.test.ts",
+  "test/{http,http-auth,http-dead,http-fuzz,http-json,http-large,http-limits,http-openapi}.test.ts",
+  "test/{http-past,http-watch,inspect,keep*,kv*,machine*,mailbox,main-job-player,migration*}.test.ts",
+  "test/{node-sources,patch,planned-steps,population,readme,rebuild*,retention,routes,saga,schemas}.test.ts",
+  "test/{simulator*,sinks,skim,sources,sources-cli,sources-dead,sources-files,sources-http}.test.ts",
+  "test/{sources-rotated*,telemetry-each,telemetry-metrics,tell-all,testing-*,timers,types}.test.ts",
+  "test/{values,views*,words,work*,xstate-*}.test.ts",
   "test/conformance/memory.test.ts",
+  "test/examples/{chat,checkout,functions,hello,history,nodes,saga,transfer}.test.ts",
 ];
 const all = ["test/**/*.test.ts"];
 
@@ -42,8 +43,9 @@ export default defineConfig({
     environment: "node",
     globalSetup: ["test/global-setup.ts"],
     pool: "forks",
-    // By itself vitest takes one fewer than there are cores; but many tests wait for servers and other processes.
-    maxWorkers: Math.max(2, availableParallelism() - 1),
+    // By itself vitest takes one fewer than there are cores; but most tests of real servers and processes wait for them.
+    maxWorkers: availableParallelism() + 1,
+    sequence: { sequencer: LongestFirst },
     testTimeout: 30_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,
@@ -52,8 +54,8 @@ export default defineConfig({
     allowOnly: false,
     passWithNoTests: false,
     projects: [
-      { extends: true, test: { name: "virtual", include: virtual, isolate: false } },
-      { extends: true, test: { name: "real", include: all, exclude: virtual } },
+      { extends: true, test: { name: "shared", include: shared, isolate: false } },
+      { extends: true, test: { name: "alone", include: all, exclude: shared } },
     ],
   },
 });
