@@ -6,21 +6,26 @@ import { LongestFirst } from "./test/longest-first.ts";
 const conditions = ["keyturn-source", "node"];
 
 /**
- * Files that leave nothing behind: no process, no server, no global. They share a process with each other: loading the
- * sources anew for each of them takes as long as what they test. Every other file has a process of its own.
+ * Files that leave nothing behind: no process, no global; servers are stopped by those who start them. They share a
+ * process with each other: loading the sources anew for each of them takes as long as what they test. Every other file
+ * has a process of its own.
  */
 const shared = [
-  "test/{actors,browser-client,browser-parts,changes*,charts,checkers,children*,cli-actors,cli-logs}.test.ts",
-  "test/{client-retry,cluster*,collections,concurrently,condition-text,corruption,documented-machines}.test.ts",
-  "test/{duration,engine-*,engines,find*,foreign*,fork,formats*,functions*,health,history-page}.test.ts",
-  "test/{http,http-auth,http-dead,http-fuzz,http-json,http-large,http-limits,http-openapi}.test.ts",
-  "test/{http-past,http-watch,inspect,keep*,kv*,machine*,mailbox,main-job-player,migration*}.test.ts",
-  "test/{node-sources,patch,planned-steps,population,readme,rebuild*,retention,routes,saga,schemas}.test.ts",
-  "test/{simulator*,sinks,skim,sources,sources-cli,sources-dead,sources-files,sources-http}.test.ts",
+  "test/{actors,browser-client,browser-parts,changes*,charts,checkers,children*,cli-actors,cli-completion}.test.ts",
+  "test/{cli-logs,client-retry,cluster*,collections,concurrently,condition-text,corruption}.test.ts",
+  "test/{documented-machines,duration,engine-*,engines,find*,foreign*,fork,formats*,functions*,health}.test.ts",
+  "test/{history-page,http,http-auth,http-dead,http-fuzz,http-json,http-large,http-limits}.test.ts",
+  "test/{http-openapi,http-past,http-watch,inspect,keep*,kv*,machine*,mailbox,main-job-player}.test.ts",
+  "test/{migration*,node-sources,patch,planned-steps,population,readme}.test.ts",
+  "test/nats-{children,conf*,electing,kv,lost,plain,rebuild,replies,server-search,spread}.test.ts",
+  "test/nats-{store-*,strangers,versions}.test.ts",
+  "test/{rebuild*,retention,routes,saga,schemas,simulator*,sinks,sinks-jetstream,skim}.test.ts",
+  "test/{sources,sources-cli,sources-dead,sources-files,sources-http,sources-jetstream}.test.ts",
   "test/{sources-rotated*,telemetry-each,telemetry-metrics,tell-all,testing-*,timers,types}.test.ts",
   "test/{values,views*,words,work*,xstate-*}.test.ts",
-  "test/conformance/memory.test.ts",
-  "test/examples/{chat,checkout,functions,hello,history,nodes,saga,transfer}.test.ts",
+  "test/chaos/proxy.test.ts",
+  "test/conformance/{memory,nats}.test.ts",
+  "test/examples/{chat,checkout,functions,hello,history,mail,nodes,recommend,saga,transfer}.test.ts",
 ];
 const all = ["test/**/*.test.ts"];
 

@@ -9,31 +9,38 @@ import { existsSync } from "node:fs";
 import { relative } from "node:path";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** Without "test/" and ".test.ts". */
+/** Without "test/" and ".test.ts". Those in a process of their own come before those that share one. */
 const longest = [
-  "cli-nats",
   "docs",
-  "nats-electing",
+  "cli-nats",
   "main-job",
-  "nats-store-cluster",
-  "cli",
-  "examples/learning-killed",
-  "dashboard-actor",
-  "cli-check",
   "e2e/nodes",
-  "nats-conf-cluster",
+  "examples/learning-killed",
+  "cli-check",
+  "dashboard-actor",
+  "cli",
   "scxml",
+  "e2e/plain",
   "cli-rebuild",
   "dashboard",
   "cli-tools",
   "dashboard-many",
   "examples/statistics",
-  "e2e/plain",
-  "cli-completion",
   "examples/digits",
   "http-cli",
+
+  "nats-electing",
   "simulator",
+  "nats-store-cluster",
   "simulator-bugs",
+  "conformance/nats",
+  "nats-spread",
+  "nats-store-outage",
+  "nats-conf-cluster",
+  "nats-store-lag",
+  "nats-kv",
+  "nats-lost",
+  "browser-client",
 ].map((name) => `test/${name}.test.ts`);
 
 const root = new URL("..", import.meta.url);
