@@ -15,7 +15,7 @@ const shared = [
   "test/{cli-logs,client-retry,cluster*,collections,concurrently,condition-text,corruption}.test.ts",
   "test/{documented-machines,duration,engine-*,engines,find*,foreign*,fork,formats*,functions*,health}.test.ts",
   "test/{history-page,http,http-auth,http-dead,http-fuzz,http-json,http-large,http-limits}.test.ts",
-  "test/{http-openapi,http-past,http-watch,inspect,keep*,kv*,machine*,mailbox,main-job-player}.test.ts",
+  "test/{http-openapi,http-past,http-source-letters,http-watch,inspect,keep*,kv*,machine*,mailbox,main-job-player}.test.ts",
   "test/{migration*,node-sources,patch,planned-steps,population,readme}.test.ts",
   "test/nats-{children,conf*,electing,kv,lost,plain,rebuild,replies,server-search,spread}.test.ts",
   "test/nats-{store-*,strangers,versions}.test.ts",

@@ -25,6 +25,7 @@ const longest = [
   "dashboard",
   "cli-tools",
   "dashboard-many",
+  "dashboard-sources",
   "examples/statistics",
   "examples/digits",
   "http-cli",
