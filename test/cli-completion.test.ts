@@ -50,10 +50,12 @@ const shells: Readonly<Record<string, () => Promise<Complete>>> = {
     const folder = temporaryPath();
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, "_keyturn"), await scriptOf("zsh"));
+    // What it finds in its first run it writes down, as it does for everybody, and reads in the next ones.
+    const found = join(temporaryPath(), "zcompdump");
     return async (...words) => {
       const offered = await inZsh(`
         fpath=(${quoted(folder)} $fpath)
-        autoload -Uz compinit && compinit -u -D
+        autoload -Uz compinit && compinit -u -d ${quoted(found)}
         [[ $_comps[keyturn] == _keyturn ]] || exit 3
         _describe() { local -a all=("\${(@P)@[-1]}"); print -rl -- "\${(@)all%%:*}" }
         compadd() { shift; print -rl -- "$@" }

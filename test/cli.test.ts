@@ -1,4 +1,5 @@
 /** The command line, as processes: usage, exit codes, and `keyturn start` on the embedded store. */
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createServer } from "node:net";
 import { pathToFileURL } from "node:url";
@@ -6,13 +7,18 @@ import { describe, expect, it } from "vitest";
 import { defineActor, embedded, startNode } from "../runtime/index.ts";
 import { setup } from "xstate";
 import { type Ended, keyturn, keyturnEnded, packageFolder, project, withPackage } from "./support/cli.ts";
+import { cli } from "./support/cli-run.ts";
 import { freePorts } from "./support/nats-ports.ts";
 import { temporaryPath } from "./support/temporary.ts";
 
 withPackage();
 
 /** A refusal says what is wrong on standard error, and no more than that. */
-function expectRefusal({ code, stdout, stderr }: Ended, wanted: number, text: RegExp): void {
+function expectRefusal(
+  { code, stdout, stderr }: Omit<Ended, "code"> & { code: unknown },
+  wanted: number,
+  text: RegExp,
+): void {
   expect({ code, stdout }).toEqual({ code: wanted, stdout: "" });
   expect(stderr).toMatch(text);
   expect(stderr).not.toMatch(/^\s+at /m);
@@ -70,10 +76,23 @@ describe("the command", { timeout: 60_000 }, () => {
     expect(await keyturnEnded(["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
   });
 
-  it.each([[["--help"]], [["help"]], [["help", "start"]], [["start", "--help"]], [["provision", "-h"]]])(
+  it("prints help, and refuses what it does not know, as a process", async () => {
+    const { code, stdout, stderr } = await keyturnEnded(["--help"]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^Usage: keyturn/);
+    expectRefusal(await keyturnEnded(["strat"]), 2, /unknown command 'strat'\n\(Did you mean start\?\)/);
+    const start = (...args: string[]): Promise<Ended> =>
+      keyturnEnded(["start", "--data", "d", ...args], { cwd: temporaryPath() });
+    expectRefusal(await start("--actors", "./nowhere.ts"), 2, /There is no actors module \.\/nowhere\.ts/);
+    // It has opened the store before it finds that.
+    expectRefusal(await start("--set", "lease_ms=100"), 2, /at least three heartbeats/);
+  });
+
+  // What is decided by the command line alone needs no process of its own.
+  it.each([[["help"]], [["help", "start"]], [["start", "--help"]], [["provision", "-h"]]])(
     "prints help for %j",
     async (args) => {
-      const { code, stdout, stderr } = await keyturnEnded(args);
+      const { code, stdout, stderr } = await cli(args);
       expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
       expect(stdout).toMatch(/^Usage: keyturn/);
     },
@@ -81,7 +100,6 @@ describe("the command", { timeout: 60_000 }, () => {
 
   it.each<[string[], RegExp]>([
     [[], /^Usage: keyturn/],
-    [["strat"], /unknown command 'strat'\n\(Did you mean start\?\)/],
     [["start", "--atcors", "x"], /unknown option '--atcors'\n\(Did you mean --actors\?\)/],
     [["start"], /--nats HOST:PORT .* or --data FOLDER/],
     [["start", "here"], /too many arguments/],
@@ -107,11 +125,11 @@ describe("the command", { timeout: 60_000 }, () => {
     [["start", "--data", "d", "--set", "lease_ms"], /NAME=VALUE/],
     [["start", "--data", "d", "--set", "speed=1"], /The bounds are activeActors/],
     [["start", "--data", "d", "--set", "lease_ms=soon"], /a number above 0/],
-    [["start", "--data", "d", "--set", "lease_ms=100"], /at least three heartbeats/],
-    [["start", "--data", "d", "--actors", "./nowhere.ts"], /There is no actors module \.\/nowhere\.ts/],
     [["provision"], /--nats HOST:PORT/],
   ])("says what is wrong with %j", async (args, text) => {
-    expectRefusal(await keyturnEnded(args, { cwd: temporaryPath() }), 2, text);
+    const folder = join(temporaryPath(), "d");
+    expectRefusal(await cli(args.map((arg) => (arg === "d" ? folder : arg))), 2, text);
+    expect(existsSync(folder)).toBe(false);
   });
 
   it("says it as JSON too", async () => {

@@ -3,7 +3,7 @@
  * run, and what they print is compared with what the page says.
  */
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -118,24 +118,7 @@ describe("the reference", () => {
   const { exports } = JSON.parse(read("package.json")) as { exports: Record<string, unknown> };
   let reference: ReferencePage[] = [];
   beforeAll(async () => {
-    const compilerOptions = {
-      outDir: join(pages.folder, "dist"),
-      rootDir: root,
-      emitDeclarationOnly: true,
-      incremental: false,
-      sourceMap: false,
-      inlineSources: false,
-      noCheck: true,
-    };
-    const config = join(pages.folder, "tsconfig.reference.json");
-    const include = ["runtime", "actors"].map((folder) => join(root, folder));
-    writeFileSync(
-      config,
-      JSON.stringify({ extends: join(root, "tsconfig.build.json"), compilerOptions, include, exclude: [] }),
-    );
-    const tsc = join(root, "node_modules/typescript/bin/tsc");
-    await promisify(execFile)(process.execPath, [tsc, "-p", config]);
-    reference = referenceOf(join(pages.folder, "dist"), exports);
+    reference = referenceOf(await pages.declarations(), exports);
   }, 120_000);
 
   it("has every entry point of the package, with everything that is there at run time", async () => {

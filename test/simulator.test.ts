@@ -144,7 +144,7 @@ describe("a large cluster", () => {
   });
 
   it("notices what is lost: with a store that forgets every tenth append, nothing adds up", async () => {
-    const { violations } = await scale({ nodes: 6, shards: 32, rack: 2, seed: 5 }, undefined, (disk) => {
+    const { violations } = await scale({ nodes: 4, shards: 16, rack: 2, seed: 5 }, undefined, (disk) => {
       const { journal } = disk.memory;
       const append = journal.append.bind(journal);
       let appends = 0;

@@ -3,10 +3,9 @@
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { readMails } from "../../examples/mail/corpus.ts";
 import { type Learnt, program as mail } from "../../examples/mail/mail.ts";
-import { execute, type Program } from "../../examples/program.ts";
 import { hitRates } from "../../examples/recommend/advice.ts";
 import { installedModules, isHeldOut, readBaskets } from "../../examples/recommend/baskets.ts";
 import { program as shop } from "../../examples/recommend/recommend.ts";
@@ -16,6 +15,7 @@ import { killedAt, printed } from "../support/example-kill.ts";
 import { builtPackage } from "../support/build.ts";
 import { temporaryFolder } from "../support/main-job.ts";
 import { learntWithout } from "../support/mails.ts";
+import { runHere } from "../support/program-run.ts";
 import { temporaryPath } from "../support/temporary.ts";
 
 const TAKE = 120;
@@ -74,22 +74,6 @@ describe("killed half way and run again", { timeout: 120_000 }, () => {
 });
 
 describe("the command lines", () => {
-  /** What a program prints and how it ends, in this process. */
-  async function run(program: Program, ...args: string[]) {
-    const texts = { stdout: "", stderr: "" };
-    for (const name of ["stdout", "stderr"] as const) {
-      vi.spyOn(process[name], "write").mockImplementation((text) => {
-        texts[name] += text;
-        return true;
-      });
-    }
-    try {
-      return { code: await execute(program, args, new AbortController().signal), ...texts };
-    } finally {
-      vi.restoreAllMocks();
-    }
-  }
-
   it.each([
     [mail, ["--take", "none"], /--take needs a whole number above 0/],
     [mail, ["--data", "a", "--nats", "b:1"], /not both/],
@@ -99,7 +83,7 @@ describe("the command lines", () => {
     [counts, ["--log", "access.log", "--visitors", "3"], /not started with --log/],
     [counts, ["--cart", "basket"], /--cart needs a path/],
   ] as const)("say what is wrong: $1", async (program, args, text) => {
-    const { code, stdout, stderr } = await run(program, ...args);
+    const { code, stdout, stderr } = await runHere(program, ...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toMatch(text);
     expect(stderr).toContain(program.help);
@@ -107,14 +91,14 @@ describe("the command lines", () => {
 
   it("say what cannot be read", async () => {
     const data = temporaryPath();
-    const { code, stderr } = await run(shop, "--data", data, "--from", join(data, "not there"));
+    const { code, stderr } = await runHere(shop, "--data", data, "--from", join(data, "not there"));
     expect(code).toBe(1);
     expect(stderr).toMatch(/^It does not work in .*: ENOENT/);
   });
 
   it("show people short tables and how far it is, and answer what they ask", async () => {
     const data = ["--data", temporaryPath()];
-    const { code, stdout, stderr } = await run(mail, ...data, "--take", "40");
+    const { code, stdout, stderr } = await runHere(mail, ...data, "--take", "40");
     expect(code).toBe(0);
     expect(stderr).toMatch(/^10% \| 4 of 40 mails\n(.*\n)*100% \| 40 of 40 mails\n$/);
     expect(stdout).toMatch(/^40 mails, \d+ of them spam, each filed before it was learnt from:\n/);
@@ -123,7 +107,7 @@ describe("the command lines", () => {
     );
     expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThan(110);
 
-    const asked = await run(mail, ...data, "--classify", "It depends");
+    const asked = await runHere(mail, ...data, "--classify", "It depends");
     expect(asked.stdout).toMatch(/^(Not spam|Spam): taken for spam by [\d.]+ %\. What said most: /);
   });
 
@@ -133,7 +117,7 @@ describe("the command lines", () => {
       log,
       '::1 - - [01/Jul/2026:10:00:00 +0200] "POST /buy?amount=7.5 HTTP/1.1" 200 9\n\x1b[2Jnothing\n',
     );
-    const { code, stdout } = await run(
+    const { code, stdout } = await runHere(
       counts,
       "--data",
       temporaryPath(),
@@ -155,7 +139,7 @@ describe("the command lines", () => {
   it("recommend what goes with what somebody likes, and say what nobody has", async () => {
     // The packages of one project are enough.
     const args = ["--data", temporaryPath(), "--from", join(installedModules(), "@vitest")];
-    const { stdout } = await run(shop, ...args, "--like", "nobody/has-this, tinyrainbow");
+    const { stdout } = await runHere(shop, ...args, "--like", "nobody/has-this, tinyrainbow");
     expect(stdout).toMatch(/^Nobody has nobody\/has-this\.\nWho has tinyrainbow is likely to have:\n┌/);
   });
 });

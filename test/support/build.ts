@@ -1,8 +1,9 @@
 /**
- * The package as it is after `npm run build`, for tests that start its programs as processes.
+ * The package as it is after `npm run build`, for tests that start its programs as processes; and the dashboard's page.
  *
- * Built once a run, by the first file that wants it, into a folder that the global setup names and removes; the other
- * files, also those that run at the same time, wait for it. Nobody writes into it.
+ * Each is built once a run, by the first file that wants it; the other files, also those that run at the same time, wait
+ * for it. The package lies in a folder that the global setup names and removes, the page in dist/, where sources look for
+ * it. Nobody else writes into them.
  */
 import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
@@ -12,6 +13,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
+const root = fileURLToPath(new URL("../..", import.meta.url));
 const VARIABLE = "KEYTURN_TEST_BUILD";
 /** How long another file's build may take. */
 const PATIENCE_MS = 110_000;
@@ -25,20 +27,32 @@ export async function prepareBuild(): Promise<() => Promise<void>> {
 }
 
 let built: Promise<string> | undefined;
+let page: Promise<string> | undefined;
 
 /** The folder of the built package. */
 export function builtPackage(): Promise<string> {
-  built ??= build();
+  built ??= onceARun("package", buildInto);
   return built;
 }
 
-async function build(): Promise<string> {
+/** Sees to it that servers have the dashboard's page as it is now. */
+export async function builtDashboard(): Promise<void> {
+  page ??= onceARun("dashboard", async () => {
+    await promisify(execFile)(process.execPath, [join(root, "runtime/dashboard/build.mjs")]);
+  });
+  await page;
+}
+
+/** @returns the run's folder, when the work has been done by this file or by another */
+async function onceARun(name: string, work: (folder: string) => Promise<void>): Promise<string> {
   const folder = process.env[VARIABLE];
   if (folder === undefined) throw new Error(`${VARIABLE} is not set; vitest's global setup does it.`);
-  const [done, failed] = [join(folder, "done"), join(folder, "failed")];
-  if (await isMine(folder)) {
+  const [begun, done, failed] = ["begun", "done", "failed"].map((what) =>
+    join(folder, `${name}.${what}`),
+  ) as [string, string, string];
+  if (await isMine(begun)) {
     try {
-      await buildInto(folder);
+      await work(folder);
       await writeFile(done, "");
     } catch (error) {
       await writeFile(failed, "");
@@ -47,16 +61,16 @@ async function build(): Promise<string> {
     return folder;
   }
   for (const started = performance.now(); !(await exists(done)); await wait(50)) {
-    if (await exists(failed)) throw new Error("Another test file could not build the package.");
-    if (performance.now() - started > PATIENCE_MS) throw new Error("The package is not built in time.");
+    if (await exists(failed)) throw new Error(`Another test file could not build the ${name}.`);
+    if (performance.now() - started > PATIENCE_MS) throw new Error(`The ${name} is not built in time.`);
   }
   return folder;
 }
 
 /** Whether this is the first to ask: only one can make a folder. */
-async function isMine(folder: string): Promise<boolean> {
+async function isMine(begun: string): Promise<boolean> {
   try {
-    await mkdir(join(folder, "dist"));
+    await mkdir(begun);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
@@ -73,7 +87,6 @@ async function exists(path: string): Promise<boolean> {
 
 /** Makes of a folder what a clone is after `npm run build`. */
 async function buildInto(folder: string): Promise<void> {
-  const root = fileURLToPath(new URL("../..", import.meta.url));
   await cp(join(root, "package.json"), join(folder, "package.json"));
   // Also the sources of the examples' pages, which are bundled when an example starts, and the server's configuration.
   for (const name of ["node_modules", "examples", "nats.conf"])

@@ -1,5 +1,4 @@
 /** The dashboard of a node in a real browser, for a file of tests. DASHBOARD_SHOTS names a folder for screenshots. */
-import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type AnyActorDefinition, type KeyturnNode, startNode } from "keyturn";
@@ -7,6 +6,7 @@ import { type HttpServer, serveHttp } from "keyturn/http";
 import type { Browser, BrowserContextOptions } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect } from "vitest";
 import { openPage, type Page, type Shown, startBrowser } from "./browser.ts";
+import { builtDashboard } from "./build.ts";
 import { FaultStore } from "./fault-store.ts";
 
 const SHOTS = process.env.DASHBOARD_SHOTS;
@@ -39,8 +39,7 @@ export class Dashboard {
   }
 
   async #start(): Promise<void> {
-    const build = join(import.meta.dirname, "..", "..", "runtime", "dashboard", "build.mjs");
-    execFileSync(process.execPath, [build]);
+    await builtDashboard();
     this.node = await this.nodeNamed("amber");
     this.server = await serveHttp(this.node, { listen: "127.0.0.1:0" });
     this.browser = await startBrowser();

@@ -128,6 +128,7 @@ export class Page {
 export class Pages {
   readonly folder = mkdtempSync(join(tmpdir(), "keyturn-docs-"));
   readonly pages: Page[] = [];
+  #declarations: Promise<string> | undefined;
 
   add(name: string, blocks: readonly Block[]): void {
     const page = new Page(name, blocks, this.folder);
@@ -140,19 +141,56 @@ export class Pages {
     this.pages.push(page);
   }
 
-  /** Checks the types of everything, with one run of the compiler. Resolves with what it finds, page and line first. */
+  /** The folder of the package's declarations, as they are published; made once. */
+  declarations(): Promise<string> {
+    this.#declarations ??= this.#declare();
+    return this.#declarations;
+  }
+
+  async #declare(): Promise<string> {
+    const folder = join(this.folder, "declared");
+    const dist = join(folder, "dist");
+    mkdirSync(folder);
+    cpSync(join(root, "package.json"), join(folder, "package.json"));
+    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"), "junction");
+    const compilerOptions = {
+      outDir: dist,
+      rootDir: root,
+      emitDeclarationOnly: true,
+      incremental: false,
+      sourceMap: false,
+      inlineSources: false,
+      noCheck: true,
+    };
+    const config = join(folder, "tsconfig.json");
+    const include = ["runtime", "actors"].map((name) => join(root, name));
+    writeFileSync(
+      config,
+      JSON.stringify({ extends: join(root, "tsconfig.build.json"), compilerOptions, include, exclude: [] }),
+    );
+    const { stdout } = await this.#tsc(["-p", config]);
+    if (stdout !== "") throw new Error(`The declarations cannot be made.\n${stdout}`);
+    return dist;
+  }
+
+  /**
+   * Checks the types of everything, with one run of the compiler, against the declarations that readers have. Resolves
+   * with what it finds, page and line first.
+   */
   async faults(): Promise<string[]> {
+    await this.declarations();
     cpSync(contexts, join(this.folder, "contexts"), { recursive: true });
     mkdirSync(join(this.folder, "node_modules"));
     for (const name of ["xstate", "zod", "pino", "@types", "@opentelemetry", "@statelyai"])
       symlinkSync(join(root, "node_modules", name), join(this.folder, "node_modules", name), "junction");
-    symlinkSync(root, join(this.folder, "node_modules/keyturn"), "junction");
+    symlinkSync(join(this.folder, "declared"), join(this.folder, "node_modules/keyturn"), "junction");
     const { compilerOptions } = JSON.parse(
       readFileSync(join(root, "tsconfig.json"), "utf8").replace(/^\s*\/\/.*$/gm, ""),
     ) as { compilerOptions: object };
     // A reader's own project may be less strict than this one; names are imported for every fragment alike.
     const options = {
       ...compilerOptions,
+      customConditions: [],
       verbatimModuleSyntax: false,
       noUncheckedSideEffectImports: false,
       jsx: "react-jsx",

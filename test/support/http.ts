@@ -2,17 +2,13 @@
 import { connect as connectTo, type Socket } from "node:net";
 import { type AnyActorDefinition, type KeyturnNode, memory, startNode } from "keyturn";
 import { type HttpOptions, type HttpServer, serveHttp } from "keyturn/http";
-import { afterEach, expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
 
-const closing: (() => Promise<unknown>)[] = [];
-
-afterEach(async () => {
-  for (const close of closing.splice(0).reverse()) await close();
-});
-
-/** Closes it after the test. */
+/** Closes it after the test, before what was begun earlier. */
 export function afterwards(close: () => Promise<unknown>): void {
-  closing.push(close);
+  onTestFinished(async () => {
+    await close();
+  });
 }
 
 export interface Served {

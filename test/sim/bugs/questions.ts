@@ -162,6 +162,7 @@ export const questions: readonly Bug[] = [
     text: "a catalog is read from an index that lacks what was stored since the last checkpoint",
     workloads: ["finding"],
     budget: 150,
+    seed: 30,
     install(_disk, patch) {
       patch.replace(IndexWriter.prototype, "waiting", () => () => []);
     },
