@@ -104,9 +104,8 @@ export class Catalogs {
     start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): ShardRows | Promise<ShardRows> {
-    const catalog = this.#catalogOf(hosted);
-    const rows = catalog.shards.get(shard);
-    return rows !== undefined && isEnough(rows) ? rows : this.#found(catalog, shard, start, isEnough);
+    const rows = this.#catalogOf(hosted).shards.get(shard);
+    return rows !== undefined && isEnough(rows) ? rows : this.#found(shard, hosted, start, isEnough);
   }
 
   #catalogOf(hosted: HostedType): Catalog {
@@ -119,12 +118,14 @@ export class Catalogs {
   }
 
   async #found(
-    catalog: Catalog,
     shard: ShardState,
+    hosted: HostedType,
     start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): Promise<ShardRows> {
     while (true) {
+      // Each time: in one that was dropped meanwhile no commits are noted.
+      const catalog = this.#catalogOf(hosted);
       let rows = catalog.shards.get(shard);
       if (rows !== undefined && isEnough(rows)) return rows;
       if (this.#engine.stopped || shard.phase === "gone")

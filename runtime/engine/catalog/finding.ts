@@ -20,12 +20,12 @@ import { isDamage } from "../loader.ts";
 import { typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot } from "../state.ts";
+import { ROW_LOOKS, Stint } from "../stint.ts";
 import { date, type Undated } from "./dates.ts";
 import { fillFromIndexes } from "./index-reader.ts";
 import { type Item, Known, kinds } from "./known.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
-import { ROW_LOOKS, Stint } from "../stint.ts";
 
 /** Entries asked for at once: they are decoded in some ten milliseconds, then turns go on. */
 const WALK_ENTRIES = 1_000;
@@ -103,9 +103,11 @@ export class Finding {
     const { type } = this.#hosted.definition;
     const { actors, loader } = this.#engine;
     for (const one of this.#all) one.actors = actors.of(one.shard, type);
-    for (const { id, hosted, shard, patch } of loader.loading)
-      if (patch !== undefined && hosted.definition.type === type)
-        this.#wanted.get(shard.shard)?.patches.set(id, patch);
+    for (const { id, hosted, shard, patch } of loader.loading) {
+      const one = this.#wanted.get(shard.shard);
+      if (patch !== undefined && hosted.definition.type === type && one?.shard === shard)
+        one.patches.set(id, patch);
+    }
   }
 
   /** Returns the shards whose actors are not all found. */
@@ -126,6 +128,7 @@ export class Finding {
     );
   }
 
+  /** Whether commits are still noted in its rows: of a shard that has moved, newer things are stored than it knows. */
   #isWanted(one: Known): boolean {
     return this.#wanted.get(one.shard.shard) === one && this.#found.get(one.shard) === one.rows;
   }
@@ -133,6 +136,7 @@ export class Finding {
   #drop(one: Known): void {
     this.#wanted.delete(one.shard.shard);
     if (this.#found.get(one.shard) === one.rows) this.#found.delete(one.shard);
+    one.rows.wake();
   }
 
   /** Makes rows of what is known. What commits have brought meanwhile stands. */
@@ -232,7 +236,7 @@ export class Finding {
       for (const { id, value } of entries) {
         const { key, shard } = placeOfId(id, shards);
         const one = this.#wanted.get(shard);
-        if (one === undefined || one.rows.complete || one.rows.knows(key)) continue;
+        if (one === undefined || !this.#isWanted(one) || one.rows.complete || one.rows.knows(key)) continue;
         try {
           this.#find(one, id, key, decodeSnapshot(id, value));
         } catch (cause) {
@@ -244,7 +248,7 @@ export class Finding {
       cursor = next;
       await this.#stint.rest();
     } while (cursor !== undefined);
-    for (const one of others) if (this.#wanted.get(one.shard.shard) === one) await this.#end(one);
+    for (const one of others) if (this.#isWanted(one)) await this.#end(one);
   }
 
   async #end(one: Known): Promise<void> {
