@@ -22,7 +22,7 @@ import {
   type ShardQuery,
   type TimerRow,
 } from "../words/queries.ts";
-import { isWellFormed } from "../words/values.ts";
+import { isWellFormed } from "../words/text.ts";
 import { type AskShard, eachOf } from "./shards.ts";
 import { topKeys } from "./top.ts";
 

@@ -6,7 +6,7 @@
  */
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
-import { isWellFormed } from "../words/values.ts";
+import { isWellFormed } from "../words/text.ts";
 import { isWake } from "./delays.ts";
 import { isBeginning } from "./invocations.ts";
 import { isLifeTimer } from "./life.ts";
