@@ -1,4 +1,4 @@
-/** Questions about a type while its shards move, actors leave memory, and pieces are replaced: nothing of it harms a node. */
+/** Questions about a type while its shards move, its pieces are replaced, or its values are large: no harm is done to the node. */
 import { defineActor } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
@@ -12,6 +12,7 @@ const machine = setup({
   on: { add: { actions: assign({ sum: ({ context }) => context.sum + 1 }) } },
 });
 const plain = defineActor({ type: "order", machine });
+const order = defineActor({ type: "order", machine, index: ["sum"] });
 
 async function add(r: Rig, key: string, times = 1): Promise<void> {
   for (let n = 0; n < times; n++) await r.world.run(r.node.client.actor(plain, key).send({ type: "add" }));
@@ -58,5 +59,89 @@ describe("a shard that has moved to another node while its actors are looked for
       const { total } = await world.run(second.node.client.count(plain));
       expect(total).toBe(what === "deleted" ? 8 - moved.length : 8);
       expect(second.told).toEqual([]);
+    });
+});
+
+/** What is done before any pieces of a stored index are read. */
+function beforePieces(store: FaultStore, before: () => Promise<void>): void {
+  const { snapshots } = store;
+  const read = snapshots.read.bind(snapshots);
+  snapshots.read = async (ids) => {
+    if (ids.some((id) => /^_index\.\d+\.order\.\d+$/.test(id))) await before();
+    return read(ids);
+  };
+}
+
+it("pieces that are replaced again and again while they are read do not make anybody read the snapshots", async () => {
+  const keys = Array.from({ length: 800 }, (_, n) => `k${String(n).padStart(4, "0")}`);
+  const touchAll = (r: Rig): Promise<unknown> =>
+    Promise.all(keys.map((key) => r.node.client.actor(order, key).send({ type: "add" })));
+  const first = await rig({ actors: [order], shards: 1 });
+  await first.world.run(touchAll(first));
+  await first.world.run(first.node.stop());
+  const { world } = first;
+  const heir = await rig({ world, store: new FaultStore(first.store.inner), actors: [order], name: "n2" });
+  let reads = 0;
+  let isTouching = false;
+  beforePieces(heir.store, async () => {
+    if (isTouching || reads++ % 2 === 1) return;
+    isTouching = true;
+    await touchAll(heir);
+    await heir.node.checkpoint();
+    isTouching = false;
+  });
+  heir.store.snapshotListGate.close();
+  const counts: number[] = [];
+  const read = async (): Promise<void> => {
+    for await (const { fields } of heir.node.client.find(order)) counts.push(fields.sum as number);
+  };
+  await world.run(read());
+  expect(reads).toBeGreaterThan(2 * 4);
+  expect(counts).toHaveLength(keys.length);
+  expect(heir.told).toEqual([]);
+});
+
+describe("turns go on while large values are decoded", () => {
+  const machine = setup({
+    types: { context: {} as { texts: readonly string[] }, events: {} as { type: "fill"; length: number } },
+  }).createMachine({
+    context: { texts: [] },
+    on: {
+      fill: {
+        actions: assign({ texts: ({ event }) => new Array<string>(8).fill("x".repeat(event.length)) }),
+      },
+    },
+  });
+  const index = Array.from({ length: 8 }, (_, n) => `texts.${n}`);
+  const large = defineActor({ type: "order", machine, index });
+
+  /** How often others went on while a node that has just begun found so many actors, with values of so many characters. */
+  async function breaths(count: number, length: number): Promise<number> {
+    const first = await rig({ actors: [large], shards: 16 });
+    const fill = (_: unknown, n: number): Promise<unknown> =>
+      first.node.client.actor(large, `k${n}`).send({ type: "fill", length });
+    await first.world.run(Promise.all(Array.from({ length: count }, fill)));
+    await first.world.run(first.node.stop());
+    const store = new FaultStore(first.store.inner);
+    const heir = await rig({ world: first.world, store, actors: [large], name: "n2" });
+    const { engine } = heir.node.incarnation;
+    const { breathe } = engine;
+    let taken = 0;
+    engine.breathe = () => {
+      taken++;
+      return breathe.call(engine);
+    };
+    expect((await heir.world.run(heir.node.client.count(large))).total).toBe(count);
+    return taken;
+  }
+
+  for (const [where, count] of [
+    ["in roots", 400],
+    ["in pieces", 800],
+  ] as const)
+    it(where, async () => {
+      const few = await breaths(count, 10);
+      // Some three or six megabytes.
+      expect(await breaths(count, 1_000)).toBeGreaterThanOrEqual(few + 2);
     });
 });

@@ -4,6 +4,7 @@ import { defineActor, type FindQuery } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
 import { compareKeys } from "../runtime/words/address.ts";
+import { collected } from "./support/collected.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { type Rig, rig } from "./support/probe.ts";
 
@@ -169,4 +170,80 @@ describe("a node that has just begun", () => {
         { numRuns: 40 },
       );
     });
+});
+
+describe("who reads a range", () => {
+  const keys = Array.from({ length: 60 }, (_, n) => `k${String(n).padStart(2, "0")}`);
+  const filled = async (): Promise<Rig> => {
+    const r = await rig({ actors: [indexed], shards: 1 });
+    await r.world.run(
+      Promise.all(keys.map((key) => r.node.client.actor(indexed, key).send({ type: "add" }))),
+    );
+    return r;
+  };
+  const questions = ({ store }: Rig): number =>
+    store.frames.filter(({ frame }) => frame.kind === "request").length;
+
+  it("goes on although the page that was asked for ahead has failed before it was wanted", async () => {
+    const r = await filled();
+    const rows = r.node.client.find(indexed, { timeout_ms: 1_000 });
+    const read: string[] = [];
+    const next = async (): Promise<void> => {
+      read.push(((await r.world.run(rows.next())).value as { key: string }).key);
+    };
+    for (let n = 0; n < 4; n++) await next();
+    r.store.loses = () => true;
+    await next();
+    await r.world.advance(5_000);
+    r.store.loses = () => false;
+    await r.world.advance(5_000);
+    while (read.length < keys.length) await next();
+    expect((await r.world.run(rows.next())).done).toBe(true);
+    expect(read).toEqual(keys);
+  });
+
+  it("asks for no more once all that is wanted was read", async () => {
+    for (const [limit, pages] of [
+      [1, 1],
+      [8, 1],
+      [9, 2],
+      [40, 2],
+      [41, 3],
+    ] as const) {
+      const r = await filled();
+      const before = questions(r);
+      const rows = await r.world.run(collected(r.node.client.find(indexed, { limit })));
+      expect(rows.map(({ key }) => key)).toEqual(keys.slice(0, limit));
+      await r.world.advance(1_000);
+      expect(questions(r) - before).toBe(pages);
+    }
+  });
+
+  it("asks for nothing when it breaks off but what was asked for already, and fails with the first of many shards", async () => {
+    const r = await filled();
+    const before = questions(r);
+    for await (const { key } of r.node.client.find(indexed)) if (key === keys[4]) break;
+    await r.world.advance(60_000);
+    expect(questions(r) - before).toBe(2);
+    const many = await rig({ actors: [indexed], shards: 1_024 });
+    await expect(many.world.run(many.node.client.count("nobody"))).rejects.toThrow(
+      /No actor of type "nobody"/,
+    );
+    await many.world.advance(10_000);
+    const shards = new Set(
+      many.store.frames.map(({ subject }) => subject).filter((s) => s.startsWith("shard.")),
+    );
+    expect(shards.size).toBeLessThanOrEqual(300);
+  });
+
+  it("reads one row a page where that is asked for, and every timer once", async () => {
+    const r = await filled();
+    for (const key of keys.slice(10, 20))
+      await r.world.run(r.node.client.actor(indexed, key).send({ type: "wait" }));
+    const before = questions(r);
+    const timers = await r.world.run(collected(r.node.client.timers(indexed, { limit: 3 })));
+    expect(timers.map(({ key }) => key)).toEqual(keys.slice(10, 13));
+    expect(questions(r) - before).toBeLessThanOrEqual(2);
+    expect(await r.world.run(collected(r.node.client.timers(indexed, { limit: 0 })))).toEqual([]);
+  });
 });
