@@ -2,8 +2,8 @@
  * Catalogs: which actors of a type there are in a shard, in the order of their keys, with what queries look at.
  *
  * Owns one row for each actor of the types that somebody asks about, in memory. A catalog is built when it is first asked
- * for, for all shards of this node at once (finding.ts), is kept in step with every commit from then on, and dropped when nobody
- * has asked for a while. The engine tells it of commits.
+ * for, for all shards of this node at once (finding.ts), is kept in step with every commit from then on, and dropped when
+ * nobody has asked for a while. The engine tells it of commits.
  *
  * Each complete list of rows has a log of its newest changes, by which watchers are told what changed since they asked.
  *

@@ -10,14 +10,14 @@
  * to be written into the index, which is looked at later, or in the store, which is read after that. Of one that is
  * brought into memory meanwhile, the tail was looked at before.
  */
-import { decodeKey, placeOfId } from "../../words/address.ts";
+import { placeOfId } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { Activation } from "../activation.ts";
 import type { HostedType } from "../definition.ts";
 import type { Engine } from "../engine.ts";
 import { isDamage } from "../loader.ts";
-import { typeOfId } from "../record.ts";
+import { keyOfId, typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot } from "../state.ts";
 import { ROW_LOOKS, Stint } from "../stint.ts";
@@ -255,7 +255,7 @@ export class Finding {
     const { rows, patches } = one;
     try {
       for (const id of [...patches.keys()]) {
-        const key = decodeKey(id.slice(id.indexOf(".") + 1));
+        const key = keyOfId(id);
         // What has taken a turn meanwhile, or is gone, was not looked for in the store.
         if (!rows.knows(key)) this.#find(one, id, key);
       }

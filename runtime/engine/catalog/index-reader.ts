@@ -11,6 +11,7 @@ import type { Snapshots } from "../../ports/index.ts";
 import { compareKeys } from "../../words/address.ts";
 import type { HostedType } from "../definition.ts";
 import type { ShardState } from "../shard.ts";
+import { ROW_LOOKS, type Stint } from "../stint.ts";
 import { decodeBlock } from "./block.ts";
 import type { Share } from "./finding.ts";
 import { decodePiece, decodeRoot, type PieceRef, pieceId, type Root, rootId } from "./index-format.ts";
@@ -18,7 +19,6 @@ import { addUp, type Changes } from "./index-merge.ts";
 import type { Known } from "./known.ts";
 import type { Taken } from "./pile.ts";
 import type { Row } from "./row.ts";
-import { ROW_LOOKS, type Stint } from "../stint.ts";
 
 /** Roots in one call of the store. */
 const ROOTS_AT_ONCE = 64;

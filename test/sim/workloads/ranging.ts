@@ -116,7 +116,7 @@ export const rangingWorkload: Workload = {
         return;
       }
       const rows = result.value;
-      const name = `${definition.type} from ${JSON.stringify(asked.from)}, least ${asked.least}, limit ${asked.limit}, ${rows.length} rows, waiting ${ofWaiting}`;
+      const name = `from ${JSON.stringify(asked.from)}, limit ${asked.limit ?? "none"}`;
       for (const [at, [key]] of rows.entries()) {
         const last = rows[at - 1]?.[0];
         if (last !== undefined && compareKeys(last, key) >= 0)
