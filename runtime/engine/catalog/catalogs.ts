@@ -61,8 +61,7 @@ export class Catalogs {
     const { size } = rows;
     if (turn.snapshot === undefined) rows.delete(a.key);
     else rows.set(rowOfTurn(a, turn));
-    this.#room -= rows.size - size;
-    if (this.#room < 0) this.#makeRoom();
+    this.#added(rows.size - size);
   }
 
   /** A shard is not this node's any more. */
@@ -155,7 +154,13 @@ export class Catalogs {
   #walk(catalog: Catalog, start: string): Promise<void> {
     this.#sweepLater();
     const { hosted, shards } = catalog;
-    return new Finding(this.#engine, hosted, shards, () => this.#makeRoom(catalog)).run(start);
+    return new Finding(this.#engine, hosted, shards, (rows) => this.#added(rows, catalog)).run(start);
+  }
+
+  /** So many rows were added, at most. All are counted only when they may be too many: there is a list for each shard. */
+  #added(rows: number, keep?: Catalog): void {
+    this.#room -= rows;
+    if (this.#room < 0) this.#makeRoom(keep);
   }
 
   /** Drops the catalogs that were not asked for longest while there are too many rows. */

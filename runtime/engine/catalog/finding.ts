@@ -41,15 +41,20 @@ export class Finding {
   readonly #hosted: HostedType;
   /** The rows of the type, by shard. */
   readonly #found: Map<ShardState, ShardRows>;
-  /** Rows were added. Throws if there are too many. */
-  readonly #grown: () => void;
+  /** So many rows were added, at most. Throws if there are too many. */
+  readonly #grown: (rows: number) => void;
   readonly #stint: Stint;
   readonly #all: Known[] = [];
   /** By number of the shard, those whose rows are not complete. */
   readonly #wanted = new Map<number, Known>();
   #undated: Undated[] = [];
 
-  constructor(engine: Engine, hosted: HostedType, found: Map<ShardState, ShardRows>, grown: () => void) {
+  constructor(
+    engine: Engine,
+    hosted: HostedType,
+    found: Map<ShardState, ShardRows>,
+    grown: (rows: number) => void,
+  ) {
     this.#engine = engine;
     this.#hosted = hosted;
     this.#found = found;
@@ -65,13 +70,11 @@ export class Finding {
   async run(start: string): Promise<void> {
     try {
       this.#begin();
-      this.#grown();
       await this.#lookAtTails();
       this.#lookAtActors();
       await this.#read(await this.#readIndexes(start));
       for (const { shard } of this.#all)
         if (shard.phase === "gone" || shard.failed !== undefined) this.#found.delete(shard);
-      this.#grown();
     } catch (cause) {
       for (const one of this.#all) this.#drop(one);
       if (cause instanceof KeyturnError) throw cause;
@@ -155,7 +158,8 @@ export class Finding {
       } catch (cause) {
         await this.#damaged(one, cause);
       }
-      const pause = this.#stint.spend(items.length * ROW_LOOKS);
+      this.#grown(items.length);
+      const pause = this.#stint.spend((items.length + 1) * ROW_LOOKS);
       if (pause !== undefined) await pause;
     }
     await this.#date();
@@ -168,7 +172,6 @@ export class Finding {
         const taken = await one.take(ahead, undefined, WALK_ENTRIES);
         to = taken.to;
         await this.#lay([{ one, items: taken.items }]);
-        this.#grown();
       }
   }
 
@@ -244,7 +247,7 @@ export class Finding {
         }
       }
       await this.#date();
-      this.#grown();
+      this.#grown(entries.length);
       cursor = next;
       await this.#stint.rest();
     } while (cursor !== undefined);
@@ -253,6 +256,7 @@ export class Finding {
 
   async #end(one: Known): Promise<void> {
     const { rows, patches } = one;
+    const { size } = rows;
     try {
       for (const id of [...patches.keys()]) {
         const key = keyOfId(id);
@@ -264,6 +268,7 @@ export class Finding {
       await this.#damaged(one, cause);
       return;
     }
+    this.#grown(rows.size - size);
     rows.finish();
   }
 

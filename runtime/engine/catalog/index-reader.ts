@@ -69,8 +69,8 @@ export interface Fill {
   /** Makes rows of what is known. */
   readonly lay: (some: readonly Share[]) => Promise<void>;
   readonly layAll: (one: Known) => Promise<void>;
-  /** Rows were added. Throws if there are too many. */
-  readonly grown: () => void;
+  /** So many rows were added, at most. Throws if there are too many. */
+  readonly grown: (rows: number) => void;
 }
 
 /** Completes the rows of shards whose index can be read. Returns the others. */
@@ -154,7 +154,7 @@ async function readOn(fill: Fill, readings: readonly Reading[], others: Set<Know
     let rows = 0;
     for (const stretch of found) rows += fillFrom(stretch);
     // Before anybody is answered.
-    fill.grown();
+    fill.grown(rows);
     for (const stretch of found) advance(stretch, fill.start);
     const pause = fill.stint.spend(rows * ROW_LOOKS);
     if (pause !== undefined) await pause;
@@ -263,11 +263,13 @@ async function beginAgain(fill: Fill, torn: ReadonlySet<Reading>, others: Set<Kn
     }
     // It is newer than the runs.
     await fill.layAll(reading.one);
-    for (const change of addUp(root.runs, new Map()).values()) {
+    const changes = addUp(root.runs, new Map());
+    for (const change of changes.values()) {
       if (reading.one.rows.knows(change.key)) continue;
       if ("gone" in change) reading.one.rows.delete(change.key);
       else reading.one.rows.set(change);
     }
+    fill.grown(changes.size);
     reading.pieces = root.pieces;
     reading.piece = undefined;
   }
