@@ -2,6 +2,8 @@
 import { defineActor } from "keyturn";
 import { assign, setup } from "xstate";
 import { describe, expect, it } from "vitest";
+import type { ShardState } from "../runtime/engine/shard.ts";
+import { KeyturnError } from "../runtime/words/errors.ts";
 import { FaultStore } from "./support/fault-store.ts";
 import { keyIn, type Rig, rig } from "./support/probe.ts";
 
@@ -36,6 +38,8 @@ describe("a shard that has moved to another node while its actors are looked for
         name: "n2",
       });
       await world.advance(20_000);
+      const { engine } = second.node.incarnation;
+      const owned = [...engine.shards.values()];
       second.store.snapshotListGate.close();
       const asked = second.node.client.count(plain);
       await world.settle();
@@ -58,6 +62,9 @@ describe("a shard that has moved to another node while its actors are looked for
       expect((await world.run(asked)).total).toBe(8);
       const { total } = await world.run(second.node.client.count(plain));
       expect(total).toBe(what === "deleted" ? 8 - moved.length : 8);
+      // Nor is what anybody else takes for damage of such a shard.
+      const gone = owned.find(({ phase }) => phase === "gone") as ShardState;
+      await world.run(engine.failShard(gone, new KeyturnError("corrupt_snapshot", "It is behind.")));
       expect(second.told).toEqual([]);
     });
 });
