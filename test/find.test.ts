@@ -189,7 +189,19 @@ it("what cannot be asked is refused, and says what can", async () => {
   await rejects({ status: "asleep" }, /"status" is/);
   await rejects({ olderThan: "soon" }, /olderThan/);
   await rejects({ prefix: "a", from: "a" }, /Name a prefix, or from and to/);
-  await rejects({ limit: -1 }, /A limit is/);
+  for (const limit of [-1, 2.5, Number.NaN, "3"]) await rejects({ limit }, /A limit is a whole number/);
+  const half = "\ud83d";
+  for (const name of ["from", "to", "after", "prefix", "state"])
+    await rejects({ [name]: half }, /well-formed/);
+  for (const condition of [half, { ne: half }, { in: ["a", half] }, new Date(Number.NaN)])
+    await rejects({ where: { weight: condition } }, /well-formed/);
+  await rejects({ where: { [half]: 1 } }, /well-formed/);
+  const many = Array.from({ length: 40_000 }, (_, n) => n);
+  await rejects({ where: { weight: { in: many } } }, /A question takes up to \d+ bytes/);
+  for (const limit of [-1, 2.5, Number.NaN])
+    await expect(collected(t.client.timers("parcel", { limit }))).rejects.toThrow(
+      /A limit is a whole number/,
+    );
   await rejects({ olderThan: 1 }, /Give its definition an index/, "counter");
   await rejects({}, /No actor of type "nobody"/, "nobody");
   await rejects({}, /not an actor type/, "no body");

@@ -89,6 +89,7 @@ describe("seeds with faults", () => {
 describe("workloads that no seed draws", () => {
   const named: [name: string, seeds: number, what: string][] = [
     ["finding", 12, "questions about a type are consistent with what was acknowledged"],
+    ["ranging", 8, "ranges that begin anywhere, pages, timers and counts too"],
     ["remembering", 12, "a history has no gap, and says where it is not whole"],
     ["storing", 12, "ranges and pinned snapshots of a store show what they have to, while it is written"],
     ["watching", 12, "who watches a type never goes back and ends up with what there is"],

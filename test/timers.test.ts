@@ -122,7 +122,8 @@ it("those of a type are listed by key, also of actors that nobody has loaded, an
 it("what is no name of a timer is refused", async () => {
   const t = await start();
   const ref = t.client.actor(parcel, "p");
-  await expect(ref.cancelTimer(7 as never)).rejects.toThrow(/A timer is named by its id/);
+  for (const name of [7 as never, "\ud83d", { id: "send", child: "\ud83d" }])
+    await expect(ref.cancelTimer(name)).rejects.toThrow(/A timer is named by its id/);
 });
 
 it("a cancellation that fails while more timers are looked for is told to whoever called, and to nobody else", async () => {

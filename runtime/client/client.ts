@@ -13,6 +13,7 @@ import type { Clock, Store, World } from "../ports/index.ts";
 import { parseAddress, placeOf } from "../words/address.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { Query, type RequestKind } from "../words/frames.ts";
+import { limits } from "../words/limits.ts";
 import type { ShardAnswer } from "../words/queries.ts";
 import { PLAN_KEY } from "../words/sources.ts";
 import { sizeOf } from "../words/values.ts";
@@ -87,7 +88,9 @@ export class Client {
     );
     this.#askShard = (shard, type, query, timeout_ms) => {
       const to = { type, key: "", id: type, shard, last: undefined };
-      return this.request(to, Query, query, { timeout_ms }, sizeOf(query)) as Promise<ShardAnswer>;
+      const bytes = sizeOf(query);
+      if (bytes > limits.eventBytes) return Promise.reject(tooMuchAsked(bytes));
+      return this.request(to, Query, query, { timeout_ms }, bytes) as Promise<ShardAnswer>;
     };
     this.#finder = new Finder(this.#askShard, shards);
     this.#world = world;
@@ -316,4 +319,9 @@ export class Client {
   watch(ref: Recipient, options: WatchOptions): AsyncGenerator<ActorState> {
     return this.#watching.watch(ref, options);
   }
+}
+
+function tooMuchAsked(bytes: number): KeyturnError {
+  const text = `A question takes up to ${limits.eventBytes} bytes, this one about ${bytes}.`;
+  return new KeyturnError("invalid_options", text);
 }

@@ -22,6 +22,7 @@ import {
   type ShardQuery,
   type TimerRow,
 } from "../words/queries.ts";
+import { isWellFormed } from "../words/text.ts";
 import { type AskShard, eachOf } from "./shards.ts";
 import { topKeys } from "./top.ts";
 
@@ -196,15 +197,19 @@ export class Finder {
   async *timers(target: string | AnyActorDefinition, query: TimersQuery): AsyncGenerator<FoundTimer> {
     const type = typeOf(target);
     const asked = { ...shardQueryOf("timers", query), dueBefore: query.dueBefore };
-    let { limit = Number.POSITIVE_INFINITY } = query;
+    const { limit = Number.POSITIVE_INFINITY } = query;
+    checkLimit(limit);
+    if (limit === 0) return;
+    let left = limit;
     const rows = this.#merged(type, asked, Number.POSITIVE_INFINITY, query.timeout_ms, pageOfTimers);
     for await (const { row } of rows) {
       const [key, id, child, due, eventType] = row;
       if ((query.id !== undefined && query.id !== id) || (query.child !== undefined && query.child !== child))
         continue;
-      if (limit-- <= 0) return;
       const named: TimerName = child === null ? { id } : { id, child };
       yield { ...named, due, event: { type: eventType }, type, key, address: `${type}/${key}` };
+      // Not looked for: the next one may be far away.
+      if (--left === 0) return;
     }
   }
 
@@ -217,7 +222,7 @@ export class Finder {
     rowsOf: (answer: ShardAnswer) => readonly R[],
   ): AsyncGenerator<{ readonly row: R; readonly paths: readonly string[] }> {
     checkLimit(limit);
-    if (limit <= 0) return;
+    if (limit === 0) return;
     const open: Stretch<R>[] = [];
     const unknown = new UnknownState(type, asked);
     const ask = (stretch: Stretch<R>, most: number): Promise<ShardAnswer> => {
@@ -229,8 +234,9 @@ export class Finder {
       stretch.at = 0;
       stretch.rows = [];
       while (stretch.rows.length === 0 && stretch.more) {
-        const answer = await (stretch.next ?? ask(stretch, most));
+        const asked = stretch.next ?? ask(stretch, most);
         stretch.next = undefined;
+        const answer = await asked;
         unknown.see(answer);
         stretch.rows = rowsOf(answer);
         stretch.paths = answer.paths ?? [];
@@ -242,9 +248,12 @@ export class Finder {
     const prefetch = (stretch: Stretch<R>, left: number): void => {
       const most = left - (stretch.rows.length - stretch.at);
       if (!stretch.more || most <= 0) return;
-      stretch.next = ask(stretch, most);
-      // If it fails, whoever reads on learns it.
-      stretch.next.catch(() => undefined);
+      const next = ask(stretch, most);
+      stretch.next = next;
+      // One that fails before anybody waits for it is asked for again.
+      next.catch(() => {
+        if (stretch.next === next) stretch.next = undefined;
+      });
     };
     await eachOf(this.#shards, async (shard) => {
       const stretch: Stretch<R> = {
@@ -395,6 +404,8 @@ export function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQue
   if (prefix !== undefined) {
     if (from !== undefined || to !== undefined || typeof prefix !== "string")
       throw new KeyturnError("invalid_options", "Name a prefix, or from and to.");
+    if (!isWellFormed(prefix))
+      throw new KeyturnError("invalid_options", "A prefix is a text of well-formed Unicode, as keys are.");
     from = prefix;
     to = behindPrefix(prefix);
   }
@@ -413,8 +424,9 @@ export function shardQueryOf(ask: ShardQuery["ask"], query: FindQuery): ShardQue
 }
 
 function checkLimit(limit: number): void {
-  if (!(typeof limit === "number" && limit >= 0))
-    throw new KeyturnError("invalid_options", `A limit is a number from 0 on, not ${limit}.`);
+  const isOne = limit === Number.POSITIVE_INFINITY || (Number.isSafeInteger(limit) && limit >= 0);
+  if (!isOne)
+    throw new KeyturnError("invalid_options", `A limit is a whole number from 0 on, not ${String(limit)}.`);
 }
 
 export function typeOf(target: string | AnyActorDefinition): string {

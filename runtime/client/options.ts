@@ -2,6 +2,7 @@
 import { KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { traceOf } from "../words/trace.ts";
+import { isWellFormed } from "../words/text.ts";
 import type { Sender } from "./session.ts";
 
 export interface CallOptions {
@@ -69,7 +70,7 @@ export function carriedTrace({ trace, traceState }: CallOptions): string | undef
   if (traceState !== undefined && typeof traceState !== "string")
     throw new KeyturnError("invalid_options", "A traceState is a text.");
   if (trace === undefined) return undefined;
-  if (typeof trace !== "string" || Buffer.byteLength(trace) > limits.traceBytes)
+  if (typeof trace !== "string" || !isWellFormed(trace) || Buffer.byteLength(trace) > limits.traceBytes)
     throw new KeyturnError("invalid_options", `A trace is a text of at most ${limits.traceBytes} bytes.`);
   const carried = traceOf(trace, traceState);
   return carried.length > limits.traceBytes ? trace : carried;
@@ -79,11 +80,12 @@ function checkRequestId(requestId: string): void {
   if (
     typeof requestId !== "string" ||
     requestId === "" ||
+    !isWellFormed(requestId) ||
     Buffer.byteLength(requestId) > limits.requestIdBytes
   ) {
     throw new KeyturnError(
       "invalid_options",
-      `A request id is a text of 1 to ${limits.requestIdBytes} bytes.`,
+      `A request id is a text of well-formed Unicode, of 1 to ${limits.requestIdBytes} bytes.`,
     );
   }
 }

@@ -12,11 +12,15 @@ export type AskShard = (
 /** Shards that are asked at once. */
 const SHARDS_AT_ONCE = 256;
 
-/** Runs a task for every shard, some at once. */
+/** Runs a task for every shard, some at once. After one has failed none begins any more. */
 export async function eachOf(shards: number, task: (shard: number) => Promise<void>): Promise<void> {
   let next = 0;
   const run = async (): Promise<void> => {
     while (next < shards) await task(next++);
   };
-  await Promise.all(Array.from({ length: Math.min(shards, SHARDS_AT_ONCE) }, run));
+  try {
+    await Promise.all(Array.from({ length: Math.min(shards, SHARDS_AT_ONCE) }, run));
+  } finally {
+    next = shards;
+  }
 }

@@ -46,9 +46,9 @@ export class Actors {
     const type = typeOf(a);
     let types = this.#lists.get(a.shard);
     if (types === undefined) this.#lists.set(a.shard, (types = new Map()));
-    const list = types.get(type);
-    if (list === undefined) types.set(type, [a]);
-    else a.place = list.push(a) - 1;
+    let list = types.get(type);
+    if (list === undefined) types.set(type, (list = []));
+    a.place = list.push(a) - 1;
   }
 
   /** Nothing if it is not there. */

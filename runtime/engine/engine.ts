@@ -278,8 +278,11 @@ export class Engine {
    * another node by now, whose newer snapshots only look like damage from here: then this life is over.
    */
   async failShard(shard: ShardState, error: KeyturnError): Promise<void> {
-    if (!(await this.#owns(shard))) this.#fence();
-    if (this.#stopped || shard.phase === "gone" || shard.failed !== undefined) return;
+    const isOwned = await this.#owns(shard);
+    // It was handed over, before or meanwhile: nothing is wrong with this life.
+    if (shard.phase === "gone") return;
+    if (!isOwned) this.#fence();
+    if (this.#stopped || shard.failed !== undefined) return;
     shard.failed = error;
     this.#forget(shard);
     this.parts.observer.shardFailed(shard.shard, error);

@@ -7,25 +7,26 @@
  *
  * Whoever asks all shards asks them at once. So many rows are looked at for all of them together, then turns go on.
  */
+import type { Clock } from "../ports/index.ts";
 import { laneOfChannel } from "../words/lanes.ts";
 import { journalAt } from "../words/position.ts";
 import { checkShardQuery, type ShardAnswer, type ShardQuery } from "../words/queries.ts";
-import type { Clock } from "../ports/index.ts";
 import type { Job } from "./activation.ts";
 import type { Answers } from "./answers.ts";
 import type { Catalogs } from "./catalog/catalogs.ts";
-import type { HostedType } from "./definition.ts";
 import type { ShardRows } from "./catalog/rows.ts";
-import { Stint } from "./stint.ts";
+import type { HostedType } from "./definition.ts";
+import { asError } from "./faults.ts";
 import { answerChanges, answerQuery, canAnswer, startOf } from "./queries.ts";
 import type { ShardState } from "./shard.ts";
 import { statesBeside } from "./states.ts";
-import { asError } from "./faults.ts";
+import { Stint } from "./stint.ts";
 
 /** The longest that a question for changes waits. */
 const HOLD_MS = 60_000;
 /** How long one waits for the actors of a type to be found, where who asks goes on asking. */
 const FINDING_MS = 10_000;
+
 export class Inquiry {
   /** Questions that wait for a change, by session and number: they are repeated meanwhile. */
   readonly #held = new Set<string>();

@@ -9,7 +9,7 @@
  * 2. Nothing of it is taken in while a shard drains: its last checkpoint may be written already.
  */
 import type { Clock } from "../ports/index.ts";
-import { decodeKey, placeOfId } from "../words/address.ts";
+import { placeOfId } from "../words/address.ts";
 import { seal } from "../words/values.ts";
 import { type Activation, ChildJob, type Job, newJob, TimerJob } from "./activation.ts";
 import type { Registry } from "./definition.ts";
@@ -17,6 +17,7 @@ import type { EventObject } from "./machine/internals.ts";
 import { checkEvent } from "./outgoing.ts";
 import { PARK_MS } from "./parking.ts";
 import type { Queue } from "./queue.ts";
+import { keyOfId } from "./record.ts";
 import type { ShardState } from "./shard.ts";
 
 export class LocalIntake {
@@ -49,7 +50,7 @@ export class LocalIntake {
 
   /** An actor has something due. */
   ring(shard: ShardState, id: string): void {
-    const key = decodeKey(id.slice(id.indexOf(".") + 1));
+    const key = keyOfId(id);
     const message = { id, key, event: undefined, trace: undefined };
     shard.busy++;
     this.#push(newJob(TimerJob, shard, message, undefined, -1, 0, this.#clock.monotonic()));

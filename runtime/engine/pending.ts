@@ -5,6 +5,8 @@
  * and the time-out of a question stand among an actor's timers too; they are not delays, and nobody cancels them. Talks to nobody.
  */
 import { KeyturnError } from "../words/errors.ts";
+import { limits } from "../words/limits.ts";
+import { isWellFormed } from "../words/text.ts";
 import { isWake } from "./delays.ts";
 import { isBeginning } from "./invocations.ts";
 import { isLifeTimer } from "./life.ts";
@@ -58,13 +60,18 @@ export function timerNamed(
  */
 export function checkTimerName(value: unknown): TimerName {
   const { id, child } = (value ?? {}) as Partial<Record<keyof TimerName, unknown>>;
-  if (typeof id !== "string" || (child !== undefined && child !== null && typeof child !== "string")) {
+  if (!isName(id) || (child !== undefined && child !== null && !isName(child))) {
     throw new KeyturnError(
       "invalid_options",
       "A timer is named by its id, or by { id, child }, as ref.timers() shows it.",
     );
   }
   return typeof child === "string" ? { id, child } : { id };
+}
+
+/** Whether it can be carried. */
+function isName(value: unknown): value is string {
+  return typeof value === "string" && isWellFormed(value) && value.length <= limits.eventBytes;
 }
 
 /** Whether a timer is a delay of a machine: none of those that the runtime keeps for itself. */

@@ -12,14 +12,13 @@
  * Invariant: an actor that stands still is counted once, and judged by the state that loading it would give.
  */
 import type { Segment, ShardEntry, Store, World } from "../ports/index.ts";
-import { decodeKey } from "../words/address.ts";
 import { isKeyturnError, KeyturnError } from "../words/errors.ts";
 import { limits } from "../words/limits.ts";
 import { forEach } from "./concurrently.ts";
 import type { Registry } from "./definition.ts";
 import type { MachineState } from "./machine.ts";
 import { adopt } from "./migration.ts";
-import { typeOfId } from "./record.ts";
+import { keyOfId, typeOfId } from "./record.ts";
 import { rebuild } from "./recovery.ts";
 import type { ShardState } from "./shard.ts";
 import { type ActorData, decodeSnapshot, type Patch } from "./state.ts";
@@ -287,7 +286,7 @@ function nameOf(type: string, version: number | undefined, state: string, proble
 /** An id that no address makes is shown as it is. */
 function keyOf(id: string): string {
   try {
-    return decodeKey(id.slice(id.indexOf(".") + 1));
+    return keyOfId(id);
   } catch (error) {
     if (error instanceof KeyturnError) return id;
     throw error;

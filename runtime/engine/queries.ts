@@ -56,8 +56,11 @@ export function canAnswer(rows: ShardRows, query: ShardQuery): boolean {
   const { complete, stretch } = rows;
   if (complete) return true;
   if (stretch === undefined || (query.ask !== "find" && query.ask !== "timers")) return false;
-  if (compareKeys(startOf(query), stretch.from) < 0) return false;
+  const start = startOf(query);
+  if (compareKeys(start, stretch.from) < 0) return false;
   if (stretch.to === undefined || isUpTo(query, stretch.to)) return true;
+  // Asked with each stretch that is found: nothing is sorted for it until it is reached.
+  if (compareKeys(start, stretch.to) >= 0) return false;
   const keys = rows.keys();
   const first = keys[firstKey(keys, query)];
   return first !== undefined && compareKeys(first, stretch.to) < 0;

@@ -14,6 +14,7 @@
  * 3. Applying an actor's records in order of turn, from any keyframe or snapshot on, gives its state. No user code.
  */
 import type { AppendResult, Segment } from "../ports/index.ts";
+import { decodeKey } from "../words/address.ts";
 import { checksumOf, closeEnvelope, decode, encode, envelopeBytes, openEnvelope } from "../words/codec.ts";
 import { KeyturnError } from "../words/errors.ts";
 import { type AskLink, type PackedLink, packLink, type Told, unpackLink } from "../words/frames.ts";
@@ -252,6 +253,10 @@ function unpackOut([toShard, number, id, key, event, trace, link]: PackedOut): O
 
 export function typeOfId(id: string): string {
   return id.slice(0, id.indexOf("."));
+}
+
+export function keyOfId(id: string): string {
+  return decodeKey(id.slice(id.indexOf(".") + 1));
 }
 
 /** What a batch says about itself. */

@@ -5,6 +5,7 @@
  */
 import { compareKeys } from "./address.ts";
 import { KeyturnError } from "./errors.ts";
+import { isWellFormed } from "./text.ts";
 
 /** A value that conditions compare with. */
 export type Scalar = string | number | boolean | null | Date;
@@ -133,7 +134,7 @@ export function checkShardQuery(value: unknown): ShardQuery {
   if (!Number.isSafeInteger(query.limit) || query.limit < 1) throw fault("A limit is a whole number from 1.");
   for (const name of ["after", "from", "to", "state"] as const) {
     const text = query[name] ?? undefined;
-    if (text !== undefined && typeof text !== "string") throw fault(`"${name}" is a text.`);
+    if (text !== undefined && !isText(text)) throw fault(`"${name}" is a text of well-formed Unicode.`);
   }
   for (const name of ["olderThan", "dueBefore", "hold_ms", "lane"] as const) {
     const time = query[name] ?? undefined;
@@ -147,16 +148,20 @@ export function checkShardQuery(value: unknown): ShardQuery {
   checkWhere(query.where ?? undefined);
   if (query.ask === "top") checkTop(query);
   const { since } = query;
-  if (since !== undefined && since !== null && (typeof since.log !== "string" || !isNumber(since.number)))
+  if (since !== undefined && since !== null && (!isText(since.log) || !isNumber(since.number)))
     throw fault("What changed is asked for since the mark of an answer.");
   return query;
 }
 
+/** One that can be carried. */
+function isText(value: unknown): value is string {
+  return typeof value === "string" && isWellFormed(value);
+}
+
 function checkTop({ by, behind, ...others }: ShardQuery): void {
-  if (typeof by !== "string") throw fault("The top is asked for by a path of the index.");
+  if (!isText(by)) throw fault("The top is asked for by a path of the index.");
   const fits =
-    behind === undefined ||
-    (Array.isArray(behind) && typeof behind[0] === "number" && typeof behind[1] === "string");
+    behind === undefined || (Array.isArray(behind) && typeof behind[0] === "number" && isText(behind[1]));
   if (!fits) throw fault("The top goes on behind a number and a key.");
   for (const name of ["state", "status", "where", "olderThan", "from", "to", "after"] as const)
     if ((others[name] ?? undefined) !== undefined) throw fault(`The top is of all: it takes no "${name}".`);
@@ -171,7 +176,11 @@ function checkWhere(where: unknown): void {
   if (typeof where !== "object" || where === null || Array.isArray(where))
     throw fault('"where" is an object: { "customer.id": "ada" }.');
   for (const [path, condition] of Object.entries(where)) {
-    if (isScalar(condition)) continue;
+    if (!isText(path)) throw fault("A path of the index is a text of well-formed Unicode.");
+    if (isScalar(condition)) {
+      checkScalar(path, condition);
+      continue;
+    }
     if (typeof condition !== "object" || condition === null || Array.isArray(condition))
       throw fault(`The condition for "${clip(path)}" is a value or an object such as { gte: 10 }.`);
     for (const [operator, operand] of Object.entries(condition)) {
@@ -183,8 +192,18 @@ function checkWhere(where: unknown): void {
         operator === "in" ? Array.isArray(operand) && operand.every(isScalar) : isScalar(operand ?? null);
       if (!fits)
         throw fault(`The condition for "${clip(path)}" compares with texts, numbers, booleans, Dates.`);
+      for (const scalar of Array.isArray(operand) ? operand : [operand]) checkScalar(path, scalar);
     }
   }
+}
+
+function checkScalar(path: string, scalar: Scalar | undefined): void {
+  const fits =
+    scalar instanceof Date ? !Number.isNaN(scalar.getTime()) : typeof scalar !== "string" || isText(scalar);
+  if (!fits)
+    throw fault(
+      `The condition for "${clip(path)}" compares with texts of well-formed Unicode and valid Dates.`,
+    );
 }
 
 export function isScalar(value: unknown): value is Scalar {

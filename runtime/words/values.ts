@@ -19,6 +19,7 @@
 import { types } from "node:util";
 import { type Collection, collectionProblem, guard } from "./collections.ts";
 import { limits } from "./limits.ts";
+import { isWellFormed } from "./text.ts";
 import { namesOf, partsOf } from "./thrown.ts";
 import { ValueFault } from "./value-fault.ts";
 
@@ -43,11 +44,6 @@ const COLLECTION_BYTES = 3 + HEAD_BYTES;
 const ERROR_BYTES = 3 + 1 + 1 + 2 * HEAD_BYTES;
 const OPAQUE_BYTES = 64;
 const HALF_SURROGATE = "holds half a surrogate pair, which no encoding can carry. Use well-formed Unicode.";
-
-/** In Node since 20; not yet in the library that the sources are compiled against. */
-function isWellFormed(text: string): boolean {
-  return (text as unknown as { isWellFormed(): boolean }).isWellFormed();
-}
 
 let nodes = 0;
 let opaqueSeen = false;

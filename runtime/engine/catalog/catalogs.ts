@@ -2,8 +2,8 @@
  * Catalogs: which actors of a type there are in a shard, in the order of their keys, with what queries look at.
  *
  * Owns one row for each actor of the types that somebody asks about, in memory. A catalog is built when it is first asked
- * for, for all shards of this node at once (finding.ts), is kept in step with every commit from then on, and dropped when nobody
- * has asked for a while. The engine tells it of commits.
+ * for, for all shards of this node at once (finding.ts), is kept in step with every commit from then on, and dropped when
+ * nobody has asked for a while. The engine tells it of commits.
  *
  * Each complete list of rows has a log of its newest changes, by which watchers are told what changed since they asked.
  *
@@ -61,8 +61,7 @@ export class Catalogs {
     const { size } = rows;
     if (turn.snapshot === undefined) rows.delete(a.key);
     else rows.set(rowOfTurn(a, turn));
-    this.#room -= rows.size - size;
-    if (this.#room < 0) this.#makeRoom();
+    this.#added(rows.size - size);
   }
 
   /** A shard is not this node's any more. */
@@ -104,9 +103,8 @@ export class Catalogs {
     start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): ShardRows | Promise<ShardRows> {
-    const catalog = this.#catalogOf(hosted);
-    const rows = catalog.shards.get(shard);
-    return rows !== undefined && isEnough(rows) ? rows : this.#found(catalog, shard, start, isEnough);
+    const rows = this.#catalogOf(hosted).shards.get(shard);
+    return rows !== undefined && isEnough(rows) ? rows : this.#found(shard, hosted, start, isEnough);
   }
 
   #catalogOf(hosted: HostedType): Catalog {
@@ -119,12 +117,14 @@ export class Catalogs {
   }
 
   async #found(
-    catalog: Catalog,
     shard: ShardState,
+    hosted: HostedType,
     start: string,
     isEnough: (rows: ShardRows) => boolean,
   ): Promise<ShardRows> {
     while (true) {
+      // Each time: in one that was dropped meanwhile no commits are noted.
+      const catalog = this.#catalogOf(hosted);
       let rows = catalog.shards.get(shard);
       if (rows !== undefined && isEnough(rows)) return rows;
       if (this.#engine.stopped || shard.phase === "gone")
@@ -154,7 +154,13 @@ export class Catalogs {
   #walk(catalog: Catalog, start: string): Promise<void> {
     this.#sweepLater();
     const { hosted, shards } = catalog;
-    return new Finding(this.#engine, hosted, shards, () => this.#makeRoom(catalog)).run(start);
+    return new Finding(this.#engine, hosted, shards, (rows) => this.#added(rows, catalog)).run(start);
+  }
+
+  /** So many rows were added, at most. All are counted only when they may be too many: there is a list for each shard. */
+  #added(rows: number, keep?: Catalog): void {
+    this.#room -= rows;
+    if (this.#room < 0) this.#makeRoom(keep);
   }
 
   /** Drops the catalogs that were not asked for longest while there are too many rows. */

@@ -10,22 +10,22 @@
  * to be written into the index, which is looked at later, or in the store, which is read after that. Of one that is
  * brought into memory meanwhile, the tail was looked at before.
  */
-import { decodeKey, placeOfId } from "../../words/address.ts";
+import { placeOfId } from "../../words/address.ts";
 import { KeyturnError, textOf } from "../../words/errors.ts";
 import { limits } from "../../words/limits.ts";
 import { Activation } from "../activation.ts";
 import type { HostedType } from "../definition.ts";
 import type { Engine } from "../engine.ts";
 import { isDamage } from "../loader.ts";
-import { typeOfId } from "../record.ts";
+import { keyOfId, typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import { type ActorData, decodeSnapshot } from "../state.ts";
+import { ROW_LOOKS, Stint } from "../stint.ts";
 import { date, type Undated } from "./dates.ts";
 import { fillFromIndexes } from "./index-reader.ts";
 import { type Item, Known, kinds } from "./known.ts";
 import { rowOfData, rowOfTurn } from "./row.ts";
 import { ShardRows } from "./rows.ts";
-import { ROW_LOOKS, Stint } from "../stint.ts";
 
 /** Entries asked for at once: they are decoded in some ten milliseconds, then turns go on. */
 const WALK_ENTRIES = 1_000;
@@ -41,15 +41,20 @@ export class Finding {
   readonly #hosted: HostedType;
   /** The rows of the type, by shard. */
   readonly #found: Map<ShardState, ShardRows>;
-  /** Rows were added. Throws if there are too many. */
-  readonly #grown: () => void;
+  /** So many rows were added, at most. Throws if there are too many. */
+  readonly #grown: (rows: number) => void;
   readonly #stint: Stint;
   readonly #all: Known[] = [];
   /** By number of the shard, those whose rows are not complete. */
   readonly #wanted = new Map<number, Known>();
   #undated: Undated[] = [];
 
-  constructor(engine: Engine, hosted: HostedType, found: Map<ShardState, ShardRows>, grown: () => void) {
+  constructor(
+    engine: Engine,
+    hosted: HostedType,
+    found: Map<ShardState, ShardRows>,
+    grown: (rows: number) => void,
+  ) {
     this.#engine = engine;
     this.#hosted = hosted;
     this.#found = found;
@@ -65,13 +70,11 @@ export class Finding {
   async run(start: string): Promise<void> {
     try {
       this.#begin();
-      this.#grown();
       await this.#lookAtTails();
       this.#lookAtActors();
       await this.#read(await this.#readIndexes(start));
       for (const { shard } of this.#all)
         if (shard.phase === "gone" || shard.failed !== undefined) this.#found.delete(shard);
-      this.#grown();
     } catch (cause) {
       for (const one of this.#all) this.#drop(one);
       if (cause instanceof KeyturnError) throw cause;
@@ -103,9 +106,11 @@ export class Finding {
     const { type } = this.#hosted.definition;
     const { actors, loader } = this.#engine;
     for (const one of this.#all) one.actors = actors.of(one.shard, type);
-    for (const { id, hosted, shard, patch } of loader.loading)
-      if (patch !== undefined && hosted.definition.type === type)
-        this.#wanted.get(shard.shard)?.patches.set(id, patch);
+    for (const { id, hosted, shard, patch } of loader.loading) {
+      const one = this.#wanted.get(shard.shard);
+      if (patch !== undefined && hosted.definition.type === type && one?.shard === shard)
+        one.patches.set(id, patch);
+    }
   }
 
   /** Returns the shards whose actors are not all found. */
@@ -126,6 +131,7 @@ export class Finding {
     );
   }
 
+  /** Whether commits are still noted in its rows: of a shard that has moved, newer things are stored than it knows. */
   #isWanted(one: Known): boolean {
     return this.#wanted.get(one.shard.shard) === one && this.#found.get(one.shard) === one.rows;
   }
@@ -133,6 +139,7 @@ export class Finding {
   #drop(one: Known): void {
     this.#wanted.delete(one.shard.shard);
     if (this.#found.get(one.shard) === one.rows) this.#found.delete(one.shard);
+    one.rows.wake();
   }
 
   /** Makes rows of what is known. What commits have brought meanwhile stands. */
@@ -151,7 +158,8 @@ export class Finding {
       } catch (cause) {
         await this.#damaged(one, cause);
       }
-      const pause = this.#stint.spend(items.length * ROW_LOOKS);
+      this.#grown(items.length);
+      const pause = this.#stint.spend((items.length + 1) * ROW_LOOKS);
       if (pause !== undefined) await pause;
     }
     await this.#date();
@@ -164,7 +172,6 @@ export class Finding {
         const taken = await one.take(ahead, undefined, WALK_ENTRIES);
         to = taken.to;
         await this.#lay([{ one, items: taken.items }]);
-        this.#grown();
       }
   }
 
@@ -232,7 +239,7 @@ export class Finding {
       for (const { id, value } of entries) {
         const { key, shard } = placeOfId(id, shards);
         const one = this.#wanted.get(shard);
-        if (one === undefined || one.rows.complete || one.rows.knows(key)) continue;
+        if (one === undefined || !this.#isWanted(one) || one.rows.complete || one.rows.knows(key)) continue;
         try {
           this.#find(one, id, key, decodeSnapshot(id, value));
         } catch (cause) {
@@ -240,18 +247,19 @@ export class Finding {
         }
       }
       await this.#date();
-      this.#grown();
+      this.#grown(entries.length);
       cursor = next;
       await this.#stint.rest();
     } while (cursor !== undefined);
-    for (const one of others) if (this.#wanted.get(one.shard.shard) === one) await this.#end(one);
+    for (const one of others) if (this.#isWanted(one)) await this.#end(one);
   }
 
   async #end(one: Known): Promise<void> {
     const { rows, patches } = one;
+    const { size } = rows;
     try {
       for (const id of [...patches.keys()]) {
-        const key = decodeKey(id.slice(id.indexOf(".") + 1));
+        const key = keyOfId(id);
         // What has taken a turn meanwhile, or is gone, was not looked for in the store.
         if (!rows.knows(key)) this.#find(one, id, key);
       }
@@ -260,6 +268,7 @@ export class Finding {
       await this.#damaged(one, cause);
       return;
     }
+    this.#grown(rows.size - size);
     rows.finish();
   }
 

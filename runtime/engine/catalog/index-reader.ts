@@ -11,6 +11,7 @@ import type { Snapshots } from "../../ports/index.ts";
 import { compareKeys } from "../../words/address.ts";
 import type { HostedType } from "../definition.ts";
 import type { ShardState } from "../shard.ts";
+import { ROW_LOOKS, type Stint } from "../stint.ts";
 import { decodeBlock } from "./block.ts";
 import type { Share } from "./finding.ts";
 import { decodePiece, decodeRoot, type PieceRef, pieceId, type Root, rootId } from "./index-format.ts";
@@ -18,13 +19,14 @@ import { addUp, type Changes } from "./index-merge.ts";
 import type { Known } from "./known.ts";
 import type { Taken } from "./pile.ts";
 import type { Row } from "./row.ts";
-import { ROW_LOOKS, type Stint } from "../stint.ts";
 
 /** Roots in one call of the store. */
 const ROOTS_AT_ONCE = 64;
-/** Pieces in one call of the store: they are decoded in some ten milliseconds, then turns go on. */
+/** Pieces in one call of the store. */
 const PIECES_AT_ONCE = 64;
-/** How often a root is read again whose pieces are not there: a checkpoint is just replacing it. */
+/** Bytes that are decoded in the time of a look, about. */
+const LOOK_BYTES = 64;
+/** How often in a row a root is read again whose pieces are not there: a checkpoint is just replacing it. */
 const READ_TRIES = 3;
 /** Items of what is known in a stretch, at most: of the first one, which is to be there soon, and of the others. */
 const FIRST_ITEMS = 16;
@@ -39,7 +41,9 @@ interface Reading {
   at: string;
   /** The piece that was read last. */
   piece: { readonly number: number; readonly rows: readonly Row[] } | undefined;
+  /** Items of what is known that the next stretch takes. */
   most: number;
+  /** How often its root was read again since the last stretch. */
   tries: number;
 }
 
@@ -65,15 +69,16 @@ export interface Fill {
   /** Makes rows of what is known. */
   readonly lay: (some: readonly Share[]) => Promise<void>;
   readonly layAll: (one: Known) => Promise<void>;
-  /** Rows were added. Throws if there are too many. */
-  readonly grown: () => void;
+  /** So many rows were added, at most. Throws if there are too many. */
+  readonly grown: (rows: number) => void;
 }
 
 /** Completes the rows of shards whose index can be read. Returns the others. */
 export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Promise<readonly Known[]> {
   const { type, index } = fill.hosted.definition;
-  const listed = wanted.filter(({ shard }) => index !== undefined && shard.indexed.has(type));
-  const others = new Set(wanted.filter((one) => !listed.includes(one)));
+  const isListed = ({ shard }: Known): boolean => index !== undefined && shard.indexed.has(type);
+  const listed = wanted.filter(isListed);
+  const others = new Set(wanted.filter((one) => !isListed(one)));
   const readings: Reading[] = [];
   let next = beginOf(fill, listed, 0);
   for (let at = 0; at < listed.length; at += ROOTS_AT_ONCE) {
@@ -107,15 +112,21 @@ function beginOf(fill: Fill, listed: readonly Known[], at: number): Begun {
 }
 
 /** Of those that have a root. While it is read, what memory knows is looked through. */
-async function readingsOf({ start }: Fill, some: Begun["some"], roots: Begun["roots"]): Promise<Reading[]> {
+async function readingsOf(
+  { start, stint }: Fill,
+  some: Begun["some"],
+  roots: Begun["roots"],
+): Promise<Reading[]> {
   for (const one of some) await one.lift(FIRST_ITEMS);
   const readings: Reading[] = [];
   for (const [place, root] of (await roots).entries()) {
     if (root === undefined) continue;
     const one = some[place] as Known;
     one.addOlder(addUp(root.runs, new Map()));
-    const { pieces } = root;
+    const { pieces, runs } = root;
     readings.push({ one, pieces, ahead: true, at: start, piece: undefined, most: FIRST_ITEMS, tries: 0 });
+    const pause = stint.spend(runs.reduce((sum, { block, rows }) => sum + looksOf(block, rows), 0));
+    if (pause !== undefined) await pause;
   }
   return readings;
 }
@@ -143,7 +154,7 @@ async function readOn(fill: Fill, readings: readonly Reading[], others: Set<Know
     let rows = 0;
     for (const stretch of found) rows += fillFrom(stretch);
     // Before anybody is answered.
-    fill.grown();
+    fill.grown(rows);
     for (const stretch of found) advance(stretch, fill.start);
     const pause = fill.stint.spend(rows * ROW_LOOKS);
     if (pause !== undefined) await pause;
@@ -178,7 +189,7 @@ function placeOf(pieces: readonly PieceRef[], key: string): number {
 
 /** Reads the pieces that stretches lie in. Returns those of which they are not there. */
 async function readPieces(
-  { snapshots, hosted: { definition } }: Fill,
+  { snapshots, hosted: { definition }, stint }: Fill,
   stretches: readonly Stretch[],
 ): Promise<Set<Reading>> {
   const { type } = definition;
@@ -194,9 +205,19 @@ async function readPieces(
     const piece = ref as PieceRef;
     const block = decodePiece(reading.one.shard.shard, type, piece, found[place]?.value);
     if (block === undefined) torn.add(reading);
-    else reading.piece = { number: piece.number, rows: decodeBlock(block).rows };
+    else {
+      const { rows } = decodeBlock(block);
+      reading.piece = { number: piece.number, rows };
+      const pause = stint.spend(looksOf(block, rows.length));
+      if (pause !== undefined) await pause;
+    }
   }
   return torn;
+}
+
+/** What decoding a block takes more than its rows are counted for once they are found: they are large. */
+function looksOf({ length }: Uint8Array, rows: number): number {
+  return Math.max(0, Math.round(length / LOOK_BYTES) - rows * ROW_LOOKS);
 }
 
 /** Rows of a stretch from its piece. Returns how many that were. */
@@ -216,6 +237,7 @@ function fillFrom({ reading, ref, to, whole }: Stretch): number {
 function advance({ reading, to }: Stretch, start: string): void {
   const { rows } = reading.one;
   reading.most = ITEMS;
+  reading.tries = 0;
   if (reading.ahead) {
     if (to !== undefined || start !== "") rows.reach({ from: start, to });
     if (to !== undefined) reading.at = to;
@@ -241,11 +263,13 @@ async function beginAgain(fill: Fill, torn: ReadonlySet<Reading>, others: Set<Kn
     }
     // It is newer than the runs.
     await fill.layAll(reading.one);
-    for (const change of addUp(root.runs, new Map()).values()) {
+    const changes = addUp(root.runs, new Map());
+    for (const change of changes.values()) {
       if (reading.one.rows.knows(change.key)) continue;
       if ("gone" in change) reading.one.rows.delete(change.key);
       else reading.one.rows.set(change);
     }
+    fill.grown(changes.size);
     reading.pieces = root.pieces;
     reading.piece = undefined;
   }

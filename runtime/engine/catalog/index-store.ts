@@ -1,7 +1,8 @@
 /**
  * Roots and pieces of stored indexes in the store: what is read and written at once, without an order of writes.
  *
- * Owns what they are called in the store, and new pieces until they are stored. Talks to Snapshots; the writer decides what is written when.
+ * Owns what they are called in the store, and new pieces until they are stored. Talks to Snapshots; the writer decides
+ * what is written when.
  */
 import type { Snapshots, SnapshotWrite } from "../../ports/index.ts";
 import { checksumOf } from "../../words/codec.ts";

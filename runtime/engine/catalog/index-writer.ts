@@ -16,13 +16,12 @@
  *    node's own: what a former owner stored late is older news, and what is laid over it is all that is newer.
  * 2. A shard is listed as kept only while no root that it has can be taken for a whole one that is older.
  */
-import { decodeKey } from "../../words/address.ts";
 import type { Activation, Turn } from "../activation.ts";
 import { forEach } from "../concurrently.ts";
 import type { HostedType } from "../definition.ts";
 import type { Owner } from "../owner.ts";
 import type { EngineParts } from "../parts.ts";
-import { typeOfId } from "../record.ts";
+import { keyOfId, typeOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { ActorData } from "../state.ts";
 import { encodeBlock } from "./block.ts";
@@ -102,7 +101,7 @@ export class IndexWriter {
     const hosted = this.#parts.registry.get(typeOfId(id));
     const kept = hosted === undefined ? undefined : this.#keptOf(shard, hosted);
     if (hosted === undefined || kept === undefined) return;
-    const key = decodeKey(id.slice(id.indexOf(".") + 1));
+    const key = keyOfId(id);
     // What the saver has stored meanwhile is newer.
     if (kept.changed.has(key) || kept.writing?.has(key) === true) return;
     const now = this.#parts.world.clock.now();

@@ -7,14 +7,14 @@
  *
  * Invariant: all that is known of one key is taken together, and its kinds say what is newer.
  */
-import { decodeKey } from "../../words/address.ts";
 import { Activation } from "../activation.ts";
+import { keyOfId } from "../record.ts";
 import type { ShardState } from "../shard.ts";
 import type { Patch } from "../state.ts";
+import type { Stint } from "../stint.ts";
 import type { Change, Changes } from "./index-merge.ts";
 import { divide, Pile, type Taken } from "./pile.ts";
 import type { ShardRows } from "./rows.ts";
-import type { Stint } from "../stint.ts";
 
 /** Of whom the tail says something. */
 export interface Patched {
@@ -66,9 +66,7 @@ export class Known {
     this.#lists.push(this.actors);
     this.actors = [];
     if (layers === undefined) return;
-    this.#lists.push(
-      Array.from(this.patches.keys(), (id) => ({ key: decodeKey(id.slice(id.indexOf(".") + 1)), id })),
-    );
+    this.#lists.push(Array.from(this.patches.keys(), (id) => ({ key: keyOfId(id), id })));
     for (const layer of layers) this.addOlder(layer);
   }
 

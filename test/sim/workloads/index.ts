@@ -10,6 +10,7 @@ import { familyWorkload } from "./family.ts";
 import { findingWorkload } from "./finding.ts";
 import { listWorkload } from "./list.ts";
 import { poisonWorkload } from "./poison.ts";
+import { rangingWorkload } from "./ranging.ts";
 import { rebuildingWorkload } from "./rebuilding.ts";
 import { registerWorkload } from "./register.ts";
 import { rememberingWorkload } from "./remembering.ts";
@@ -38,6 +39,7 @@ export const namedWorkloads: readonly Workload[] = [
   cancellingWorkload,
   emittingWorkload,
   feedingWorkload,
+  rangingWorkload,
   rebuildingWorkload,
   rememberingWorkload,
   storingWorkload,
