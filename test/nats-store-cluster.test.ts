@@ -32,6 +32,26 @@ async function openAgain(servers: readonly string[]): Promise<NatsStore> {
   }
 }
 
+/** Replicas begin to answer reads some seconds after their stream was made. */
+async function readable(store: NatsStore): Promise<void> {
+  const reads = [
+    () => store.journal.last("nobody"),
+    () => store.snapshots.read(["t.nobody"]),
+    () => store.directory.readShard(0),
+    () => store.deadLetters.list(1),
+  ];
+  const isRead = (read: () => Promise<unknown>): Promise<boolean> =>
+    read().then(
+      () => true,
+      (error) => {
+        if (!isKeyturnError(error, "not_provisioned")) throw error;
+        return false;
+      },
+    );
+  for (const read of reads)
+    while (!(await isRead(read))) await new Promise((resolve) => setTimeout(resolve, 50));
+}
+
 async function leaderOf(
   raw: NatsConnection,
   cluster: NatsCluster,
@@ -49,6 +69,7 @@ describe("three servers, three replicas", () => {
     cluster = await startCluster(3, { durability: "process" });
     raw = await connect({ servers: [...cluster.urls], maxReconnectAttempts: -1, reconnectTimeWait: 50 });
     const store = await open(cluster.urls);
+    await readable(store);
     await store.close();
   }, 60_000);
 

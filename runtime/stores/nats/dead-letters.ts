@@ -100,21 +100,36 @@ export class NatsDeadLetters implements DeadLetters {
 
   /** Letters come into the stream nearly, not quite, in the order of their positions; so all are looked through. */
   async list(limit: number, after?: DeadLetterId): Promise<readonly DeadLetter[]> {
-    let kept: DeadLetter[] = [];
     const known = this.#known;
     const until_ms = performance.now() + this.#connection.timeout_ms;
+    /** By subject, those that may be in the page. */
+    let kept = new Map<string, DeadLetter>();
+    let isCut = false;
     for (let seq = 1; ; ) {
       const query = { seq, next_by_subj: `${this.#names.app}.dead.*`, ...PAGE };
       const { messages, pending } = await directGet(this.#connection, this.#names.dead, query);
+      let isUndone = false;
       for (const message of messages) {
+        const { subject } = message;
         const letter = message.data.length === 0 ? undefined : this.#letterOf(message);
-        if (letter !== undefined && (after === undefined || compare(letter, after) > 0)) kept.push(letter);
+        if (letter === undefined) isUndone = kept.delete(subject) || isUndone;
+        else if (after === undefined || compare(letter, after) > 0) kept.set(subject, letter);
       }
-      if (kept.length > limit) kept = kept.sort(compare).slice(0, limit);
       const last = messages.at(-1);
+      if (isUndone && isCut) {
+        // Removed meanwhile, or whoever answered before was behind. What would have had its place was let go.
+        kept = new Map();
+        isCut = false;
+        seq = 1;
+        continue;
+      }
+      if (kept.size > limit) {
+        kept = new Map(firstOf(kept, limit));
+        isCut = true;
+      }
       if (last !== undefined) seq = last.seq + 1;
       if (pending > 0 && last !== undefined) continue;
-      if (seq > known) return kept.sort(compare).slice(0, limit);
+      if (seq > known) return firstOf(kept, limit).map(([, letter]) => letter);
       if (performance.now() > until_ms) {
         throw new KeyturnError(
           "store_failed",
@@ -124,6 +139,10 @@ export class NatsDeadLetters implements DeadLetters {
       await new Promise((resolve) => setTimeout(resolve, BEHIND_MS));
     }
   }
+}
+
+function firstOf(letters: ReadonlyMap<string, DeadLetter>, limit: number): [string, DeadLetter][] {
+  return [...letters].sort(([, a], [, b]) => compare(a, b)).slice(0, limit);
 }
 
 function compare(a: DeadLetterId, b: DeadLetterId): number {
