@@ -11,6 +11,8 @@ const LOOKS = limits.queryLooks;
 const PART = 1_024;
 /** What making a row costs, in looks. */
 export const ROW_LOOKS = 16;
+/** What comparing a key costs. */
+export const KEY_LOOKS = 1 / 2;
 
 export class Stint {
   readonly #breathe: () => Promise<void>;

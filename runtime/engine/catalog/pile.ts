@@ -7,7 +7,7 @@
  * Invariant: keys of a section are below those of the section before it, and none is below its `from`.
  */
 import { compareKeys, comparesNatively } from "../../words/address.ts";
-import type { Stint } from "../stint.ts";
+import { KEY_LOOKS, type Stint } from "../stint.ts";
 
 /** Keys of which one divides a section. */
 const SAMPLE = 31;
@@ -56,7 +56,7 @@ export class Pile<T extends Keyed> {
     for (let at = 0; at < items.length; at += PART) {
       const end = Math.min(at + PART, items.length);
       divide(items, at, end, start, pivot, before, near, far);
-      const pause = stint.spend(end - at);
+      const pause = stint.spend((end - at) * KEY_LOOKS);
       if (pause !== undefined) await pause;
     }
     const ahead = new Pile<T>([], stint);
@@ -114,7 +114,7 @@ export class Pile<T extends Keyed> {
     for (let at = 0; at < items.length; at += PART) {
       const end = Math.min(at + PART, items.length);
       divide(items, at, end, "", pivot, [], low, high);
-      const pause = this.#stint.spend(end - at);
+      const pause = this.#stint.spend((end - at) * KEY_LOOKS);
       if (pause !== undefined) await pause;
     }
     this.#sections.pop();
