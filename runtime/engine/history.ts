@@ -76,6 +76,8 @@ export interface HistoryTurn<M extends Machine = Machine> {
    * it may also stand in the middle: they were trimmed between two pages.
    */
   readonly trimmed?: true;
+  /** With `trimmed`, newest first: the position of the turn before it, whose state cannot be told. */
+  readonly before?: number;
 }
 
 export interface HistoryPage {
@@ -203,7 +205,7 @@ export class HistoryReader {
       if (at[0] === 0) return undefined;
       // Looked at now, so that the oldest turn of a trimmed past says that it is.
       block = await untilTrimmed(() => this.#find(id, at).then((last) => this.#blockBack(id, last)));
-      if (block === undefined) page.trimmed();
+      if (block === undefined) page.trimmed(at[0]);
       else if (page.isFull) return { links: [at], skip: 0, behind: undefined };
     }
     return undefined;
@@ -406,9 +408,9 @@ class Page {
   }
 
   /** What was taken last is the oldest that is left. */
-  trimmed(): void {
+  trimmed(before: number): void {
     const oldest = this.turns.pop();
-    if (oldest !== undefined) this.turns.push({ ...oldest, trimmed: true });
+    if (oldest !== undefined) this.turns.push({ ...oldest, trimmed: true, before });
   }
 
   get isFull(): boolean {

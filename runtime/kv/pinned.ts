@@ -114,6 +114,10 @@ export class Pinned<K, V> {
       if (!isKeyturnError(error, "history_trimmed")) throw error;
       if (oldest === undefined) throw trimmed(key);
     }
+    if (oldest === undefined || oldest.turn === 1) return undefined;
+    // Else there may be turns behind the pin that cannot be told, before this one.
+    const { before } = oldest;
+    if (before === undefined || journalAt(before) !== journalAt(pin) || before > pin) throw trimmed(key);
     return beforeThat(key, oldest);
   }
 
@@ -124,11 +128,10 @@ export class Pinned<K, V> {
 }
 
 /**
- * What an entry was before the oldest of its turns that the journal still has.
+ * What an entry was before the oldest of its turns that the journal still tells.
  * @throws KeyturnError `snapshot_expired` if that is not known: the clocks of those who wrote it do not agree
  */
-function beforeThat(key: string, oldest: HistoryTurn | undefined): EntryContext | undefined {
-  if (oldest === undefined || oldest.turn === 1) return undefined;
+function beforeThat(key: string, oldest: HistoryTurn): EntryContext | undefined {
   const told = oldest.emitted.find((one) => (one as EntryWas).type === "entry.was");
   if (told !== undefined) return (told as EntryWas).was;
   throw trimmed(key);

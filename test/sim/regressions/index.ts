@@ -11,6 +11,12 @@ export interface Regression {
 }
 
 export const regressions: readonly Regression[] = [
+  {
+    seed: 57,
+    workloads: ["finding", "ranging", "storing"],
+    found:
+      "a pinned snapshot showed a write behind it, where the journal was trimmed up to another write behind it",
+  },
   { seed: 36, workloads: ["counter"], found: "a release without an answer left a shard with two writers" },
   {
     seed: 128,
