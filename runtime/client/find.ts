@@ -214,7 +214,7 @@ export class Finder {
   }
 
   /** The rows of all shards in the order of their keys. */
-  async *#merged<R extends readonly [key: string, ...unknown[]]>(
+  async *#merged<R extends Keyed>(
     type: string,
     asked: ShardQuery,
     limit: number,
@@ -223,62 +223,26 @@ export class Finder {
   ): AsyncGenerator<{ readonly row: R; readonly paths: readonly string[] }> {
     checkLimit(limit);
     if (limit === 0) return;
-    const open: Stretch<R>[] = [];
+    const open: Pages<R>[] = [];
     const unknown = new UnknownState(type, asked);
-    const ask = (stretch: Stretch<R>, most: number): Promise<ShardAnswer> => {
-      const wanted = { ...asked, after: stretch.after, limit: Math.min(stretch.page, most) };
-      stretch.page = Math.min(stretch.page * PAGE_GROWTH, limits.queryPage);
-      return this.#ask(stretch.shard, type, wanted, timeout_ms);
-    };
-    const fill = async (stretch: Stretch<R>, most: number): Promise<void> => {
-      stretch.at = 0;
-      stretch.rows = [];
-      while (stretch.rows.length === 0 && stretch.more) {
-        const asked = stretch.next ?? ask(stretch, most);
-        stretch.next = undefined;
-        const answer = await asked;
-        unknown.see(answer);
-        stretch.rows = rowsOf(answer);
-        stretch.paths = answer.paths ?? [];
-        stretch.after = answer.next;
-        stretch.more = answer.next !== undefined;
-      }
-    };
-    /** Whoever reads on does not wait for the next page. */
-    const prefetch = (stretch: Stretch<R>, left: number): void => {
-      const most = left - (stretch.rows.length - stretch.at);
-      if (!stretch.more || most <= 0) return;
-      const next = ask(stretch, most);
-      stretch.next = next;
-      // One that fails before anybody waits for it is asked for again.
-      next.catch(() => {
-        if (stretch.next === next) stretch.next = undefined;
-      });
-    };
     await eachOf(this.#shards, async (shard) => {
-      const stretch: Stretch<R> = {
-        shard,
-        rows: [],
-        at: 0,
-        after: asked.after,
-        more: true,
-        page: FIRST_ROWS,
-        paths: [],
-        next: undefined,
+      const ask = async (after: string | undefined, most: number): Promise<ShardAnswer> => {
+        const answer = await this.#ask(shard, type, { ...asked, after, limit: most }, timeout_ms);
+        unknown.see(answer);
+        return answer;
       };
-      await fill(stretch, limit);
-      if (stretch.rows.length > 0) open.push(stretch);
+      const pages = new Pages(ask, rowsOf, asked.after);
+      await pages.fill(limit);
+      if (pages.first !== undefined) open.push(pages);
     });
     if (open.length === 0) unknown.check();
     const heap = new Heap(open);
-    for (let left = limit; left > 0; left--) {
-      const first = heap.first;
+    for (let left = limit; left > 0; ) {
+      const { first } = heap;
       if (first === undefined) return;
-      yield { row: first.rows[first.at] as R, paths: first.paths };
-      if (left === 1) return;
-      first.at++;
-      if (first.at === first.rows.length) await fill(first, left - 1);
-      else if (first.at === first.rows.length >> 1) prefetch(first, left - 1);
+      yield { row: first.first as R, paths: first.paths };
+      if (--left === 0) return;
+      if (!first.next(left)) await first.fill(left);
       heap.settle();
     }
   }
@@ -315,37 +279,99 @@ class UnknownState {
   }
 }
 
-/** What of one shard was read and not given yet. */
-interface Stretch<R> {
-  readonly shard: number;
-  rows: readonly R[];
-  at: number;
-  after: string | undefined;
-  more: boolean;
-  page: number;
-  paths: readonly string[];
-  /** Asked for already. */
-  next: Promise<ShardAnswer> | undefined;
+/** What one shard finds, in the order of keys: a page, of which the first row is given next, and the page behind it. */
+class Pages<R> {
+  readonly #ask: (after: string | undefined, most: number) => Promise<ShardAnswer>;
+  readonly #rowsOf: (answer: ShardAnswer) => readonly R[];
+  #rows: readonly R[] = [];
+  #at = 0;
+  #paths: readonly string[] = [];
+  #after: string | undefined;
+  #more = true;
+  #size = FIRST_ROWS;
+  /** The page behind this one, if it is asked for. */
+  #ahead: Promise<ShardAnswer> | undefined;
+
+  /** @param ask for so many rows at most behind a key */
+  constructor(
+    ask: (after: string | undefined, most: number) => Promise<ShardAnswer>,
+    rowsOf: (answer: ShardAnswer) => readonly R[],
+    after: string | undefined,
+  ) {
+    this.#ask = ask;
+    this.#rowsOf = rowsOf;
+    this.#after = after;
+  }
+
+  /** Undefined where a page ends, and at the end. */
+  get first(): R | undefined {
+    return this.#rows[this.#at];
+  }
+
+  get paths(): readonly string[] {
+    return this.#paths;
+  }
+
+  /** The first row was given. False if the next one is in no page that is here. @param left rows that are still wanted */
+  next(left: number): boolean {
+    this.#at++;
+    const there = this.#rows.length - this.#at;
+    if (there > 0 && this.#at === this.#rows.length >> 1 && this.#more && left > there)
+      this.#askAhead(left - there);
+    return there > 0;
+  }
+
+  /** Brings the next page. @param most rows that are still wanted */
+  async fill(most: number): Promise<void> {
+    this.#at = 0;
+    this.#rows = [];
+    while (this.#rows.length === 0 && this.#more) {
+      const asked = this.#ahead ?? this.#askNext(most);
+      this.#ahead = undefined;
+      const answer = await asked;
+      this.#rows = this.#rowsOf(answer);
+      this.#paths = answer.paths ?? [];
+      this.#after = answer.next;
+      this.#more = answer.next !== undefined;
+    }
+  }
+
+  #askNext(most: number): Promise<ShardAnswer> {
+    const limit = Math.min(this.#size, most);
+    this.#size = Math.min(this.#size * PAGE_GROWTH, limits.queryPage);
+    return this.#ask(this.#after, limit);
+  }
+
+  /** Whoever reads on does not wait for it. One that fails before anybody does is asked for again. */
+  #askAhead(most: number): void {
+    const ahead = this.#askNext(most);
+    this.#ahead = ahead;
+    ahead.catch(() => {
+      if (this.#ahead === ahead) this.#ahead = undefined;
+    });
+  }
 }
 
-/** The stretches by their next keys. */
-class Heap<R extends readonly [key: string, ...unknown[]]> {
-  readonly #items: Stretch<R>[];
+type Keyed = readonly [key: string, ...unknown[]];
 
-  constructor(items: Stretch<R>[]) {
+/** Shards by their next keys. */
+class Heap<R extends Keyed> {
+  readonly #items: Pages<R>[];
+
+  constructor(items: Pages<R>[]) {
     this.#items = items.sort((a, b) => compareKeys(keyIn(a), keyIn(b)));
   }
 
-  get first(): Stretch<R> | undefined {
+  get first(): Pages<R> | undefined {
     return this.#items[0];
   }
 
   /** The first has another next key, or none any more. */
   settle(): void {
     const items = this.#items;
-    let moved = items[0] as Stretch<R>;
-    if (moved.at === moved.rows.length) {
-      const last = items.pop() as Stretch<R>;
+    let moved = items[0] as Pages<R>;
+    if (moved.first === undefined) {
+      const last = items.pop() as Pages<R>;
       if (items.length === 0) return;
       moved = last;
     }
@@ -354,22 +380,19 @@ class Heap<R extends readonly [key: string, ...unknown[]]> {
     for (let down = 1; down < items.length; down = 2 * at + 1) {
       if (down + 1 < items.length && compareKeys(keyOf(items, down + 1), keyOf(items, down)) < 0) down++;
       if (compareKeys(keyOf(items, down), key) >= 0) break;
-      items[at] = items[down] as Stretch<R>;
+      items[at] = items[down] as Pages<R>;
       at = down;
     }
     items[at] = moved;
   }
 }
 
-function keyOf<R extends readonly [key: string, ...unknown[]]>(
-  items: readonly Stretch<R>[],
-  at: number,
-): string {
-  return keyIn(items[at] as Stretch<R>);
+function keyOf<R extends Keyed>(items: readonly Pages<R>[], at: number): string {
+  return keyIn(items[at] as Pages<R>);
 }
 
-function keyIn<R extends readonly [key: string, ...unknown[]]>({ rows, at }: Stretch<R>): string {
-  return (rows[at] as R)[0];
+function keyIn<R extends Keyed>(pages: Pages<R>): string {
+  return (pages.first as R)[0];
 }
 
 function pageOfRows({ found = [] }: ShardAnswer): readonly FoundRow[] {

@@ -85,7 +85,8 @@ export async function fillFromIndexes(fill: Fill, wanted: readonly Known[]): Pro
     const { some, roots } = next;
     next = beginOf(fill, listed, at + ROOTS_AT_ONCE);
     const begun = await readingsOf(fill, some, roots);
-    for (const one of some) if (!begun.some((reading) => reading.one === one)) others.add(one);
+    const rooted = new Set(begun.map(({ one }) => one));
+    for (const one of some) if (!rooted.has(one)) others.add(one);
     await readOn(fill, begun, others);
     readings.push(...begun);
   }
